@@ -1,0 +1,169 @@
+"""Write records to a topic, and hold the epoch until every one is acknowledged.
+
+Delivery guarantees: at-least-once. `snapshot` flushes, so the offsets of an epoch are committed only when all that
+came out of it is on the topic. Back pressure: a full queue blocks the flow.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from flows.domain.errors import PermanentError, TransientError
+
+log = logging.getLogger(__name__)
+
+
+BY_KEY = -1
+# A dead letter holds a record of up to 1 MB, its key and its reasons.
+LETTER_BYTES = 4_194_304
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses.
+
+    confluent-kafka 2.16 ignores a partition that stands in a message of a batch, so a batch has one.
+    """
+
+    messages: dict[int, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Destination:
+    bootstrap: str
+    topic: str
+    max_bytes: int = 1_048_576
+    delivery_seconds: float = 120.0
+    linger_ms: int = 5
+    startup_seconds: float = 30.0
+
+
+class KafkaSink(FixedPartitionedSink[Any, None]):
+    """A topic as a sink. `take` turns an item into the records to write.
+
+    With `every_seconds` it is asked only that often, with the newest item, and once more before an epoch ends: for
+    items that stand for all that changed since the last time.
+    """
+
+    def __init__(
+        self, destination: Destination, take: Callable[[Any], Records], every_seconds: float | None = None
+    ) -> None:
+        self._arguments = (destination, take, every_seconds)
+        self.writer: Writer | None = None
+
+    def list_parts(self) -> list[str]:
+        return [self._arguments[0].topic]
+
+    def open(self) -> Writer:
+        """Connect and look for the topic; what is wrong shows here, before the flow runs."""
+        if self.writer is None:
+            self.writer = Writer(*self._arguments)
+            self.writer.look_for_topic()
+        return self.writer
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> Writer:
+        return self.open()
+
+
+class Writer(StatefulSinkPartition[Any, None]):
+    """Errors: TransientError when records stay unacknowledged for `delivery_seconds`; PermanentError when the broker will
+    never take them (too large, no right, no topic)."""
+
+    def __init__(self, destination: Destination, take: Callable[[Any], Records], every_seconds: float | None) -> None:
+        self._destination = destination
+        self._take = take
+        self._every_seconds = every_seconds
+        self._held: Any = None
+        self._written = time.monotonic()
+        self._failed: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": destination.bootstrap,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": destination.linger_ms,
+                "batch.size": 524_288,
+                "message.max.bytes": destination.max_bytes,
+                "delivery.timeout.ms": int(destination.delivery_seconds * 1000),
+                "queue.buffering.max.messages": 100_000,
+                "queue.buffering.max.kbytes": 65_536,
+                # with idempotence a flush to zero proves all; callbacks for each success would cost as much as sending
+                "delivery.report.only.error": True,
+                "on_delivery": self._delivered,
+                "logger": logging.getLogger("librdkafka"),
+            }
+        )
+
+    def look_for_topic(self) -> None:
+        """Errors: PermanentError for a missing topic, TransientError for a silent broker."""
+        topic = self._destination.topic
+        try:
+            error = self._producer.list_topics(topic, timeout=self._destination.startup_seconds).topics[topic].error
+        except KafkaException as raised:
+            where = self._destination.bootstrap
+            raise TransientError(f"Kafka at {where} does not answer: {raised.args[0].str()}") from raised
+        if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise PermanentError(f"topic {topic} does not exist: run `python -m shopstream topics`")
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = self._failed or error
+
+    def write_batch(self, items: list[Any]) -> None:
+        if self._every_seconds is None:
+            for item in items:
+                self._send(self._take(item))
+            return
+        self._held = items[-1]
+        if time.monotonic() - self._written >= self._every_seconds:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        if self._held is not None:
+            self._send(self._take(self._held))
+        self._held, self._written = None, time.monotonic()
+
+    def _send(self, records: Records) -> None:
+        for partition, messages in records.messages.items():
+            self._send_to(partition, messages)
+
+    def _send_to(self, partition: int, messages: list[dict[str, Any]]) -> None:
+        while messages:
+            sent = self._producer.produce_batch(self._destination.topic, messages, partition=partition)
+            messages = [m for m in messages if m.get("_error")] if sent < len(messages) else []
+            for message in messages:
+                self._refuse_unless_full(message.pop("_error"))
+            self._producer.poll(0.05 if messages else 0)
+        self._check()
+
+    def _refuse_unless_full(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._QUEUE_FULL:
+            raise PermanentError(f"topic {self._destination.topic} does not take a record: {error.str()}")
+
+    def _check(self) -> None:
+        if self._failed is None:
+            return
+        text = f"records for topic {self._destination.topic} were not delivered: {self._failed.str()}"
+        if self._failed.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT) or self._failed.retriable():
+            raise TransientError(text)
+        raise PermanentError(text)
+
+    def flush(self) -> None:
+        """Return when all that was written is acknowledged."""
+        self._send_held()
+        until = time.monotonic() + self._destination.delivery_seconds + 5
+        while (left := self._producer.flush(1.0)) and self._failed is None:
+            if time.monotonic() > until:
+                raise TransientError(f"{left} records for topic {self._destination.topic} stay unacknowledged")
+        self._check()
+
+    def snapshot(self) -> None:
+        self.flush()

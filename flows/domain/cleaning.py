@@ -1,0 +1,89 @@
+"""The state of `flows/clean.py`: judge, count, and know how far back a restart must read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from flows.domain.batch import Batch
+from flows.domain.budget import RejectBudget
+from flows.domain.checkpoint import Checkpoint, Note, Progress
+from flows.domain.codes import Code
+from flows.domain.judge import NO_TIME, Judge, Judged, Limits
+from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
+
+
+@dataclass(frozen=True)
+class Read:
+    """A batch and what decoding made of it: readable events and their bytes, and (row, code, fingerprint) of the rest."""
+
+    batch: Batch
+    events: pl.DataFrame
+    bodies: pa.Array
+    refused: list[tuple[int, Code, str | None]]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A judged batch, and which of its records are news (the others are read again only to rebuild the state)."""
+
+    judged: Judged
+    bodies: pa.Array
+    spoken: np.ndarray
+
+
+class Cleaning:
+    """Clean batches, one after another.
+
+    State: watermarks, ids and open minutes, all rebuilt from the log; `checkpoints` says from where.
+    """
+
+    def __init__(self, limits: Limits, budget: RejectBudget) -> None:
+        self._judge = Judge(limits)
+        self._lateness = limits.lateness // timedelta(milliseconds=1)
+        self._budget = budget
+        self._tallies = Tallies()
+        self._progress = Progress()
+
+    def restore(self, partition: int, checkpoint: Checkpoint) -> None:
+        """Begin a partition where a stop left it."""
+        self._judge.restore(partition, checkpoint.note.get("watermark", NO_TIME))
+        self._tallies.restore(partition, checkpoint.note.get("clock", NO_TIME))
+        self._progress.restore(partition, checkpoint)
+
+    def clean(self, read: Read) -> Cleaned:
+        """Judge and count a batch. Errors: RejectBudgetExceeded, and nothing else."""
+        batch = read.batch
+        for p, offset in batch.first_offsets.items():
+            self._progress.before(p, offset, self._note(p))
+        needed = {p: self._judge.oldest(p) for p in self._tallies.opened_by(batch)}
+        judged = self._judge.judge(batch, read.events, read.refused)
+        spoken = self._progress.spoken(batch.partition, batch.offset)
+        self._tallies.add(judged, spoken, needed)
+        self._budget.spend(batch.partition[spoken], judged.verdict[spoken])
+        for p, offset in batch.last_offsets.items():
+            self._progress.after(p, offset)
+        return Cleaned(judged, read.bodies, spoken)
+
+    def take_tallies(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
+        """The counts that changed since the last call."""
+        return self._tallies.take()
+
+    def checkpoints(self) -> dict[int, Checkpoint]:
+        """Where each partition stands once all that was cleaned is in the outputs."""
+        found = {}
+        for p in self._progress.partitions:
+            needed = [o for o in (self._judge.oldest(p), self._tallies.oldest(p)) if o is not None]
+            found[p] = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
+        return found
+
+    def terms(self) -> Note:
+        """The settings that verdicts depend on."""
+        return {"lateness": self._lateness}
+
+    def _note(self, p: int) -> Note:
+        return {"watermark": self._judge.marks[p], "clock": self._tallies.clocks[p]} | self.terms()

@@ -1,0 +1,163 @@
+"""The state of `flows/metrics.py`: drop what was seen before, count the rest into every metric of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from flows.domain.batch import Batch, places_of, running_maximum
+from flows.domain.checkpoint import Checkpoint, Note, Progress
+from flows.domain.judge import NO_TIME
+from flows.domain.metrics import CATALOGUE, MetricTable, Scope
+from flows.domain.tables import GOLD, PROGRESS, Rows
+from flows.domain.validate import items_of, sums_of
+from flows.domain.windows import Windows
+
+
+@dataclass(frozen=True)
+class CleanEvents:
+    """Accepted events of one poll. Shape: `events` has the columns of avro/clean_web_event.avsc and `row`, the index of the
+    record that held it (a record may hold many)."""
+
+    batch: Batch
+    events: pl.DataFrame
+
+
+class Counting:
+    """Count batches of clean events.
+
+    Time: event time. A window closes when its partition's watermark passes its end plus the lateness; clean lets
+    nothing older through, so a closed window can change no more.
+    State: the fence, the watermark, and the open windows; rebuilt from the log, `checkpoints` says from where.
+    """
+
+    def __init__(self, topic: str, lateness: timedelta, cap: int, catalogue: Sequence[MetricTable] = CATALOGUE) -> None:
+        self._topic = topic
+        self._lateness = lateness // timedelta(milliseconds=1)
+        self._cap = cap
+        self._windows = [(metric, Windows(metric, cap)) for metric in catalogue]
+        self._longest = max(int(metric.window.total_seconds() * 1000) for metric in catalogue)
+        self._fences: dict[int, int] = {}
+        self._marks: dict[int, int] = {}
+        self._firsts: dict[int, dict[int, int]] = {}
+        self._told: dict[int, int] = {}
+        self._closed: dict[int, int] = {}
+        self._progress = Progress()
+        self.caught_up = True
+
+    def restore(self, partition: int, checkpoint: Checkpoint) -> None:
+        """Begin a partition where a stop left it."""
+        self._fences[partition] = self._told[partition] = checkpoint.note.get("fence", -1)
+        self._marks[partition] = checkpoint.note.get("watermark", NO_TIME)
+        self._firsts[partition] = {}
+        self._progress.restore(partition, checkpoint)
+
+    def count(self, read: CleanEvents) -> Counting:
+        """Count a batch; what changed waits for `take`."""
+        batch, events = read.batch, read.events
+        for p, offset in batch.first_offsets.items():
+            self._progress.before(p, offset, self._note(p))
+        spoken = self._progress.spoken(batch.partition, batch.offset)
+        rows = events["row"].to_numpy()
+        partition, source = batch.partition[rows], events["source_offset"].to_numpy()
+        new = source > running_maximum(partition, source, self._fences)
+        times = events["event_time"].to_physical().to_numpy()
+        running_maximum(partition[new], times[new], self._marks)
+        self._note_firsts(partition[new], times[new], batch.offset[rows][new])
+        self._add(
+            events.with_columns(
+                pl.Series("partition", partition, pl.Int32), pl.Series("spoken", spoken[rows], pl.Boolean)
+            ).filter(pl.Series(new))
+        )
+        for p, offset in batch.last_offsets.items():
+            self._progress.after(p, offset)
+        self.caught_up = batch.caught_up
+        return self
+
+    def _add(self, events: pl.DataFrame) -> None:
+        if not len(events):
+            return
+        items, owner = items_of(events)
+        counts = np.bincount(owner, minlength=len(events))
+        quantity = items["quantity"].to_numpy().astype(np.int64)
+        amounts = quantity * items["unit_price_minor"].to_numpy()
+        events = events.with_columns(
+            pl.Series("items_units", sums_of(quantity, counts)),
+            pl.Series("items_total_minor", sums_of(amounts, counts)),
+        )
+        shared = events.select("partition", "spoken", "event_time", "event_type", "shop_id", "currency")
+        by_item = items.with_columns(shared[owner].get_columns()).with_columns(pl.Series("once", once(items, owner)))
+        for metric, windows in self._windows:
+            windows.add(events if metric.scope is Scope.EVENT else by_item)
+
+    def _note_firsts(self, partition: np.ndarray, times: np.ndarray, offset: np.ndarray) -> None:
+        starts = times // self._longest * self._longest
+        for p, rows in places_of(partition).items():
+            firsts, mine = self._firsts[p], starts[rows]
+            for start in np.unique(mine).tolist():
+                if start not in firsts:
+                    firsts[start] = int(offset[rows[np.argmax(mine == start)]])
+
+    def take(self) -> list[Rows]:
+        """The rows that changed since the last call, and how far they are complete; closed windows are freed."""
+        found = [Rows(GOLD[metric.name], windows.take()) for metric, windows in self._windows]
+        self._forget()
+        far = [p for p, fence in self._fences.items() if fence > self._told[p]]
+        self._told |= {p: self._fences[p] for p in far}
+        progress = pl.DataFrame(
+            {
+                "flow": ["metrics"] * len(far),
+                "source_topic": [self._topic] * len(far),
+                "partition": far,
+                "source_offset": [self._fences[p] for p in far],
+                "watermark": [self._marks[p] for p in far],
+            },
+            schema={"flow": pl.String, "source_topic": pl.String, "partition": pl.Int32, "source_offset": pl.Int64,
+                    "watermark": pl.Int64},
+        ).with_columns(pl.col("watermark").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"))  # fmt: skip
+        return [rows for rows in (*found, Rows(PROGRESS, progress)) if len(rows.frame)]
+
+    def _forget(self) -> None:
+        """Free what closed since the last time; that can only be when a watermark passed the end of a window."""
+        closed = {
+            p: (mark - self._lateness) // self._longest * self._longest - self._longest
+            for p, mark in self._marks.items()
+            if mark > NO_TIME
+        }
+        if closed == self._closed:
+            return
+        self._closed = closed
+        for _, windows in self._windows:
+            windows.forget(closed)
+        for p, limit in closed.items():
+            self._firsts[p] = {start: first for start, first in self._firsts[p].items() if start > limit}
+
+    def checkpoints(self) -> dict[int, Checkpoint]:
+        """Where each partition stands once all that was counted is in the outputs."""
+        return {
+            p: self._progress.checkpoint(p, min(self._firsts[p].values(), default=None), self._note(p))
+            for p in self._progress.partitions
+        }
+
+    def terms(self) -> Note:
+        """The settings that rows depend on."""
+        return {"lateness": self._lateness, "cap": self._cap}
+
+    def _note(self, p: int) -> Note:
+        return {"fence": self._fences[p], "watermark": self._marks[p]} | self.terms()
+
+
+def once(items: pl.DataFrame, owner: np.ndarray) -> np.ndarray:
+    """Mark the first item of each (event, product, category): an event counts once a product."""
+    first = np.ones(len(items), bool)
+    shared = np.bincount(owner, minlength=1)[owner] > 1 if len(owner) else first
+    if shared.any():
+        several = (
+            items.select("product_id", "category").with_columns(pl.Series("owner", owner)).filter(pl.Series(shared))
+        )
+        first[shared] = several.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return first

@@ -1,0 +1,153 @@
+"""What a web event must fulfil to be trusted. A rule is data; `judge.py` runs them all over a whole batch at once.
+
+An event rule reads the columns of the event and two sums over its items: `items_count` and `items_total_minor` (each
+item's quantity and price clipped to their valid range, so that no product can overflow). An item rule reads the
+columns of one item, and breaks the event when any item breaks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from flows.domain.codes import Dimension
+
+MAX_QUANTITY = 100_000
+MAX_PRICE_MINOR = 10_000_000
+MAX_ITEMS = 10_000
+MAX_TOTAL_MINOR = 10**12
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+ALWAYS = pl.lit(True)
+TYPE = pl.col("event_type")
+ORDER = TYPE.is_in(["PURCHASE", "REFUND"])
+BASKET = TYPE.is_in(["PURCHASE", "REFUND", "ADD_TO_CART", "REMOVE_FROM_CART"])
+SEARCH = TYPE == "SEARCH"
+DISCOUNTED = pl.col("discount_minor").is_not_null()
+
+# str.strip() and str.lower() of Python are what every reader of a query expects; Polars strips fewer characters unless told.
+WHITESPACE = "".join(chr(i) for i in range(0x3001) if chr(i).isspace())
+
+UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """`broken` is asked of the events (or items) for which `when` holds; null counts as not broken."""
+
+    name: str
+    dimension: Dimension
+    field: str
+    broken: pl.Expr
+    when: pl.Expr = ALWAYS
+
+
+def missing(field: str) -> pl.Expr:
+    return pl.col(field).is_null() | (pl.col(field) == "")
+
+
+def longer(field: str, characters: int) -> pl.Expr:
+    # bytes first: they are free to count, and no fewer than characters
+    return (pl.col(field).str.len_bytes() > characters) & (pl.col(field).str.len_chars() > characters)
+
+
+def too_long(field: str, characters: int, prefix: str = "") -> Rule:
+    return Rule(f"{field.upper()}_TOO_LONG", Dimension.VALIDITY, prefix + field, longer(field, characters))
+
+
+EVENT_RULES = (
+    Rule("EVENT_ID_MISSING", Dimension.COMPLETENESS, "event_id", missing("event_id")),
+    Rule("VISITOR_ID_MISSING", Dimension.COMPLETENESS, "visitor_id", missing("visitor_id")),
+    Rule("SHOP_ID_MISSING", Dimension.COMPLETENESS, "shop_id", missing("shop_id")),
+    Rule("ORDER_ID_MISSING", Dimension.COMPLETENESS, "order_id", missing("order_id"), ORDER),
+    Rule("CURRENCY_MISSING", Dimension.COMPLETENESS, "currency", missing("currency"), ORDER),
+    Rule("ITEMS_MISSING", Dimension.COMPLETENESS, "items", pl.col("items_count") == 0, BASKET),
+    Rule(
+        "SEARCH_QUERY_MISSING",
+        Dimension.COMPLETENESS,
+        "search_query",
+        pl.col("search_query").is_null() | (pl.col("search_query").str.strip_chars(WHITESPACE) == ""),
+        SEARCH,
+    ),
+    Rule(
+        "EVENT_ID_NOT_UUID",
+        Dimension.VALIDITY,
+        "event_id",
+        (pl.col("event_id") != "") & ~pl.col("event_id").str.contains(UUID),
+    ),
+    Rule("EVENT_TYPE_UNKNOWN", Dimension.VALIDITY, "event_type", (TYPE == "UNKNOWN") & ~pl.col("newer_writer")),
+    Rule("COUNTRY_SHAPE", Dimension.VALIDITY, "country", ~pl.col("country").str.contains("^[A-Z]{2}$")),
+    Rule(
+        "CURRENCY_SHAPE",
+        Dimension.VALIDITY,
+        "currency",
+        (pl.col("currency") != "") & ~pl.col("currency").str.contains("^[A-Z]{3}$"),
+    ),
+    Rule("DISCOUNT_NEGATIVE", Dimension.VALIDITY, "discount_minor", pl.col("discount_minor") < 0),
+    Rule("TAX_NEGATIVE", Dimension.VALIDITY, "tax_minor", pl.col("tax_minor") < 0),
+    Rule("SHIPPING_NEGATIVE", Dimension.VALIDITY, "shipping_minor", pl.col("shipping_minor") < 0),
+    Rule("SEARCH_RESULTS_NEGATIVE", Dimension.VALIDITY, "search_results", pl.col("search_results") < 0),
+    too_long("visitor_id", 128),
+    too_long("customer_id", 128),
+    too_long("shop_id", 64),
+    too_long("order_id", 64),
+    too_long("page", 2048),
+    too_long("search_query", 256),
+    too_long("app_version", 64),
+    Rule(
+        "DISCOUNT_ABOVE_TOTAL",
+        Dimension.CONSISTENCY,
+        "discount_minor",
+        pl.col("discount_minor") > pl.col("items_total_minor"),
+        DISCOUNTED,
+    ),
+    Rule("TOO_MANY_ITEMS", Dimension.VOLUME, "items", pl.col("items_count") > MAX_ITEMS),
+    Rule("ORDER_TOTAL_TOO_LARGE", Dimension.VOLUME, "items", pl.col("items_total_minor") > MAX_TOTAL_MINOR),
+    Rule(
+        "AMOUNT_TOO_LARGE",
+        Dimension.VOLUME,
+        "tax_minor",
+        (pl.col("tax_minor") > MAX_TOTAL_MINOR).fill_null(False)
+        | (pl.col("shipping_minor") > MAX_TOTAL_MINOR).fill_null(False),
+    ),
+    Rule("EVENT_TIME_TOO_OLD", Dimension.TIMELINESS, "event_time", pl.col("event_time") < OLDEST),
+    Rule("EVENT_TIME_FUTURE", Dimension.TIMELINESS, "event_time", pl.col("event_time") > pl.col("newest_allowed")),
+)
+
+ITEM_RULES = (
+    Rule("PRODUCT_ID_MISSING", Dimension.COMPLETENESS, "items.product_id", missing("product_id")),
+    too_long("product_id", 64, "items."),
+    too_long("category", 64, "items."),
+    Rule(
+        "QUANTITY_OUT_OF_RANGE",
+        Dimension.VALIDITY,
+        "items.quantity",
+        ~pl.col("quantity").is_between(1, MAX_QUANTITY),
+    ),
+    Rule(
+        "PRICE_OUT_OF_RANGE",
+        Dimension.VALIDITY,
+        "items.unit_price_minor",
+        ~pl.col("unit_price_minor").is_between(0, MAX_PRICE_MINOR),
+    ),
+)
+
+# Judged outside the table above, because they need more than one event: the bytes, the watermark, or the ids known.
+TEXT_HAS_NUL = Rule("TEXT_HAS_NUL", Dimension.VALIDITY, "", ALWAYS)
+RECORD_UNREADABLE = Rule("RECORD_UNREADABLE", Dimension.VALIDITY, "", ALWAYS)
+RECORD_TOO_LARGE = Rule("RECORD_TOO_LARGE", Dimension.VOLUME, "", ALWAYS)
+EVENT_TIME_LATE = Rule("EVENT_TIME_LATE", Dimension.TIMELINESS, "event_time", ALWAYS)
+EVENT_ID_CONFLICT = Rule("EVENT_ID_CONFLICT", Dimension.UNIQUENESS, "event_id", ALWAYS)
+EVENT_ID_REPEATED = Rule("EVENT_ID_REPEATED", Dimension.UNIQUENESS, "event_id", ALWAYS)
+JUDGED_RULES = (
+    TEXT_HAS_NUL, RECORD_UNREADABLE, RECORD_TOO_LARGE, EVENT_TIME_LATE, EVENT_ID_CONFLICT, EVENT_ID_REPEATED,
+)  # fmt: skip
+DIMENSIONS = {r.name: r.dimension for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)}
+
+TEXT_FIELDS = (
+    "event_id", "visitor_id", "customer_id", "shop_id", "page", "search_query", "order_id", "currency", "country",
+    "app_version",
+)  # fmt: skip
+ITEM_TEXT_FIELDS = ("product_id", "category")

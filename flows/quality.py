@@ -1,0 +1,48 @@
+"""Quality: keep what clean counted, by outcome and by rule.
+
+tallies ─> decode ─┬─ newest counts ─> quality.outcomes_1m, quality.rules_1m
+                   └─ unreadable ────> dead.letters
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bytewax import operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink
+from flows.connectors.kafka_source import KafkaSource
+from flows.connectors.readers import TallyReader
+from flows.connectors.timescale import TimescaleSink
+from flows.domain.checkpoint import Positions
+from flows.runtime.launch import Process, destination, subscription
+
+
+@dataclass(frozen=True)
+class Outputs:
+    tables: TimescaleSink
+    dead: KafkaSink
+
+
+def build(tallies: KafkaSource, reader: TallyReader, positions: Positions, outputs: Outputs) -> Dataflow:
+    """Wire the graph. Delivery: at-least-once, effectively once in the tables."""
+    flow = Dataflow("quality")
+    polled = op.input("tallies", flow, tallies)
+    read = op.map("decode", op.map("position", polled, positions.passed), reader.read)
+    op.output("dead", op.map("unreadable", read, lambda r: ("dead", r)), outputs.dead)
+    op.output("tables", op.map("rows", read, lambda r: ("rows", r)), outputs.tables)
+    return flow
+
+
+def flow() -> Dataflow:
+    """The flow of this process, from environment settings."""
+    settings, process = Process.prepare()
+    positions, reader = Positions(), TallyReader(settings.topic_tallies, "quality")
+    tallies = KafkaSource(subscription(settings, settings.topic_tallies, "quality"), positions, process.stopping)
+    outputs = Outputs(
+        TimescaleSink(settings.database_url, TallyReader.take, process.stopping, settings.startup_seconds),
+        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable),
+    )
+    process.begin(tallies, outputs.tables, outputs.dead)
+    return build(tallies, reader, positions, outputs)

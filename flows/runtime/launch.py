@@ -1,0 +1,146 @@
+"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it stopped.
+
+`python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the epoch: 10 s under the
+first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in both.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from datetime import timedelta
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from flows.connectors.kafka_sink import Destination
+from flows.connectors.kafka_source import KafkaSource, Subscription
+from flows.domain.errors import ShopstreamError
+from flows.runtime.settings import Settings, settings_or_exit
+
+
+class Sink(Protocol):
+    """A sink of ours."""
+
+    def open(self) -> Flushes: ...
+
+
+class Flushes(Protocol):
+    def flush(self) -> None: ...
+
+
+class Process:
+    """The process around a flow: asked to stop by a signal, it lets the flow drain, then commits."""
+
+    def __init__(self) -> None:
+        self._stop = False
+
+    @classmethod
+    def prepare(cls) -> tuple[Settings, Process]:
+        """Settings, logging and signal handlers; the first thing that a flow does."""
+        settings = settings_or_exit()
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more than sending them
+        gc.freeze()
+        gc.set_threshold(200_000, 20, 100)
+        # Bytewax passes a failure through Rust, whose trace says nothing about ours
+        os.environ["RUST_BACKTRACE"] = "0"
+        process = cls()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, process._ask)
+        sys.excepthook = report
+        return settings, process
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def stopping(self) -> bool:
+        return self._stop
+
+    def begin(self, source: KafkaSource, *sinks: Sink) -> None:
+        """Connect everything, and see to the end: after a drain Bytewax asks for no further batch, so the last flush and
+        commit are ours.
+
+        Errors: PermanentError, TransientError.
+        """
+        writers = [sink.open() for sink in sinks]
+        reader = source.open()
+
+        def finish() -> None:
+            if not reader.drained:
+                return
+            try:
+                for writer in writers:
+                    writer.flush()
+                reader.finish()
+            except Exception as error:
+                logging.getLogger(__name__).error("the last commit failed, its records will be read again: %s", error)
+                sys.stderr.flush()
+                os._exit(error.exit_code if isinstance(error, ShopstreamError) else 1)
+
+        atexit.register(finish)
+
+
+# what nobody waits for by the millisecond is collected longer: a batch of three costs as much as one of three hundred
+UNHURRIED = {"deadletters": 4, "quality": 4}
+
+
+def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
+    """What this process reads of a topic."""
+    return Subscription(
+        settings.bootstrap, topic, settings.group(flow), settings.ordinal, settings.count, settings.batch_records,
+        settings.poll_seconds * UNHURRIED.get(flow, 1), settings.startup_seconds,
+    )  # fmt: skip
+
+
+def destination(settings: Settings, topic: str, max_bytes: int = Destination.max_bytes) -> Destination:
+    """Where this process writes."""
+    return Destination(settings.bootstrap, topic, max_bytes, startup_seconds=settings.startup_seconds)
+
+
+def cause_of(error: BaseException) -> ShopstreamError | None:
+    """Bytewax wraps what a step raises; ours is somewhere below."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ShopstreamError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The one place where a failure is logged: what we foresaw in a line with its exit code, a bug with its trace."""
+    if isinstance(error, KeyboardInterrupt):
+        os._exit(130)
+    known = cause_of(error)
+    if known is None:
+        traceback.print_exception(kind, error, trace)
+    else:
+        logging.getLogger("flows").error("%s: %s", type(known).__name__, known)
+    logging.shutdown()
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(1 if known is None else known.exit_code)
+
+
+FLOWS = ("clean", "metrics", "deadletters", "quality")
+
+
+def main() -> None:
+    from bytewax.run import cli_main
+
+    if len(sys.argv) != 2 or sys.argv[1] not in FLOWS:
+        raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(FLOWS)}}}")
+    flow = importlib.import_module(f"flows.{sys.argv[1]}").flow()
+    cli_main(flow, epoch_interval=timedelta(seconds=settings_or_exit().epoch_seconds))
+
+
+if __name__ == "__main__":
+    main()

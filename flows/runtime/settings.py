@@ -1,0 +1,141 @@
+"""Every setting, from the environment. A wrong or misspelt one ends the start with exit code 2 and a line that names it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Literal
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.domain.errors import ConfigError
+
+PREFIX = "SHOPSTREAM_"
+
+
+def plain(name: str) -> AliasChoices:
+    """A setting under a name of its own, without our prefix."""
+    return AliasChoices(name)
+
+
+class Settings(BaseSettings):
+    """What can be set, with defaults for one machine."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    bootstrap: str = Field(
+        "127.0.0.1:9092",
+        validation_alias=plain("KAFKA_BOOTSTRAP_SERVERS"),
+        min_length=1,
+        description="Kafka brokers, host:port, comma between.",
+    )
+    database_url: str = Field(
+        "postgresql://127.0.0.1:5432/shopstream",
+        validation_alias=plain("DATABASE_URL"),
+        pattern="^postgres(ql)?://",
+        description="PostgreSQL, with or without TimescaleDB.",
+    )
+    registry: str | None = Field(
+        None,
+        validation_alias=plain("SCHEMA_REGISTRY_URL"),
+        pattern="^https?://",
+        description="Schema registry; without one, ids are those of avro/confluent_ids.json.",
+    )
+
+    topic_raw_web: str = Field("raw.web", min_length=1, description="Web events as they came.")
+    topic_clean_web: str = Field("clean.web", min_length=1, description="Accepted web events.")
+    topic_dead_letters: str = Field("dead.letters", min_length=1, description="Refused records.")
+    topic_tallies: str = Field("tallies", min_length=1, description="What clean counted.")
+    group_prefix: str = Field("shopstream", min_length=1, description="Consumer groups are <prefix>.<flow>.")
+
+    allowed_lateness_seconds: float = Field(
+        60, ge=0, le=86_400, description="How far behind the watermark an event may be."
+    )
+    future_tolerance_seconds: float = Field(10, ge=0, le=3_600, description="How far ahead of its Kafka timestamp.")
+    max_record_bytes: int = Field(262_144, ge=100, le=1_000_000, description="A larger record is refused.")
+    reject_budget_ratio: float = Field(
+        0.95, gt=0, description="Stop when this share of a run is refused; above 1: never."
+    )
+    reject_budget_records: int = Field(10_000, ge=1, description="How long a run is, in records of one partition.")
+    query_cap: int = Field(10_000, ge=1, description="Different searches kept per window, shop and partition.")
+
+    clean_form: Literal["event", "batch"] = Field(
+        "event", description="clean.web: one event a record, or a batch of them."
+    )
+    batch_records: int = Field(10_000, ge=1, le=1_000_000, description="Most records of one poll.")
+    poll_seconds: float = Field(0.05, gt=0, le=5, description="How long a poll collects.")
+    epoch_seconds: float = Field(0.5, gt=0, le=60, description="Between commits, under `shopstream up`.")
+    ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
+    count: int = Field(1, ge=1, description="Processes that share the partitions.")
+    startup_seconds: float = Field(30, gt=0, description="How long to wait for broker and database at start.")
+
+    @field_validator("database_url")
+    @classmethod
+    def readable(cls, url: str) -> str:
+        try:
+            conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(f"is no connection URL: {str(error).splitlines()[0]}") from None
+        return url
+
+    @property
+    def allowed_lateness(self) -> timedelta:
+        return timedelta(seconds=self.allowed_lateness_seconds)
+
+    @property
+    def future_tolerance(self) -> timedelta:
+        return timedelta(seconds=self.future_tolerance_seconds)
+
+    def group(self, flow: str) -> str:
+        return f"{self.group_prefix}.{flow}"
+
+
+def environment_name(field: str) -> str:
+    """The variable that sets a field."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + field.upper()
+
+
+def load_settings() -> Settings:
+    """Read the environment. Errors: ConfigError, one line a wrong setting."""
+    known = {environment_name(f) for f in Settings.model_fields}
+    lines = []
+    for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
+        near = get_close_matches(name, known, 1)
+        lines.append(f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else ""))
+    for name in sorted(known - set(os.environ) - {n for n in known if n.startswith(PREFIX)}):
+        for other in get_close_matches(name, os.environ.keys() - known, 1, cutoff=0.9):
+            lines.append(f"{other} is no setting of ours; did you mean {name}?")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for e in error.errors():
+            location = str(e["loc"][0])
+            name = location if location in known else environment_name(location)
+            value = "" if name == "DATABASE_URL" else f"={e['input']!r}"  # it may hold a password
+            lines.append(f"{name}{value}: {e['msg']}")
+        raise ConfigError("\n".join(lines)) from None
+    if settings.ordinal >= settings.count:
+        lines.append(f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}")
+    if settings.future_tolerance > settings.allowed_lateness:
+        lines.append(
+            f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be above "
+            f"{PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one early event would make all others late"
+        )
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return settings
+
+
+def settings_or_exit() -> Settings:
+    """Settings for a command: a wrong one is said on stderr, exit code 2."""
+    try:
+        return load_settings()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(ConfigError.exit_code) from None
