@@ -1,0 +1,58 @@
+"""What is sent, in columns: the healthy stream with the extra records of the faults between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from generators.expect import IS_ACCEPTED, Verdict
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What must become of a stretch of records.
+
+    Shape: `order` maps each record to a row of `batch`, or, from len(batch) on, to an entry of the lists.
+    Records of the batch are healthy: accepted, without a fault.
+    """
+
+    batch: pa.RecordBatch | None
+    order: np.ndarray
+    events: list[dict[str, Any] | None] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def rows(self) -> Iterator[tuple[dict[str, Any] | None, str, Verdict]]:
+        """Give event, fault and verdict of each record, in order; `event_time` in milliseconds."""
+        healthy = 0 if self.batch is None else len(self.batch)
+        events: list[dict[str, Any] | None] = []
+        if self.batch is not None:
+            times = self.batch.column("event_time").cast(pa.int64()).to_pylist()
+            events += [{**row, "event_time": ms} for row, ms in zip(self.batch.to_pylist(), times, strict=True)]
+        events += self.events
+        for at in self.order.tolist():
+            if at < healthy:
+                yield events[at], "", IS_ACCEPTED
+            else:
+                yield events[at], self.faults[at - healthy], self.verdicts[at - healthy]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records to send, in order.
+
+    Shape: lists and arrays of one length. Units: `due_us` in microseconds since the start of the schedule.
+    """
+
+    keys: list[bytes]
+    values: list[bytes | None]
+    partition: np.ndarray
+    due_us: np.ndarray
+    answers: Answers | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
