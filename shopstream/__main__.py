@@ -1,0 +1,82 @@
+"""The operator's command: `python -m shopstream <command>`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from flows.domain.errors import ShopstreamError
+from flows.runtime import topics
+from flows.runtime.migrate import migrate
+from flows.runtime.settings import Settings, environment_name, settings_or_exit
+from shopstream import demo, doctor, pages, up, verify
+
+
+def add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_migrate)
+
+
+def run_migrate(_: argparse.Namespace) -> int:
+    settings = settings_or_exit()
+    done = migrate(settings.database_url, settings.startup_seconds)
+    print(f"database is up to date (edition {done.edition}); new: {', '.join(done.applied) or 'nothing'}")
+    return 0
+
+
+def add_topics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--partitions", type=int, default=4, metavar="N", help="of topics that are made now (4)")
+    parser.add_argument(
+        "--replication", type=int, default=-1, metavar="N", help="replication factor (the broker's default)"
+    )
+    parser.set_defaults(run=run_topics)
+
+
+def run_topics(args: argparse.Namespace) -> int:
+    if args.partitions < 1:
+        print("--partitions must be 1 or more", file=sys.stderr)
+        return 2
+    for line in topics.ensure(settings_or_exit(), args.partitions, args.replication) or ["all topics are there"]:
+        print(line)
+    return 0
+
+
+COMMANDS = {
+    "demo": ("the whole road once, from events to proved numbers", demo.add),
+    "up": ("run all flows as supervised processes", up.add),
+    "migrate": ("make the database fit the metric catalogue", add_migrate),
+    "topics": ("make the Kafka topics, or mend their settings", add_topics),
+    "verify": ("compare what the pipeline made with a ledger", verify.add),
+    "pages": ("write the pages of docs/ that follow from code", pages.add),
+    "doctor": ("look at settings, broker, topics, database and clock", doctor.add),
+}
+
+
+def settings_help() -> str:
+    width = max(len(environment_name(f)) for f in Settings.model_fields)
+    rows = [
+        f"  {environment_name(name):<{width}}  {field.description} ({'none' if field.default is None else field.default})"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(("settings, from the environment (default in brackets):", *rows))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m shopstream", description=__doc__, epilog=settings_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, (text, add) in COMMANDS.items():
+        add(commands.add_parser(name, help=text, description=text))
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return int(args.run(args))
+    except ShopstreamError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

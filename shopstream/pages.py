@@ -1,0 +1,70 @@
+"""`shopstream pages`: the pages of docs/ that follow from code; a test fails when one drifts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
+from flows.runtime.services import ROOT
+from flows.runtime.settings import Settings, environment_name
+
+HEAD = "<!-- written by `python -m shopstream pages` -->\n"
+
+
+def metrics_page() -> str:
+    parts = [
+        f"{HEAD}# Metrics\n\nWindows are `[start, start + window)` in UTC by event time. Money is in minor units and always stands by"
+        " its currency. Numbers add up over partitions (the views do that); distinct visitors do not add up over rows.\n"
+    ]
+    return "\n".join(parts + [metric_section(m) for m in CATALOGUE])
+
+
+def metric_section(metric: MetricTable) -> str:
+    keys = ", ".join(("window_start", *(d.name for d in metric.by)))
+    capped = [d.name for d in metric.by if d.cap]
+    note = f" Past SHOPSTREAM_QUERY_CAP different values of {capped[0]} the rest is `(other)`." if capped else ""
+    rows = [
+        f"| {m.name} | {m.unit} | {m.help} |" + (f" `{m.formula}` |" if m.formula else " |") for m in metric.measures
+    ]
+    seconds = int(metric.window.total_seconds())
+    return (
+        f"## gold.{metric.name}: {metric.title}\n\nWindow {seconds} s, counts {metric.scope}s. Keys: {keys}.{note}\n\n"
+        "| measure | unit | what it counts | formula |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def rules_page() -> str:
+    rows = [f"| {r.name} | {r.dimension} | {r.field} |" for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)]
+    return (
+        f"{HEAD}# Rules\n\nA record that breaks one is refused with all that it broke; `quality.rules_1m` counts how often each was"
+        " checked and broken.\n\n| rule | dimension | field |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def settings_page() -> str:
+    rows = [
+        f"| `{environment_name(name)}` | {'' if field.default is None else field.default} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return (
+        f"{HEAD}# Settings\n\nAll come from the environment. A wrong or misspelt one ends the start with exit code 2 and a line that"
+        " names it.\n\n| variable | default | what it sets |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def pages() -> dict[Path, str]:
+    docs = ROOT / "docs"
+    return {docs / "metrics.md": metrics_page(), docs / "rules.md": rules_page(), docs / "settings.md": settings_page()}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+
+
+def run(_: argparse.Namespace) -> int:
+    for path, text in pages().items():
+        path.write_text(text)
+        print(path.relative_to(ROOT))
+    return 0

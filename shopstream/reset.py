@@ -1,0 +1,37 @@
+"""Empty our topics, groups and tables. Only for services that `make services` made: see demo.open_services."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from flows.domain.errors import TransientError
+from flows.runtime.launch import FLOWS
+from flows.runtime.migrate import connect
+from flows.runtime.settings import Settings
+from flows.runtime.topics import existing, wanted
+
+
+def empty(settings: Settings) -> None:
+    """Delete the topics, the offsets and the schemas; they are made anew afterwards."""
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap})
+    names = {t.name for t in wanted(settings, 1)}
+    there = names & existing(admin, settings.startup_seconds).keys()
+    if there:
+        for future in admin.delete_topics(sorted(there), operation_timeout=30).values():
+            future.result()
+    for group, future in admin.delete_consumer_groups([settings.group(f) for f in FLOWS]).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].name() not in ("GROUP_ID_NOT_FOUND", "COORDINATOR_NOT_AVAILABLE"):
+                raise TransientError(f"group {group} cannot be deleted: {error.args[0].str()}") from error
+    until = time.monotonic() + settings.startup_seconds
+    while names & existing(admin).keys():
+        if time.monotonic() > until:
+            raise TransientError("the topics of an earlier demo are still being deleted")
+        time.sleep(0.1)
+    with connect(settings.database_url, settings.startup_seconds) as db:
+        db.execute("DROP SCHEMA IF EXISTS gold, quality, ops CASCADE")

@@ -1,0 +1,103 @@
+"""`shopstream up`: all flows as supervised processes, with a line each."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from flows.domain.errors import PermanentError, ShopstreamError
+from flows.runtime.services import RUNS
+from flows.runtime.settings import settings_or_exit
+from shopstream.lag import Lag, Lags
+from shopstream.supervisor import Supervisor
+
+REFRESH_SECONDS = 1.0
+PLAIN_SECONDS = 10.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of clean and of metrics (1)")
+    parser.add_argument("--logs", type=Path, default=RUNS / "logs", metavar="DIR", help="folder of the flows' logs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_or_exit()
+    if args.processes < 1:
+        print("--processes must be 1 or more", file=sys.stderr)
+        return 2
+    asked = Asked()
+    console = Console()
+    with Lags(settings) as lags, Supervisor({}, args.logs, args.processes) as flows:
+        print(f"logs in {args.logs}")
+        view = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        if view:
+            view.start()
+        told: dict[str, str] = {}
+        last = 0.0
+        try:
+            while not asked.to_stop and len(flows.hopeless) < len(flows.children):
+                flows.tend()
+                found = behind(lags)
+                if view:
+                    view.update(table(flows, found), refresh=True)
+                else:
+                    changed = {c.name: c.state for c in flows.children} != told
+                    if changed or time.monotonic() - last > PLAIN_SECONDS:
+                        told, last = {c.name: c.state for c in flows.children}, time.monotonic()
+                        for line in lines(flows, found):
+                            print(line, flush=True)
+                time.sleep(REFRESH_SECONDS)
+        finally:
+            if view:
+                view.stop()
+        print("stopping: each flow drains and commits", flush=True)
+    for child in flows.hopeless:
+        print(f"{child.name}: {child.last_words}", file=sys.stderr)
+    return PermanentError.exit_code if flows.hopeless else 0
+
+
+class Asked:
+    """Whether someone asked us to stop."""
+
+    def __init__(self) -> None:
+        self.to_stop = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last one: the terminal was closed
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.to_stop = True
+
+
+def behind(lags: Lags) -> dict[str, Lag] | None:
+    try:
+        return lags.all()
+    except ShopstreamError:
+        return None
+
+
+def lines(flows: Supervisor, found: dict[str, Lag] | None) -> list[str]:
+    return [
+        f"{c.name:<12} {c.state}, {c.restarts} restarts, lag {lag_text(c.name, found)}"
+        + (f": {c.last_words}" if c.exit_code else "")
+        for c in flows.children
+    ]
+
+
+def lag_text(name: str, found: dict[str, Lag] | None) -> str:
+    return "unknown" if found is None else f"{found[name.split('/')[0]].records:,}"
+
+
+def table(flows: Supervisor, found: dict[str, Lag] | None) -> Table:
+    made = Table("flow", "state", "restarts", "lag", "last words", box=None)
+    for c in flows.children:
+        made.add_row(c.name, c.state, str(c.restarts), lag_text(c.name, found), c.last_words if c.exit_code else "")
+    return made
