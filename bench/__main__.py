@@ -1,0 +1,128 @@
+"""`python -m bench`: measure, check, write `bench/results/latest.json`, print a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.places import FOLDER, alone
+from bench.report import results, show
+from bench.rounds import HEALTHY, STEPS, Bench, Plan
+from bench.usage import machine
+from flows.domain.errors import ShopstreamError
+from flows.runtime.services import ROOT, native
+from flows.runtime.settings import PREFIX, settings_or_exit
+from generators.errors import GeneratorError
+from generators.scenarios import SCENARIOS
+
+LATEST = Path(__file__).parent / "results" / "latest.json"
+WIDTH = 110  # of a log; a terminal knows its own
+PART = FOLDER / "part.json"
+
+
+def main(arguments: Sequence[str]) -> int:
+    args = parser().parse_args(arguments)
+    settings_or_exit()
+    services = native()
+    if services is None:
+        print("bench: the real services are not up: run `make services`", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, interrupt)
+    load = os.getloadavg()
+    plan = Plan(
+        args.events, 1 if args.quick else args.repeats, args.only, args.form, args.scenario,
+        args.form == "event" and {"clean", "chain"} <= set(args.only), args.verify,
+    )  # fmt: skip
+    about = {
+        "machine": machine(),
+        "commit": commit(),
+        "command": shlex.join(["python", "-m", "bench", *arguments]),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_average_before": [round(one, 2) for one in load],
+        "form": plan.form,
+        "scenario": plan.scenario,
+        "events": plan.events,
+        "repeats": plan.repeats,
+        "settings": {name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
+    }
+    try:
+        with alone(services):
+            found = results(Bench(services, plan, lambda line: print(line, flush=True)).run())
+    except KeyboardInterrupt:
+        print("bench: stopped; what it made is removed", file=sys.stderr)
+        return 130
+    except (BenchError, ShopstreamError, GeneratorError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    write(found | about, args.out or (LATEST if args.only == STEPS else PART))
+    console = Console()
+    show(found, console if console.is_terminal else Console(width=WIDTH))
+    return 0
+
+
+def write(found: dict[str, Any], to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written to {to.relative_to(ROOT) if to.is_relative_to(ROOT) else to}")
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def commit() -> str | None:
+    """What is measured; `-dirty` says that files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip() or None
+
+
+def steps(text: str) -> tuple[str, ...]:
+    wanted = [step for step in text.split(",") if step]
+    for step in wanted:
+        if step not in STEPS:
+            raise argparse.ArgumentTypeError(f"{step}: unknown, one of {', '.join(STEPS)}")
+    return tuple(step for step in STEPS if step in wanted)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    made.add_argument("--events", type=int, default=2_000_000, metavar="N", help="backlog to drain (2000000)")
+    made.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each step; speeds are medians (3)")
+    made.add_argument("--quick", action="store_true", help="each step once")
+    made.add_argument(
+        "--only", type=steps, default=STEPS, metavar="STEPS", help=f"of {','.join(STEPS)}; what they need is run too"
+    )
+    made.add_argument("--form", choices=("event", "batch"), default="event", help="records of clean.web (event)")
+    made.add_argument(
+        "--scenario", choices=SCENARIOS, default=HEALTHY, metavar="NAME", help=f"what is sent ({HEALTHY})"
+    )
+    made.add_argument(
+        "--verify", action="store_true", help="also drain up to 200,000 events with an answer key, and compare all"
+    )
+    made.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: bench/results/latest.json, or, for a part, .shopstream/bench"
+    )
+    return made
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""All runs to one set of figures, and how they stand beside the floors and other engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.draining import Drained, rounded
+from bench.peers import PEERS
+from bench.rounds import Measured
+
+FLOW_NAMES = ("clean", "metrics", "quality", "deadletters")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What must be reached. `path` leads through the results; `most` turns it into a ceiling."""
+
+    name: str
+    path: tuple[str, ...]
+    limit: float
+    unit: str
+    most: bool = False
+
+    def held(self, value: float) -> bool:
+        return value <= self.limit if self.most else value >= self.limit
+
+
+FLOORS = (
+    Floor("chain", ("chain_eps",), 150_000, "events/s"),
+    Floor("clean alone", ("clean_eps",), 200_000, "events/s"),
+    Floor("metrics alone", ("metrics_eps",), 0, "events/s"),
+    Floor("generator", ("generator_eps",), 150_000, "events/s"),
+    Floor("p50 at 1,000/s", ("latency_ms", "1000", "p50"), 250, "ms", most=True),
+    Floor("p99 at 1,000/s", ("latency_ms", "1000", "p99"), 250, "ms", most=True),
+    Floor("p50 at 16,700/s", ("latency_ms", "16700", "p50"), 250, "ms", most=True),
+    Floor("p99 at 16,700/s", ("latency_ms", "16700", "p99"), 250, "ms", most=True),
+    *(Floor(f"memory of {flow}", ("rss_mib", flow), 500, "MiB", most=True) for flow in FLOW_NAMES),
+)
+
+
+def results(measured: Measured) -> dict[str, Any]:
+    """The figures of a bench; None where a step was not asked for. Speeds are medians, memory is the highest of all runs."""
+    found: dict[str, Any] = {
+        "chain_eps": middle([d.work_eps for d in measured.chain]),
+        "clean_eps": middle([d.work_eps for d in measured.clean]),
+        "metrics_eps": middle([d.work_eps for d in measured.metrics]),
+        "generator_eps": middle([f.sending_eps for f in measured.generator]),
+        "latency_ms": {
+            str(w.rate): {"p50": round(w.latency.p50, 1), "p99": round(w.latency.p99, 1)} for w in measured.latency
+        },
+        "rss_mib": highest([d.rss_mib for d in measured.chain] + [w.rss_mib for w in measured.latency]),
+        "from_process_start_eps": {
+            "chain": middle([d.start_eps for d in measured.chain]),
+            "clean": middle([d.start_eps for d in measured.clean]),
+            "metrics": middle([d.start_eps for d in measured.metrics]),
+            "generator": middle([f.process_eps for f in measured.generator]),
+        },
+        "cpu_s_per_million": cpu(measured.chain),
+        "batch_form": {
+            "chain_eps": middle([d.work_eps for d in measured.batch_chain]),
+            "clean_eps": middle([d.work_eps for d in measured.batch_clean]),
+            "cpu_s_per_million": cpu(measured.batch_chain),
+        },
+        "verified": measured.verified,
+        "runs": {
+            "generator": [f.row() for f in measured.generator],
+            "clean": [d.row() for d in measured.clean],
+            "metrics": [d.row() for d in measured.metrics],
+            "chain": [d.row() for d in measured.chain],
+            "batch_form_clean": [d.row() for d in measured.batch_clean],
+            "batch_form_chain": [d.row() for d in measured.batch_chain],
+            "latency": {str(w.rate): w.row() for w in measured.latency},
+        },
+    }
+    return found
+
+
+def middle(speeds: Sequence[float]) -> int | None:
+    return round(median(speeds)) if speeds else None
+
+
+def highest(runs: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """The highest figure of each flow over all runs."""
+    return {flow: max((round(r[flow], 1) for r in runs if flow in r), default=None) for flow in FLOW_NAMES}
+
+
+def cpu(runs: Sequence[Drained]) -> dict[str, float]:
+    """CPU seconds a million events, by process; medians of the runs."""
+    names = runs[0].cpu_s_per_million if runs else {}
+    return rounded({name: median([r.cpu_s_per_million.get(name, 0.0) for r in runs]) for name in names}, 2)
+
+
+def value_at(found: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = found
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The figures with their floors, then other engines as ratios."""
+    table = Table("", "measured", "floor", "", box=None)
+    for column in (1, 2):
+        table.columns[column].justify = "right"
+    for floor in FLOORS:
+        value = value_at(found, floor.path)
+        if value is not None:
+            limit = f"{'under' if floor.most else 'over'} {floor.limit:,.0f}" if floor.limit else ""
+            verdict = "" if not floor.limit else "held" if floor.held(value) else "NOT held"
+            table.add_row(floor.name, f"{value:,.0f} {floor.unit}", limit, verdict)
+    for name in ("chain", "clean"):
+        if (speed := found["batch_form"][f"{name}_eps"]) is not None:
+            table.add_row(f"{name}, clean.web in batches", f"{speed:,.0f} events/s", "", "")
+    console.print(table)
+    if found["chain_eps"] is not None:
+        console.print(beside(found))
+
+
+def beside(found: Mapping[str, Any]) -> Table:
+    """The chain beside other engines, whose figures are of another run: a ratio is a hint, not a proof."""
+    table = Table("engine", "settings", "events/s", "chain is", box=None, title="Others, measured in another run")
+    for column in (2, 3):
+        table.columns[column].justify = "right"
+    for peer in PEERS:
+        ratio = found["chain_eps"] / peer.events_per_second
+        table.add_row(peer.engine, peer.settings, f"{peer.events_per_second:,}", f"{ratio:.2f} x")
+    return table

@@ -1,0 +1,151 @@
+"""Migrations and upserts on a real database: what the catalogue says is there, and rows only move forward."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from stack import Stack
+
+from flows.connectors.timescale import Writer
+from flows.domain.metrics import CATALOGUE
+from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Rows, Table
+from flows.runtime.migrate import Edition, migrate
+
+TABLES = (*GOLD.values(), OUTCOMES, RULES, DEAD_LETTERS, PROGRESS)
+SQL_NAMES = {"timestamptz": "timestamp with time zone"}
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def columns_of(stack: Stack, name: str) -> dict[str, str]:
+    schema, table = name.split(".")
+    rows = stack.query(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+        " ORDER BY ordinal_position", schema, table,
+    )  # fmt: skip
+    return dict(rows)
+
+
+def everything(stack: Stack) -> list[tuple[Any, ...]]:
+    """All that a migration could change."""
+    return stack.query(
+        "SELECT table_schema, table_name, column_name, data_type, column_default, is_nullable FROM information_schema.columns"
+        " WHERE table_schema IN ('gold', 'quality', 'ops') ORDER BY 1, 2, 3"
+    )
+
+
+def test_migrating_again_changes_nothing(stack: Stack) -> None:
+    before = everything(stack)
+    again = migrate(stack.database_url)
+    assert again.applied == []
+    assert everything(stack) == before
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
+def test_a_table_has_the_columns_and_the_key_of_the_catalogue(stack: Stack, table: Table) -> None:
+    assert columns_of(stack, table.name) == {c: SQL_NAMES.get(t, t) for c, t in table.columns.items()}
+    keys = stack.query(
+        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
+        " WHERE i.indrelid = %s::regclass AND i.indisprimary", table.name,
+    )  # fmt: skip
+    assert {key for (key,) in keys} == set(table.keys)
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
+def test_a_view_has_the_columns_of_the_catalogue(stack: Stack, metric: Any) -> None:
+    expected = {"window_start": SQL_NAMES["timestamptz"]} | {d.name: "text" for d in metric.by}
+    assert columns_of(stack, f"gold.{metric.name}") == expected | {m.name: "bigint" for m in metric.measures}
+
+
+def test_the_views_of_quality_have_their_columns(stack: Stack) -> None:
+    assert list(columns_of(stack, "quality.outcomes_1m")) == [
+        "window_start",
+        "flow",
+        "source_topic",
+        "outcome",
+        "code",
+        "records",
+    ]
+    assert list(columns_of(stack, "quality.rules_1m")) == ["window_start", "rule", "dimension", "checked", "broken"]
+
+
+def test_a_column_that_a_new_measure_brings_is_added(stack: Stack) -> None:
+    stack.execute("DROP VIEW gold.orders_1m; ALTER TABLE gold.orders_1m_by_partition DROP COLUMN refunds")
+    migrate(stack.database_url)
+    assert "refunds" in columns_of(stack, "gold.orders_1m")
+
+
+def test_a_view_with_moved_columns_is_made_anew(stack: Stack) -> None:
+    stack.execute("DROP VIEW gold.searches_1m; CREATE VIEW gold.searches_1m AS SELECT 1 AS other")
+    migrate(stack.database_url)
+    assert "zero_results" in columns_of(stack, "gold.searches_1m")
+
+
+@pytest.mark.services
+def test_timescale_makes_hypertables(stack: Stack) -> None:
+    assert migrate(stack.database_url).edition is not Edition.NONE
+    found = {
+        f"{s}.{n}"
+        for s, n in stack.query("SELECT hypertable_schema, hypertable_name FROM timescaledb_information.hypertables")
+    }
+    assert found >= {table.name for table in (*GOLD.values(), OUTCOMES, RULES)}
+
+
+def test_every_edition_buckets_time(stack: Stack) -> None:
+    assert stack.query("SELECT time_bucket('5 minutes'::interval, '2026-03-01 12:07+00'::timestamptz)") == [
+        (datetime(2026, 3, 1, 12, 5, tzinfo=UTC),)
+    ]
+
+
+class Item:
+    """What a sink gets from a flow."""
+
+    caught_up = True
+
+    def __init__(self, *rows: Rows) -> None:
+        self.rows = rows
+
+
+def searches(query: str, events: int) -> Rows:
+    table = GOLD["searches_1m"]
+    row = (NOON, 0, "main", query, events, events, 0)
+    frame = pl.DataFrame([row], schema=list(table.columns), orient="row").with_columns(
+        pl.col("partition").cast(pl.Int32)
+    )
+    return Rows(table, frame)
+
+
+@pytest.fixture
+def writer(stack: Stack) -> Any:
+    made = Writer(stack.database_url, lambda item: item.rows, lambda: False, 10.0, 0.0)
+    yield made
+    made.close()
+
+
+def stored(stack: Stack) -> dict[str, int]:
+    return dict(stack.query("SELECT query, searches FROM gold.searches_1m"))
+
+
+def test_a_row_only_moves_forward(stack: Stack, writer: Writer) -> None:
+    for events in (5, 3, 5, 7, 6):
+        writer.write_batch([Item(searches("shoes", events))])
+    assert stored(stack) == {"shoes": 7}
+
+
+def test_the_newest_of_one_flush_is_stored(stack: Stack, writer: Writer) -> None:
+    writer.write_batch([Item(searches("shoes", 2), searches("shoes", 9), searches("shoes", 4), searches("hats", 1))])
+    assert stored(stack) == {"shoes": 9, "hats": 1}
+
+
+def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer: Writer) -> None:
+    for events in (1, 2, 3):
+        with psycopg.connect(stack.services.database_url, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name = 'shopstream'",
+                (stack.prefix,),
+            )
+        writer.write_batch([Item(searches("shoes", events))])
+    assert stored(stack) == {"shoes": 3}

@@ -1,0 +1,123 @@
+"""How a flow starts and stops: wrong settings, missing topics, services that are away. One line, one exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from stack import Stack, wait_until
+from traffic import mixed
+
+from flows.runtime import topics
+
+
+def last_line(stack: Stack, flow: str) -> str:
+    return stack.log(flow).strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SHOPSTREAM_ALLOWED_LATENES_SECONDS", "60", "SHOPSTREAM_ALLOWED_LATENESS_SECONDS"),
+        ("SHOPSTREAM_NO_SUCH_THING", "1", "no setting"),
+        ("SHOPSTREAM_ALLOWED_LATENESS_SECONDS", "soon", "'soon'"),
+        ("SHOPSTREAM_ALLOWED_LATENESS_SECONDS", "-1", "'-1'"),
+        ("SHOPSTREAM_CLEAN_FORM", "both", "'both'"),
+        ("SHOPSTREAM_ORDINAL", "1", "SHOPSTREAM_COUNT=1"),
+        ("SHOPSTREAM_FUTURE_TOLERANCE_SECONDS", "61", "SHOPSTREAM_ALLOWED_LATENESS_SECONDS=60"),
+        ("DATABASE_URL", "mysql://x", "DATABASE_URL"),
+        ("SCHEMA_REGISTRY_URL", "ftp://x", "SCHEMA_REGISTRY_URL"),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(
+    stack: Stack, name: str, value: str, says: str
+) -> None:
+    process = stack.start("clean", **{name: value})
+    assert stack.exit_of(process) == 2
+    (line,) = stack.log("clean").strip().splitlines()
+    assert line.startswith(name)
+    assert says in line
+
+
+def test_all_wrong_settings_are_told_at_once(stack: Stack) -> None:
+    process = stack.start("quality", SHOPSTREAM_COUNT="0", SHOPSTREAM_EPOC_SECONDS="1", SHOPSTREAM_POLL_SECONDS="x")
+    assert stack.exit_of(process) == 2
+    names = {line.split("=")[0].split(" ")[0] for line in stack.log("quality").strip().splitlines()}
+    assert names == {"SHOPSTREAM_COUNT", "SHOPSTREAM_EPOC_SECONDS", "SHOPSTREAM_POLL_SECONDS"}
+
+
+@pytest.mark.services
+def test_a_missing_topic_is_named(stack: Stack) -> None:
+    missing = stack.topic("nowhere")
+    process = stack.start("clean", SHOPSTREAM_TOPIC_RAW_WEB=missing)
+    assert stack.exit_of(process) == 3
+    assert f"topic {missing} does not exist" in last_line(stack, "clean")
+
+
+@pytest.mark.services
+def test_topics_are_made_once_and_mended(stack: Stack) -> None:
+    settings = stack.settings()
+    assert topics.ensure(settings, 4) == []
+    raw = next(t for t in topics.wanted(settings, 4) if t.name == settings.topic_raw_web)
+    assert raw.settings["message.timestamp.type"] == "LogAppendTime"
+
+
+@pytest.mark.parametrize("flow", ["metrics", "deadletters", "quality"])
+def test_a_database_that_is_away_is_said_and_not_waited_for_forever(stack: Stack, flow: str) -> None:
+    started = time.monotonic()
+    process = stack.start(flow, DATABASE_URL="postgresql://127.0.0.1:1/none", SHOPSTREAM_STARTUP_SECONDS="2")
+    assert stack.exit_of(process) == 4
+    assert time.monotonic() - started < 2 + 15
+    assert "database" in last_line(stack, flow)
+
+
+def test_a_broker_that_is_away_is_said_and_not_waited_for_forever(stack: Stack) -> None:
+    started = time.monotonic()
+    process = stack.start("clean", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", SHOPSTREAM_STARTUP_SECONDS="2")
+    assert stack.exit_of(process) == 4
+    assert time.monotonic() - started < 2 + 15
+    assert "127.0.0.1:1 does not answer" in last_line(stack, "clean")
+
+
+def test_a_database_that_does_not_exist_is_named(stack: Stack) -> None:
+    process = stack.start("metrics", DATABASE_URL=stack.database_url.replace(stack.prefix, "no_such_database"))
+    assert stack.exit_of(process) == 3
+    assert "no_such_database" in last_line(stack, "metrics")
+
+
+def test_a_database_that_was_never_migrated_says_so(stack: Stack) -> None:
+    stack.execute("DROP SCHEMA gold CASCADE")
+    stack.produce(mixed(100))
+    stack.start("clean")
+    assert stack.exit_of(stack.start("metrics")) == 3
+    assert "gold" in last_line(stack, "metrics")
+
+
+def test_a_column_that_is_dropped_while_running_stops_the_flow_and_is_named(stack: Stack) -> None:
+    stack.start("clean")
+    process = stack.start("metrics")
+    stack.produce(mixed(300, seed=1))
+    wait_until("the first gold row", lambda: stack.query("SELECT count(*) FROM gold.orders_1m") != [(0,)])
+    stack.execute("ALTER TABLE gold.orders_1m_by_partition DROP COLUMN tax_minor CASCADE")
+    stack.produce(mixed(300, seed=2))
+    assert stack.exit_of(process) == 3
+    assert "tax_minor" in last_line(stack, "metrics")
+
+
+def test_an_idle_flow_stops_at_once(stack: Stack) -> None:
+    flows = stack.start_all()
+    for flow in flows:
+        wait_until(f"{flow} to start", lambda flow=flow: "reading" in stack.log(flow))  # type: ignore[misc]
+    started = time.monotonic()
+    assert stack.terminate(*flows.values()) == [0] * 4
+    assert time.monotonic() - started < 10
+
+
+def test_launch_says_what_it_takes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.runtime.launch", "everything"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "clean,metrics,deadletters,quality" in done.stderr

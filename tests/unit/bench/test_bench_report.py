@@ -1,0 +1,130 @@
+"""What a bench says of its runs: medians, floors, and figures of others that stand in the README as in the code."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from rich.console import Console
+
+import bench
+from bench.__main__ import parser, steps
+from bench.draining import Drained, Running, progress, watch
+from bench.errors import BenchError
+from bench.filling import Filled, said
+from bench.peers import PEERS
+from bench.report import FLOORS, results, show
+from bench.rounds import STEPS, Measured
+from bench.usage import Look, Meter, Spent, between
+from shopstream.lag import Lag, Lags
+
+
+def drained(work_events: float, seconds: float, rss_mib: float) -> Drained:
+    spent = Spent(seconds, {"clean": 2.0}, 0.0)
+    return Drained(1_000_000, work_events, seconds, seconds + 2, spent, {"clean": rss_mib})
+
+
+def test_what_the_generator_said_is_read() -> None:
+    line = "sent 2000000 records (2000000 healthy) in 13.4 s, 149,254/s; behind the schedule p99 0 ms, max 0 ms\n"
+    assert said(line) == (2_000_000, 149_254.0)
+    with pytest.raises(BenchError, match="did not say"):
+        said("Traceback")
+
+
+def test_speeds_are_medians_and_memory_is_the_highest() -> None:
+    measured = Measured(
+        generator=[Filled(10, 100.0, 50.0, 1.0), Filled(10, 300.0, 60.0, 1.0), Filled(10, 200.0, 70.0, 1.0)],
+        chain=[drained(900_000, 9.0, 310.0), drained(900_000, 3.0, 305.0), drained(900_000, 6.0, 300.0)],
+    )
+    found = results(measured)
+    assert found["generator_eps"] == 200
+    assert found["from_process_start_eps"]["generator"] == 60
+    assert found["chain_eps"] == 150_000
+    assert found["rss_mib"] == {"clean": 310.0, "metrics": None, "quality": None, "deadletters": None}
+    assert found["clean_eps"] is None
+    assert found["cpu_s_per_million"] == {"clean": 2.22}
+
+
+def test_a_part_of_a_bench_shows_what_it_has() -> None:
+    told = io.StringIO()
+    show(results(Measured(chain=[drained(800_000, 8.0, 600.0)])), Console(file=told, width=110))
+    lines = [line.split() for line in told.getvalue().splitlines()]
+    assert ["chain", "100,000", "events/s", "over", "150,000", "NOT", "held"] in lines
+    assert ["memory", "of", "clean", "600", "MiB", "under", "500", "NOT", "held"] in lines
+    assert not any("generator" in line for line in lines)
+
+
+def test_floors_are_those_of_the_readme() -> None:
+    text = (Path(bench.__file__).parent / "README.md").read_text()
+    by_name = {floor.name: floor for floor in FLOORS}
+    for name in ("chain", "clean alone", "generator"):
+        assert f"{name} {by_name[name].limit:,}" in text
+    assert f"under {by_name['p99 at 16,700/s'].limit} ms at 16,700" in text
+    assert f"under {by_name['memory of clean'].limit} MiB" in text
+
+
+def test_figures_of_other_engines_are_those_of_the_readme() -> None:
+    text = (Path(bench.__file__).parent / "README.md").read_text()
+    for p in PEERS:
+        figures = f"{p.events_per_second:,} | {p.cpu_s_per_million} | {p.peak_mib:,} | {p.runs}"
+        assert f"| {p.engine} | {p.settings} | {figures} |" in text
+
+
+def test_steps_run_in_the_order_in_which_they_find_what_they_need() -> None:
+    assert parser().parse_args([]).only == STEPS
+    assert steps("chain,clean") == ("clean", "chain")
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--only", "clene"])
+
+
+def test_cpu_of_a_process_that_came_in_between_counts_from_its_start() -> None:
+    first = Look(10.0, 100.0, {("clean", 1): 5.0, ("postgres", 2): 7.0})
+    last = Look(12.0, 104.0, {("clean", 1): 6.5, ("postgres", 2): 7.25, ("postgres", 3): 0.25})
+    spent = between(first, last)
+    assert spent.cpu == {"clean": 1.5, "postgres": 0.5}
+    assert (spent.seconds, spent.others) == (2.0, 2.0)
+
+
+class Commits:
+    """A broker that commits a million records in steps."""
+
+    def __init__(self, behind: list[int]) -> None:
+        self._behind, self.total = behind, 1_000_000
+
+    def of(self, flow: str) -> Lag:
+        return Lag(self._behind.pop(0), self.total)
+
+
+def watched(behind: list[int]) -> Drained:
+    looks = iter((Look(11.0, 20.0, {}), Look(16.0, 25.0, {})))
+    processes = SimpleNamespace(began=10.0, pids={"clean": 1}, rss_mib=lambda: {"clean": 200.0})
+    meter = SimpleNamespace(look=lambda pids: next(looks))
+    return watch(cast(Running, processes), cast(Lags, Commits(behind)), cast(Meter, meter), ("clean",), 1_000_000)
+
+
+def test_what_the_first_commit_held_is_not_counted_as_work() -> None:
+    found = watched([1_000_000, 900_000, 400_000, 0])
+    assert (found.work_events, found.work_seconds, found.start_seconds) == (900_000, 5.0, 6.0)
+    assert found.work_eps == 180_000
+
+
+def test_a_backlog_that_one_commit_drains_is_too_small() -> None:
+    with pytest.raises(BenchError, match="more --events"):
+        watched([1_000_000, 0])
+
+
+def test_records_that_someone_deletes_are_not_taken_for_drained() -> None:
+    commits = Commits([900_000, 0])
+    behind = progress(cast(Running, SimpleNamespace(pids={"clean": 1})), cast(Lags, commits), "clean")
+    next(behind)
+    commits.total = 0
+    with pytest.raises(BenchError, match="someone else deletes"):
+        next(behind)
+
+
+def test_the_results_have_the_keys_that_others_read() -> None:
+    wanted = {"chain_eps", "clean_eps", "metrics_eps", "generator_eps", "latency_ms", "rss_mib"}
+    assert wanted <= results(Measured()).keys()

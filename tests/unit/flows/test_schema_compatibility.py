@@ -1,0 +1,195 @@
+"""Every version of a contract reads every other, both ways: by a checker over the schemas, and by real bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from web_events import AVRO, CLEAN, LETTER, NOON, OUTCOME, RULE, event, parsed
+
+NAMES = sorted(p.stem for p in AVRO.glob("*.avsc"))
+WIDER = {("int", "long"), ("int", "float"), ("int", "double"), ("long", "float"), ("long", "double"), ("float", "double"),
+         ("string", "bytes"), ("bytes", "string")}  # fmt: skip
+PERSONAL = {"name", "first", "last", "surname", "mail", "email", "phone", "mobile", "address", "street", "zip", "postcode",
+            "ip", "birth", "birthday", "gender", "card", "iban", "latitude", "longitude"}  # fmt: skip
+
+
+def versions(name: str) -> list[Path]:
+    return sorted((AVRO / "history").glob(f"{name}.v*.avsc"), key=lambda p: int(p.suffixes[0][2:]))
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def type_of(schema: Any) -> str:
+    return "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
+
+
+def problems(writer: Any, reader: Any, at: str = "") -> list[str]:
+    """Why a reader schema cannot read what a writer schema wrote, by the rules of Avro's schema resolution."""
+    if isinstance(writer, list):
+        return [p for branch in writer for p in problems(branch, reader, at)]
+    if isinstance(reader, list):
+        return (
+            []
+            if any(not problems(writer, branch, at) for branch in reader)
+            else [f"{at}: no branch takes {type_of(writer)}"]
+        )
+    ours, theirs = type_of(writer), type_of(reader)
+    if (isinstance(writer, dict) and not isinstance(ours, str)) or (
+        isinstance(reader, dict) and not isinstance(theirs, str)
+    ):
+        return problems(ours, theirs, at)
+    if ours != theirs:
+        return [] if (ours, theirs) in WIDER else [f"{at}: {ours} is no {theirs}"]
+    if ours == "array":
+        return problems(writer["items"], reader["items"], f"{at}[]")
+    if ours in ("record", "enum") and writer["name"] != reader["name"]:
+        return [f"{at}: {writer['name']} is no {reader['name']}"]
+    if ours == "enum":
+        lost = set(writer["symbols"]) - set(reader["symbols"])
+        return [f"{at}: {sorted(lost)} would be lost"] if lost and "default" not in reader else []
+    if ours == "record":
+        had = {f["name"]: f for f in writer["fields"]}
+        return [
+            p
+            for f in reader["fields"]
+            for p in (
+                problems(had[f["name"]]["type"], f["type"], f"{at}.{f['name']}")
+                if f["name"] in had
+                else []
+                if "default" in f
+                else [f"{at}.{f['name']}: added without a default"]
+            )
+        ]
+    return []
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from nodes(branch)
+    elif isinstance(schema, dict):
+        yield schema
+        for part in (schema.get("items"), *(f["type"] for f in schema.get("fields", [])), schema["type"]):
+            yield from nodes(part) if not isinstance(part, str) else ()
+
+
+def pairs() -> list[tuple[Path, Path]]:
+    return [(a, b) for name in NAMES for a in versions(name) for b in versions(name)]
+
+
+def sample(name: str, version: dict[str, Any]) -> dict[str, Any]:
+    """A value of the contract with something in every field that the version has."""
+    web = event(customer_id="c", tax_minor=7)
+    violation = {"rule": "R", "field": "f", "dimension": "validity", "value": "v"}
+    place = {"source_partition": 1, "source_offset": 2, "source_timestamp": NOON}
+    letter = place | {"source_topic": "raw.web", "source_key": b"k", "payload": b"\xff", "flow": "clean", "code": "LATE",
+                      "violations": [violation], "schema_fingerprint": "00", "app_version": "1", "attempt": 1}  # fmt: skip
+    tally = {"flow": "clean", "source_topic": "raw.web", "source_partition": 0, "window_start": NOON}
+    whole = {
+        "web_event": web, "clean_web_event": web | place, "clean_web_batch": {"events": [web | place]}, "dead_letter": letter,
+        "outcome_tally": tally | {"outcome": "late", "code": "LATE", "records": 3},
+        "rule_tally": tally | {"rule": "R", "dimension": "validity", "checked": 3, "broken": 1},
+    }[name]  # fmt: skip
+    return {f["name"]: whole[f["name"]] for f in version["fields"]}
+
+
+def short(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize(("writer", "reader"), pairs(), ids=short)
+def test_each_version_can_read_each_other(writer: Path, reader: Path) -> None:
+    assert problems(load(writer), load(reader)) == []
+
+
+@pytest.mark.parametrize(("writer", "reader"), pairs(), ids=short)
+def test_bytes_of_each_version_are_read_by_each_other(writer: Path, reader: Path) -> None:
+    name = writer.name.split(".")[0]
+    made = sample(name, load(writer))
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, parsed(load(writer)), made)
+    out.seek(0)
+    read = fastavro.schemaless_reader(out, parsed(load(writer)), parsed(load(reader)))
+    shared = made.keys() & read.keys()
+    assert {f: read[f] for f in shared} == {f: made[f] for f in shared}
+    defaults = {f["name"]: f.get("default") for f in load(reader)["fields"]}
+    assert {f: read[f] for f in read.keys() - shared} == {f: defaults[f] for f in read.keys() - shared}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_newest_version_is_the_contract(name: str) -> None:
+    assert versions(name), "a contract is published before it is used"
+    assert load(versions(name)[-1]) == load(AVRO / f"{name}.avsc")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_versions_are_numbered_without_a_gap(name: str) -> None:
+    assert [int(p.suffixes[0][2:]) for p in versions(name)] == list(range(1, len(versions(name)) + 1))
+
+
+@pytest.mark.parametrize("path", [p for name in NAMES for p in versions(name)], ids=short)
+def test_every_enum_falls_back_to_unknown(path: Path) -> None:
+    for node in nodes(load(path)):
+        if node["type"] == "enum":
+            assert (node["default"], node["symbols"][0]) == ("UNKNOWN", "UNKNOWN")
+
+
+@pytest.mark.parametrize("path", [p for name in NAMES for p in versions(name)], ids=short)
+def test_no_field_is_for_personal_data(path: Path) -> None:
+    fields = {f["name"] for node in nodes(load(path)) for f in node.get("fields", [])}
+    assert {f for f in fields if PERSONAL & set(f.lower().split("_"))} == set()
+
+
+def test_clean_events_are_web_events_and_where_they_came_from() -> None:
+    fields = load(AVRO / "clean_web_event.avsc")["fields"]
+    assert fields[:-3] == load(AVRO / "web_event.avsc")["fields"]
+    assert [f["name"] for f in fields[-3:]] == ["source_partition", "source_offset", "source_timestamp"]
+    batch = load(AVRO / "clean_web_batch.avsc")["fields"]
+    assert [f["name"] for f in batch] == ["events"]
+    assert batch[0]["type"]["items"]["fields"] == fields
+
+
+def test_the_confluent_ids_name_published_versions() -> None:
+    listed = json.loads((AVRO / "confluent_ids.json").read_text())
+    assert listed == {str(i + 1): f"history/{p.name}" for i, p in enumerate(versions("web_event"))}
+
+
+def change(path: str, name: str, **changes: Any) -> dict[str, Any]:
+    made = deepcopy(load(AVRO / path))
+    next(f for f in made["fields"] if f["name"] == name).update(changes)
+    return made
+
+
+def test_the_checker_finds_what_breaks_readers() -> None:
+    good = load(AVRO / "web_event.avsc")
+    without = deepcopy(good)
+    without["fields"] = [f for f in good["fields"] if f["name"] != "shop_id"]
+    assert problems(without, good) == [".shop_id: added without a default"]
+    assert problems(good, without) == []
+    assert problems(change("web_event.avsc", "visitor_id", type="long"), good) == [".visitor_id: long is no string"]
+    assert problems(change("web_event.avsc", "page", type="string"), good) == []
+    assert problems(good, change("web_event.avsc", "page", type="string")) == [".page: null is no string"]
+    enum = deepcopy(next(f["type"] for f in good["fields"] if f["name"] == "channel"))
+    fewer = enum | {"symbols": enum["symbols"][:-1]}
+    assert problems(good, change("web_event.avsc", "channel", type=fewer)) == []
+    del fewer["default"]
+    assert problems(good, change("web_event.avsc", "channel", type=fewer)) == [".channel: ['REFERRAL'] would be lost"]
+
+
+def test_the_samples_fill_every_field() -> None:
+    for version, name in (
+        (CLEAN, "clean_web_event"),
+        (LETTER, "dead_letter"),
+        (OUTCOME, "outcome_tally"),
+        (RULE, "rule_tally"),
+    ):
+        assert version.read(version.frame(sample(name, version.raw))) == sample(name, version.raw)
