@@ -107,16 +107,13 @@ class Reader(StatefulSourcePartition[Batch, None]):
         """Seek every partition to `rewind` and tell the state."""
         sub = self._subscription
         owned = [p for p in partitions_of(self._consumer, sub) if p % sub.count == sub.ordinal]
+        places = committed_of(self._consumer, sub, owned)
         try:
-            wanted = [TopicPartition(sub.topic, p) for p in owned]
-            places = self._consumer.committed(wanted, timeout=sub.startup_seconds)
             ends = [self._consumer.get_watermark_offsets(place, timeout=sub.startup_seconds) for place in places]
         except KafkaException as error:
             raise TransientError(
-                f"Kafka at {sub.bootstrap} does not say where {sub.group} stands: {error.args[0].str()}"
+                f"Kafka at {sub.bootstrap} does not say where {sub.topic} ends: {error.args[0].str()}"
             ) from error
-        if (broken := next((p.error for p in places if p.error is not None), None)) is not None:
-            raise TransientError(f"Kafka does not say where {sub.group} stands: {broken.str()}")
         starts = []
         for place, (low, high) in zip(places, ends, strict=True):
             checkpoint = restored(place, low, high)
@@ -235,6 +232,24 @@ def partitions_of(consumer: Consumer, sub: Subscription) -> list[int]:
             raise TransientError(f"topic {sub.topic}: {found.error.str()}")
         else:
             time.sleep(0.5)
+
+
+def committed_of(consumer: Consumer, sub: Subscription, owned: list[int]) -> list[TopicPartition]:
+    """Where the group stands. A broker that has just started, or just lost a peer, is asked again: its coordinator comes
+    after it. Errors: TransientError."""
+    until = time.monotonic() + sub.startup_seconds
+    while True:
+        try:
+            places = consumer.committed([TopicPartition(sub.topic, p) for p in owned], timeout=sub.startup_seconds)
+            failed = next(failures(places), None)
+        except KafkaException as error:
+            failed = error.args[0].str()
+        if failed is None:
+            return places
+        if time.monotonic() > until:
+            raise TransientError(f"Kafka at {sub.bootstrap} does not say where {sub.group} stands: {failed}")
+        log.warning("Kafka at %s does not say yet where %s stands: %s", sub.bootstrap, sub.group, failed)
+        time.sleep(0.5)
 
 
 def restored(place: TopicPartition, low: int, high: int) -> Checkpoint:
