@@ -86,7 +86,11 @@ class Kafka:
 
 
 def answers(identity: Identity) -> None:
-    """Ask the broker for its metadata. Errors: whatever the client raises while there is no broker."""
+    """Ask the broker for its metadata, and where a group stands: that comes later, with the topic of the groups.
+
+    Errors: whatever the client raises while there is no broker.
+    """
+    from confluent_kafka import Consumer, TopicPartition
     from confluent_kafka.admin import AdminClient
 
     # The client writes every refused connection to stderr; here a refusal only means "not yet".
@@ -94,6 +98,11 @@ def answers(identity: Identity) -> None:
     client = AdminClient({"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", **quiet})
     if not client.list_topics(timeout=2).brokers:
         raise ServicesError("Kafka has no broker yet.")
+    asking = Consumer({"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", "group.id": "readiness", **quiet})
+    try:
+        asking.committed([TopicPartition("readiness", 0)], timeout=5)
+    finally:
+        asking.close()
 
 
 def _java(log: Path) -> str:
