@@ -157,7 +157,8 @@ class Sender:
             behind = now_us - due
             self._behind_us = int(behind[0])
             self._max_us = max(self._max_us, self._behind_us)
-            self._late_ms += np.bincount(np.clip(behind // 1000, 0, _BINS - 1), minlength=_BINS)
+            counts = np.bincount(np.clip(behind // 1000, 0, _BINS - 1))
+            self._late_ms[: len(counts)] += counts
         if self._tracker is not None:
             self._tracker.sending(records.partition[at:to], due)
         self._sink.put(records, at, to)

@@ -15,7 +15,10 @@ from flows.domain.judge import NO_TIME
 from flows.domain.metrics import CATALOGUE, MetricTable, Scope
 from flows.domain.tables import GOLD, PROGRESS, Rows
 from flows.domain.validate import items_of, sums_of
-from flows.domain.windows import Windows
+from flows.domain.windows import Windows, starts_of
+
+# what an item's metrics read of its event
+SHARED = ("partition", "spoken", "event_time", "event_type", "shop_id", "currency")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Counting:
         self._lateness = lateness // timedelta(milliseconds=1)
         self._cap = cap
         self._windows = [(metric, Windows(metric, cap)) for metric in catalogue]
+        self._asked = {
+            scope: [asked for metric, windows in self._windows if metric.scope is scope for asked in windows.asked]
+            for scope in Scope
+        }
+        self._lengths = {starts_of(metric): metric.window // timedelta(milliseconds=1) for metric in catalogue}
         self._longest = max(int(metric.window.total_seconds() * 1000) for metric in catalogue)
         self._fences: dict[int, int] = {}
         self._marks: dict[int, int] = {}
@@ -68,11 +76,10 @@ class Counting:
         times = events["event_time"].to_physical().to_numpy()
         running_maximum(partition[new], times[new], self._marks)
         self._note_firsts(partition[new], times[new], batch.offset[rows][new])
-        self._add(
-            events.with_columns(
-                pl.Series("partition", partition, pl.Int32), pl.Series("spoken", spoken[rows], pl.Boolean)
-            ).filter(pl.Series(new))
+        events = events.hstack(
+            [pl.Series("partition", partition, pl.Int32), pl.Series("spoken", spoken[rows], pl.Boolean)]
         )
+        self._add(events if new.all() else events.filter(pl.Series(new)))
         for p, offset in batch.last_offsets.items():
             self._progress.after(p, offset)
         self.caught_up = batch.caught_up
@@ -85,14 +92,23 @@ class Counting:
         counts = np.bincount(owner, minlength=len(events))
         quantity = items["quantity"].to_numpy().astype(np.int64)
         amounts = quantity * items["unit_price_minor"].to_numpy()
-        events = events.with_columns(
+        times = events["event_time"].to_physical().to_numpy()
+        starts = [
+            pl.Series(name, times // length * length).cast(pl.Datetime("ms", "UTC"))
+            for name, length in self._lengths.items()
+        ]
+        sums = [
             pl.Series("items_units", sums_of(quantity, counts)),
             pl.Series("items_total_minor", sums_of(amounts, counts)),
-        )
-        shared = events.select("partition", "spoken", "event_time", "event_type", "shop_id", "currency")
-        by_item = items.with_columns(shared[owner].get_columns()).with_columns(pl.Series("once", once(items, owner)))
-        for metric, windows in self._windows:
-            windows.add(events if metric.scope is Scope.EVENT else by_item)
+        ]
+        events = events.hstack(starts + sums)
+        shared = events[[*SHARED, *self._lengths]][owner]
+        by_item = items.hstack([*shared.get_columns(), pl.Series("once", once(items, owner))])
+        for scope, frame in ((Scope.EVENT, events), (Scope.ITEM, by_item)):
+            answers = frame.select(*self._asked[scope], "spoken")
+            for metric, windows in self._windows:
+                if metric.scope is scope:
+                    windows.add(answers)
 
     def _note_firsts(self, partition: np.ndarray, times: np.ndarray, offset: np.ndarray) -> None:
         starts = times // self._longest * self._longest

@@ -14,11 +14,17 @@ from flows.domain.rules import ALWAYS
 
 OTHER = "(other)"
 MIN_CAPACITY = 1 << 12
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 
 
 def keys_of(frame: pl.DataFrame) -> np.ndarray:
     """128 bits a row, by all columns: two independent 64-bit hashes."""
     return np.stack((frame.hash_rows(seed=0x5EED).to_numpy(), frame.hash_rows(seed=0xFACE).to_numpy()), axis=1)
+
+
+def starts_of(metric: MetricTable) -> str:
+    """The column with the starts of the metric's windows."""
+    return f"start {metric.window.total_seconds():g} s"
 
 
 class Pairs:
@@ -28,11 +34,17 @@ class Pairs:
         self._seen = hirola.HashTable(MIN_CAPACITY, KEY)
 
     def first_time(self, keys: np.ndarray) -> np.ndarray:
-        """Which rows hold a pair that was not seen before; keys must differ within the call."""
+        """Indices of the rows that hold a pair for the first time."""
         if len(self._seen) + len(keys) > self._seen.max * 3 // 4:
             self._seen = self._seen.resize(max(self._seen.max * 2, (len(self._seen) + len(keys)) * 2))
         known = len(self._seen)
-        return self._seen.add(keys) >= known
+        return firsts_of(self._seen.add(keys), known)
+
+
+def firsts_of(slots: np.ndarray, known: int) -> np.ndarray:
+    """Where each slot that is new, not below `known`, stands first; in the order of the slots."""
+    fresh = np.flatnonzero(slots >= known)
+    return fresh[np.unique(slots[fresh], return_index=True)[1]]
 
 
 class Windows:
@@ -48,112 +60,106 @@ class Windows:
         self._capped = next((d.name for d in metric.by if d.cap), None)
         self._kept: dict[tuple[Any, ...], set[str]] = {}
         self._names = ["window_start", "partition", *(d.name for d in metric.by)]
-        self._sums = [m.name for m in metric.stored if m.value is not None]
-        self._distinct = next(((m.name, m.distinct) for m in metric.stored if m.distinct), None)
+        self._sums = {i: self._own(m.name, "sum") for i, m in enumerate(metric.stored, 1) if m.value is not None}
+        self._distinct = next(((i, m.distinct) for i, m in enumerate(metric.stored, 1) if m.distinct), None)
         self._pairs: dict[int, Pairs] = {}
-        every = f"{int(metric.window.total_seconds() * 1000)}ms"
-        # built once: building an expression costs as much as evaluating it over a small batch
-        self._columns = [
-            pl.col("event_time").dt.truncate(every).alias("window_start"), pl.col("partition"), pl.col("spoken"),
-            *(d.value.alias(d.name) for d in metric.by),
-            *(m.value.cast(pl.Int64).alias(f"{m.name} ") for m in metric.stored if m.value is not None),
-            *([pl.col(self._distinct[1]).alias("distinct ")] if self._distinct else []),
+        # one question for all metrics of a scope: asking Polars costs more than a small batch's answers
+        self.asked = [
+            metric.where.alias(self._own("where")), pl.col(starts_of(metric)).alias(self._own("window_start")),
+            pl.col("partition").alias(self._own("partition")),
+            *(d.value.alias(self._own(d.name)) for d in metric.by),
+            *(m.value.cast(pl.Int64).alias(self._own(m.name, "sum")) for m in metric.stored if m.value is not None),
+            *([pl.col(self._distinct[1]).alias(self._own("distinct"))] if self._distinct else []),
         ]  # fmt: skip
-        self._aggregates = [
-            pl.len().cast(pl.Int64).alias("events "),
-            *(pl.col(f"{name} ").sum() for name in self._sums if name != "events"),
-            pl.col("spoken").any(),
-        ]
+        self._keys = [self._own(name) for name in self._names]
+        self._rest = [self._own("distinct")] * bool(self._distinct) + list(self._sums.values())
         self._reset(MIN_CAPACITY)
 
     def _reset(self, capacity: int) -> None:
         self._slots = hirola.HashTable(capacity, KEY)
         self._rows: list[pl.DataFrame] = []
-        self._numbers = np.zeros((capacity, 1 + len(self._metric.stored)), np.int64)
+        self._numbers = np.zeros((1 + len(self._metric.stored), capacity), np.int64)
         self._changed = np.zeros(capacity, bool)
 
-    def add(self, events: pl.DataFrame) -> None:
-        """Add a batch of events or items. Shape: needs `partition`, `spoken`, `event_time` and what the metric reads."""
-        metric = self._metric
-        chosen = (
-            events.select(self._columns)
-            if metric.where is ALWAYS
-            else events.filter(metric.where).select(self._columns)
-        )
+    def _own(self, *name: str) -> str:
+        return ".".join((self._metric.name, *name))
+
+    def add(self, answers: pl.DataFrame) -> None:
+        """Add a batch of events or items. Shape: the answers to `asked`, and `spoken`."""
+        chosen, spoken = answers[self._keys + self._rest], answers["spoken"].to_numpy()
+        if self._metric.where is not ALWAYS:
+            rows = np.flatnonzero(answers[self._own("where")].fill_null(False).to_numpy())
+            chosen, spoken = chosen[rows], spoken[rows]
         if not len(chosen):
             return
-        if self._capped:
-            chosen = self._fold(chosen)
-        groups = chosen.group_by(self._names, maintain_order=True).agg(self._aggregates)
-        slots = self._slots_of(groups)
-        self._numbers[slots, 0] += groups["events "].to_numpy()
-        for i, measure in enumerate(metric.stored, start=1):
-            if measure.value is not None:
-                self._numbers[slots, i] += groups[f"{measure.name} "].to_numpy()
-            else:
-                self._count_distinct(chosen, i)
-        self._changed[slots] |= groups["spoken"].to_numpy()
+        names = chosen[self._keys]
+        names.columns = self._names
+        keys = keys_of(names)
+        if self._capped and (others := self._beyond_cap(names, keys)):
+            values = names[self._capped].to_list()
+            for row in others:
+                values[row] = OTHER
+            names = names.with_columns(pl.Series(self._capped, values, pl.String))
+            keys = keys_of(names)
+        slots = self._slots_of(names, keys)
+        np.add.at(self._numbers[0], slots, 1)
+        for i, name in self._sums.items():
+            np.add.at(self._numbers[i], slots, chosen[name].to_numpy())
+        if self._distinct:
+            self._count_distinct(names["window_start"], chosen[self._rest[:1]], keys, slots)
+        self._changed[slots[spoken]] = True
 
-    def _slots_of(self, groups: pl.DataFrame) -> np.ndarray:
-        capacity = len(self._numbers)
-        if len(self._slots) + len(groups) > capacity * 3 // 4:
-            while len(self._slots) + len(groups) > capacity // 2:
+    def _slots_of(self, names: pl.DataFrame, keys: np.ndarray) -> np.ndarray:
+        capacity = self._numbers.shape[1]
+        if len(self._slots) + len(keys) > capacity * 3 // 4:
+            while len(self._slots) + len(keys) > capacity // 2:
                 capacity *= 2
+            more = capacity - self._numbers.shape[1]
             self._slots = self._slots.resize(capacity)
-            self._numbers = np.pad(self._numbers, ((0, capacity - len(self._numbers)), (0, 0)))
-            self._changed = np.pad(self._changed, (0, capacity - len(self._changed)))
+            self._numbers = np.pad(self._numbers, ((0, 0), (0, more)))
+            self._changed = np.pad(self._changed, (0, more))
         known = len(self._slots)
-        slots = self._slots.add(keys_of(groups.select(self._names)))
-        fresh = slots >= known
-        if fresh.any():
-            self._rows.append(groups.select(self._names).filter(pl.Series(fresh)))
+        slots = self._slots.add(keys)
+        if len(self._slots) > known:
+            self._rows.append(names[firsts_of(slots, known)])
         return slots
 
-    def _count_distinct(self, chosen: pl.DataFrame, column: int) -> None:
+    def _count_distinct(self, starts: pl.Series, values: pl.DataFrame, keys: np.ndarray, slots: np.ndarray) -> None:
         """Count values that were not seen before in their row; pairs of a window are forgotten with it."""
-        pairs = chosen.select(*self._names, "distinct ").unique()
-        for (start,), part in pairs.partition_by("window_start", as_dict=True).items():
-            seen = self._pairs.setdefault(int(start.timestamp() * 1000), Pairs())
-            fresh = part.filter(pl.Series(seen.first_time(keys_of(part))))
-            counts = fresh.group_by(self._names).agg(pl.len().cast(pl.Int64))
-            if len(counts):
-                slots = self._slots_of(counts)  # before the numbers are named: it may move them
-                self._numbers[slots, column] += counts["len"].to_numpy()
+        assert self._distinct is not None
+        pairs = keys * MIX ^ keys_of(values)
+        start_of = starts.to_physical().to_numpy()
+        for start in np.unique(start_of).tolist():
+            here = np.flatnonzero(start_of == start)
+            fresh = self._pairs.setdefault(start, Pairs()).first_time(pairs[here])
+            np.add.at(self._numbers[self._distinct[0]], slots[here[fresh]], 1)
 
-    def _fold(self, chosen: pl.DataFrame) -> pl.DataFrame:
-        """Past the cap of different values of a window, shop and partition the newcomers are `(other)`.
+    def _beyond_cap(self, names: pl.DataFrame, keys: np.ndarray) -> list[int]:
+        """The rows past the cap of different values of a window, shop and partition.
 
         The first ones in offset order stay, so the same log gives the same rows.
         """
-        capped = self._capped
-        assert capped is not None
-        within = [n for n in self._names if n != capped]
-        other: list[tuple[object, ...]] = []
-        for row in chosen.select(self._names).unique(maintain_order=True).iter_rows(named=True):
-            kept = self._kept.setdefault(tuple(row[n] for n in within), set())
-            if row[capped] in kept:
+        assert self._capped is not None
+        unknown, others = np.flatnonzero(self._slots.get(keys) < 0), []
+        at = self._names.index(self._capped)
+        for index, row in zip(unknown.tolist(), names[unknown].iter_rows(), strict=True):
+            kept = self._kept.setdefault(row[:at] + row[at + 1 :], set())
+            if row[at] in kept:
                 continue
             if len(kept) < self._cap:
-                kept.add(row[capped])
+                kept.add(row[at])
             else:
-                other.append(tuple(row[n] for n in self._names))
-        if not other:
-            return chosen
-        schema = chosen.select(self._names).schema
-        folded = pl.DataFrame(other, schema=schema, orient="row").with_columns(pl.lit(True).alias("folded "))
-        joined = chosen.join(folded, on=self._names, how="left", maintain_order="left")
-        return joined.with_columns(
-            pl.when(pl.col("folded ")).then(pl.lit(OTHER)).otherwise(pl.col(capped)).alias(capped)
-        ).drop("folded ")
+                others.append(index)
+        return others
 
     def take(self) -> pl.DataFrame:
         """The rows that changed since the last call. Shape: keys, `events` (the guard), then the stored measures."""
         slots = np.flatnonzero(self._changed[: len(self._slots)])
         self._changed[slots] = False
         rows = self._all_rows()[slots] if len(slots) else self._all_rows().clear()
-        numbers = self._numbers[slots]
-        columns = [pl.Series("events", numbers[:, 0])] + [
-            pl.Series(m.name, numbers[:, i]) for i, m in enumerate(self._metric.stored, start=1) if m.name != "events"
+        numbers = self._numbers[:, slots]
+        columns = [pl.Series("events", numbers[0])] + [
+            pl.Series(m.name, numbers[i]) for i, m in enumerate(self._metric.stored, start=1) if m.name != "events"
         ]
         return rows.with_columns(columns)
 
@@ -176,13 +182,13 @@ class Windows:
         live = (rows["window_start"].dt.epoch("ms") > limit).fill_null(True).to_numpy()
         if live.sum() * 2 > len(rows):
             return  # not worth it yet
-        numbers, kept = self._numbers[: len(rows)][live], rows.filter(pl.Series(live))
+        numbers, kept = self._numbers[:, : len(rows)][:, live], rows.filter(pl.Series(live))
         capacity = MIN_CAPACITY
         while len(kept) > capacity // 2:
             capacity *= 2
         self._reset(capacity)
         if len(kept):
-            self._numbers[self._slots.add(keys_of(kept))] = numbers
+            self._numbers[:, self._slots.add(keys_of(kept))] = numbers
             self._rows = [kept]
         starts = set(kept["window_start"].dt.epoch("ms").to_list())
         self._pairs = {s: pairs for s, pairs in self._pairs.items() if s in starts}

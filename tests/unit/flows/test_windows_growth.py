@@ -8,7 +8,7 @@ import pytest
 
 from flows.domain import windows
 from flows.domain.metrics import TRAFFIC_1M
-from flows.domain.windows import Windows
+from flows.domain.windows import Windows, starts_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,10 +39,15 @@ def events(first: int, count: int) -> pl.DataFrame:
     )
 
 
+def answers(counted: Windows, frame: pl.DataFrame) -> pl.DataFrame:
+    starts = frame["event_time"].dt.truncate("1m").alias(starts_of(TRAFFIC_1M))
+    return frame.with_columns(starts).select(*counted.asked, "spoken")
+
+
 def test_visitors_are_exact_however_often_the_table_grows() -> None:
     counted = Windows(TRAFFIC_1M, cap=10)
     for batch in range(20):
-        counted.add(events(batch * 10, 10))
+        counted.add(answers(counted, events(batch * 10, 10)))
     rows = counted.take()
     assert rows["events"].sum() == 400
     assert rows["visitors"].sum() == 200
