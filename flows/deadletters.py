@@ -14,6 +14,7 @@ from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import LetterReader
 from flows.connectors.timescale import TimescaleSink
 from flows.domain.checkpoint import Positions
+from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.launch import Process, subscription
 
 
@@ -31,6 +32,8 @@ def flow() -> Dataflow:
     settings, process = Process.prepare()
     positions, reader = Positions(), LetterReader(settings.topic_dead_letters)
     dead = KafkaSource(subscription(settings, settings.topic_dead_letters, "deadletters"), positions, process.stopping)
-    table = TimescaleSink(settings.database_url, LetterReader.take, process.stopping, settings.startup_seconds)
+    table = TimescaleSink(
+        settings.database_url, [DEAD_LETTERS], LetterReader.take, process.stopping, settings.startup_seconds
+    )
     process.begin(dead, table)
     return build(dead, reader, positions, table)

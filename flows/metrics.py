@@ -18,6 +18,7 @@ from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import CleanReader
 from flows.connectors.timescale import TimescaleSink
 from flows.domain.counting import Counting
+from flows.domain.tables import GOLD, PROGRESS
 from flows.runtime.launch import Process, destination, subscription
 
 
@@ -44,7 +45,9 @@ def flow() -> Dataflow:
     reader = CleanReader(settings.topic_clean_web, "metrics")
     clean = KafkaSource(subscription(settings, settings.topic_clean_web, "metrics"), counting, process.stopping)
     outputs = Outputs(
-        TimescaleSink(settings.database_url, Counting.take, process.stopping, settings.startup_seconds),
+        TimescaleSink(
+            settings.database_url, [*GOLD.values(), PROGRESS], Counting.take, process.stopping, settings.startup_seconds
+        ),
         KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable),
     )
     process.begin(clean, outputs.gold, outputs.dead)

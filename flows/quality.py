@@ -16,6 +16,7 @@ from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import TallyReader
 from flows.connectors.timescale import TimescaleSink
 from flows.domain.checkpoint import Positions
+from flows.domain.tables import OUTCOMES, RULES
 from flows.runtime.launch import Process, destination, subscription
 
 
@@ -41,7 +42,9 @@ def flow() -> Dataflow:
     positions, reader = Positions(), TallyReader(settings.topic_tallies, "quality")
     tallies = KafkaSource(subscription(settings, settings.topic_tallies, "quality"), positions, process.stopping)
     outputs = Outputs(
-        TimescaleSink(settings.database_url, TallyReader.take, process.stopping, settings.startup_seconds),
+        TimescaleSink(
+            settings.database_url, [OUTCOMES, RULES], TallyReader.take, process.stopping, settings.startup_seconds
+        ),
         KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable),
     )
     process.begin(tallies, outputs.tables, outputs.dead)

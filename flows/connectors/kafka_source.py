@@ -198,7 +198,7 @@ def connect(sub: Subscription) -> Consumer:
             # 1,000 by default: a fast consumer then sits idle four fifths of its time (0.34 against 1.7 M records/s)
             "fetch.queue.backoff.ms": 1,
             # a broker wakes a waiting fetch when records come, the embedded one does not: there this is latency
-            "fetch.wait.max.ms": int(__import__("os").environ.get("XW","10")),
+            "fetch.wait.max.ms": int(__import__("os").environ.get("XW", "10")),
             "queued.max.messages.kbytes": 16_384,
             "fetch.message.max.bytes": 4_194_304,
             "max.poll.interval.ms": 86_400_000,

@@ -213,7 +213,7 @@ class RecordReader:
 
 def frame(table: Table, rows: list[tuple[Any, ...]]) -> pl.DataFrame:
     kinds = {
-        "timestamptz": pl.Int64, "text": pl.String, "jsonb": pl.String, "integer": pl.Int64, "bigint": pl.Int64,
+        "timestamptz": pl.Int64, "text": pl.String, "jsonb": pl.String, "integer": pl.Int32, "bigint": pl.Int64,
         "bytea": pl.Binary,
     }  # fmt: skip
     made = pl.DataFrame(rows, schema={c: kinds[t] for c, t in table.columns.items()}, orient="row")

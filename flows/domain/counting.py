@@ -120,7 +120,7 @@ class Counting:
 
     def take(self) -> list[Rows]:
         """The rows that changed since the last call, and how far they are complete; closed windows are freed."""
-        found = [Rows(GOLD[metric.name], windows.take()) for metric, windows in self._windows]
+        found = [Rows(GOLD[metric.name], windows.take(), distinct=True) for metric, windows in self._windows]
         self._forget()
         far = [p for p, fence in self._fences.items() if fence > self._told[p]]
         self._told |= {p: self._fences[p] for p in far}

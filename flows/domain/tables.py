@@ -26,10 +26,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows for a table. Shape: the frame has the table's columns, in order; keys may repeat, the highest guard counts."""
+    """Rows for a table.
+
+    Shape: the frame has the table's columns; keys may repeat, the highest guard counts, unless `distinct` says that none does.
+    """
 
     table: Table
     frame: pl.DataFrame
+    distinct: bool = False
 
 
 def gold(metric: MetricTable) -> Table:

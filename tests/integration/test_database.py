@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from stack import Stack
 
-from flows.connectors.timescale import Writer
+from flows.connectors.timescale import Merge, Writer
 from flows.domain.metrics import CATALOGUE
 from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Rows, Table
 from flows.runtime.migrate import Edition, migrate
@@ -120,7 +120,7 @@ def searches(query: str, events: int) -> Rows:
 
 @pytest.fixture
 def writer(stack: Stack) -> Any:
-    made = Writer(stack.database_url, lambda item: item.rows, lambda: False, 10.0, 0.0)
+    made = Writer(stack.database_url, Merge(list(GOLD.values())), lambda item: item.rows, lambda: False, 10.0, 0.0)
     yield made
     made.close()
 
