@@ -113,7 +113,7 @@ def searches(query: str, events: int) -> Rows:
     table = GOLD["searches_1m"]
     row = (NOON, 0, "main", query, events, events, 0)
     frame = pl.DataFrame([row], schema=list(table.columns), orient="row").with_columns(
-        pl.col("partition").cast(pl.Int32)
+        pl.col("partition").cast(pl.Int32), pl.col("window_start").cast(pl.Datetime("ms", "UTC"))
     )
     return Rows(table, frame)
 
