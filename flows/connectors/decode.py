@@ -22,14 +22,25 @@ from flows.connectors.diagnose import diagnose, first_fault
 from flows.connectors.schemas import CONFLUENT, SINGLE_OBJECT, ConfluentIds, Schema
 from flows.connectors.suspects import suspects
 from flows.domain.codes import Code
+from flows.domain.rules import ITEM_TEXT_FIELDS, TEXT_FIELDS
+
+NUL_IN_EVENT = pl.any_horizontal(pl.col(f).str.contains("\0", literal=True).fill_null(False) for f in TEXT_FIELDS)
+NUL_IN_ITEM = (
+    pl.col("items")
+    .list.eval(
+        pl.any_horizontal(pl.element().struct.field(f).str.contains("\0", literal=True) for f in ITEM_TEXT_FIELDS)
+    )
+    .list.any()
+)
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What could be read of a batch, and why the rest could not.
 
-    Shape: `events` has the reader's fields and `row` (index into the batch, ascending), `newer_writer` (the writer knows
-    event types that we do not) and `fingerprint` (hex). `bodies` has one entry an event: its Avro bytes in the reader schema.
+    Shape: `events` has the reader's fields and `row` (index into the batch, ascending), `has_nul`, `newer_writer` (the
+    writer knows event types that we do not) and `fingerprint` (hex). `bodies` has one entry an event: its Avro bytes in
+    the reader schema.
     `refused` is (row, code, fingerprint or None), ascending.
     """
 
@@ -308,7 +319,20 @@ def read_one(body: bytes, writer: Writer) -> dict[str, Any] | Code:
 
 
 def frame_of(columns: pa.RecordBatch) -> pl.DataFrame:
-    """Arrow to Polars, times as UTC milliseconds."""
+    """Arrow to Polars, times as UTC milliseconds. Shape: adds `has_nul`, whether a text holds a NUL character."""
     frame = pl.DataFrame(columns)
     naive = [c for c, t in frame.schema.items() if t == pl.Datetime("ms")]
-    return frame.with_columns(pl.col(naive).dt.replace_time_zone("UTC"))
+    nul = NUL_IN_EVENT | NUL_IN_ITEM if any(map(has_zero, texts_of(columns))) else pl.lit(False)
+    return frame.with_columns(pl.col(naive).cast(pl.Datetime("ms", "UTC")), nul.alias("has_nul"))
+
+
+def texts_of(columns: pa.RecordBatch) -> list[pa.Array]:
+    """The texts of events and of their items."""
+    items = columns.column("items").flatten()
+    return [*map(columns.column, TEXT_FIELDS), *map(items.field, ITEM_TEXT_FIELDS)]
+
+
+def has_zero(texts: pa.Array) -> bool:
+    """Whether a zero byte stands anywhere in the memory of the texts: a thousandth of the cost of asking each text."""
+    data = texts.buffers()[-1]
+    return data is not None and not np.frombuffer(data, np.uint8).all()

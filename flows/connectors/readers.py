@@ -18,21 +18,12 @@ from flows.connectors.schemas import Schema
 from flows.domain.batch import Batch
 from flows.domain.codes import Code
 from flows.domain.counting import CleanEvents
-from flows.domain.rules import ITEM_TEXT_FIELDS, TEXT_FIELDS
 from flows.domain.tables import DEAD_LETTERS, OUTCOMES, RULES, Rows, Table
 from flows.domain.validate import printable
 
 # the years 1 to 9999: what a Python client can say
 OLDEST_TIME, NEWEST_TIME = -62_135_596_800_000, 253_402_300_799_999
 MOST_KEY_BYTES = 2_000  # a btree of PostgreSQL takes 2,704 a row
-NUL_IN_EVENT = pl.any_horizontal(pl.col(f).str.contains("\0", literal=True).fill_null(False) for f in TEXT_FIELDS)
-NUL_IN_ITEM = (
-    pl.col("items")
-    .list.eval(
-        pl.any_horizontal(pl.element().struct.field(f).str.contains("\0", literal=True) for f in ITEM_TEXT_FIELDS)
-    )
-    .list.any()
-)
 
 
 def refusal(batch: Batch, row: int, topic: str, flow: str, code: Code) -> dict[str, Any]:
@@ -66,18 +57,6 @@ def code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:
     return found if isinstance(found, Code) else Code.NOT_AVRO
 
 
-def texts_of(columns: pa.RecordBatch) -> list[pa.Array]:
-    """The texts of events and of their items."""
-    items = columns.column("items").flatten()
-    return [*map(columns.column, TEXT_FIELDS), *map(items.field, ITEM_TEXT_FIELDS)]
-
-
-def has_zero(texts: pa.Array) -> bool:
-    """Whether a zero byte stands anywhere in the memory of the texts: a thousandth of the cost of asking each text."""
-    data = texts.buffers()[-1]
-    return data is not None and not np.frombuffer(data, np.uint8).all()
-
-
 def storable(table: Table, row: tuple[Any, ...]) -> bool:
     """Whether PostgreSQL takes the row, and any client can read it back."""
     key_bytes = 0
@@ -102,7 +81,6 @@ class CleanReader:
         self._events = {s.header: s for s in events}
         self._known = self._events | {s.header: s for s in batches}
         self._refused: list[dict[str, Any]] = []
-        self._suspicious = False
 
     def read(self, batch: Batch) -> CleanEvents:
         """Decode a batch; what is refused waits for `unreadable`."""
@@ -135,18 +113,13 @@ class CleanReader:
         """Events that clean never wrote: of another partition, or such as no table takes."""
         times = events["event_time"].to_physical().to_numpy()
         astray = events["source_partition"].to_numpy() != batch.partition[events["row"].to_numpy()]
-        foreign = astray | (times < OLDEST_TIME) | (times > NEWEST_TIME)
-        if self._suspicious:
-            self._suspicious = False
-            foreign |= events.select(NUL_IN_EVENT | NUL_IN_ITEM).to_series().to_numpy()
-        return foreign
+        return astray | (times < OLDEST_TIME) | (times > NEWEST_TIME) | events["has_nul"].to_numpy()
 
     def _part(self, header: bytes, columns: pa.RecordBatch, rows: np.ndarray) -> pl.DataFrame:
         if header not in self._events:
             lists = columns.column("events")
             rows = rows[pc.list_parent_indices(lists).to_numpy()]
             columns = pa.RecordBatch.from_struct_array(lists.flatten())
-        self._suspicious |= any(has_zero(c) for c in texts_of(columns))
         return frame_of(columns).with_columns(pl.Series("row", rows, pl.Int64))
 
     def _empty(self) -> pl.DataFrame:

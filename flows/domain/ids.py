@@ -70,6 +70,9 @@ class KnownIds:
         self._make_room(known + len(keys), horizons, partitions)
         known = len(self._slots)
         slots = self._slots.add(keys)
+        if len(self._slots) == known + len(keys):  # all are new, so their slots follow each other
+            self._store(slice(known, known + len(keys)), payloads, times, offsets, partitions)
+            return Verdicts(np.zeros(len(keys), bool), np.zeros(len(keys), bool))
         fresh = slots >= known
         repeats = np.bincount(slots[fresh] - known, minlength=1) if fresh.any() else np.zeros(1, np.int64)
         simple = fresh.copy()

@@ -35,26 +35,29 @@ UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """`broken` is asked of the events (or items) for which `when` holds; null counts as not broken."""
+    """`broken` is asked of the events (or items) for which `when` holds; null counts as not broken.
+
+    A costly `broken` may have a cheap `suspect`, true of at least the same events: then only those are asked.
+    """
 
     name: str
     dimension: Dimension
     field: str
     broken: pl.Expr
     when: pl.Expr = ALWAYS
+    suspect: pl.Expr | None = None
 
 
 def missing(field: str) -> pl.Expr:
     return pl.col(field).is_null() | (pl.col(field) == "")
 
 
-def longer(field: str, characters: int) -> pl.Expr:
-    # bytes first: they are free to count, and no fewer than characters
-    return (pl.col(field).str.len_bytes() > characters) & (pl.col(field).str.len_chars() > characters)
-
-
 def too_long(field: str, characters: int, prefix: str = "") -> Rule:
-    return Rule(f"{field.upper()}_TOO_LONG", Dimension.VALIDITY, prefix + field, longer(field, characters))
+    name, text = f"{field.upper()}_TOO_LONG", pl.col(field).str
+    # bytes are free to count, and no fewer than characters
+    return Rule(
+        name, Dimension.VALIDITY, prefix + field, text.len_chars() > characters, suspect=text.len_bytes() > characters
+    )
 
 
 EVENT_RULES = (
@@ -134,8 +137,9 @@ ITEM_RULES = (
     ),
 )
 
-# Judged outside the table above, because they need more than one event: the bytes, the watermark, or the ids known.
-TEXT_HAS_NUL = Rule("TEXT_HAS_NUL", Dimension.VALIDITY, "", ALWAYS)
+# Found while decoding, where the memory of all texts can be searched at once.
+TEXT_HAS_NUL = Rule("TEXT_HAS_NUL", Dimension.VALIDITY, "", pl.col("has_nul"))
+# Judged outside the tables above, because they need more than one event: the bytes, the watermark, or the ids known.
 RECORD_UNREADABLE = Rule("RECORD_UNREADABLE", Dimension.VALIDITY, "", ALWAYS)
 RECORD_TOO_LARGE = Rule("RECORD_TOO_LARGE", Dimension.VOLUME, "", ALWAYS)
 EVENT_TIME_LATE = Rule("EVENT_TIME_LATE", Dimension.TIMELINESS, "event_time", ALWAYS)

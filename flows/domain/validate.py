@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -12,23 +13,22 @@ from flows.domain import rules
 from flows.domain.rules import EVENT_RULES, ITEM_RULES, Rule
 
 ITEM = {"product_id": pl.String, "category": pl.String, "quantity": pl.Int32, "unit_price_minor": pl.Int64}
-NUL = "\0"
+ASKED = (*EVENT_RULES, rules.TEXT_HAS_NUL)
+ALL_RULES = (*ASKED, *ITEM_RULES)
 # distinct `when` expressions are evaluated once each: most rules share one
-WHENS = {id(r.when): r.when for r in EVENT_RULES}
-ALL_RULES = (*EVENT_RULES, *ITEM_RULES, rules.TEXT_HAS_NUL)
-SELECTED = [
-    *(r.broken.fill_null(False).and_(r.when).alias(r.name) for r in EVENT_RULES),
-    *(when.fill_null(False).alias(f"when {key}") for key, when in WHENS.items() if when is not rules.ALWAYS),
-    reduce(pl.Expr.or_, (pl.col(f).str.contains(NUL, literal=True).fill_null(False) for f in rules.TEXT_FIELDS)).alias(
-        rules.TEXT_HAS_NUL.name
-    ),
-]
-ITEM_SELECTED = [
-    *(r.broken.fill_null(False).alias(r.name) for r in ITEM_RULES),
-    reduce(pl.Expr.or_, (pl.col(f).str.contains(NUL, literal=True) for f in rules.ITEM_TEXT_FIELDS)).alias(
-        rules.TEXT_HAS_NUL.name
-    ),
-]
+WHENS = {id(r.when): r.when for r in EVENT_RULES if r.when is not rules.ALWAYS}
+
+
+def breaks(rule: Rule) -> pl.Expr:
+    return (rule.broken.fill_null(False) & rule.when).alias(rule.name)
+
+
+def may_break(rule: Rule) -> pl.Expr:
+    return breaks(rule) if rule.suspect is None else (rule.suspect.fill_null(False) & rule.when).alias(rule.name)
+
+
+SELECTED = [*map(may_break, ASKED), *(when.fill_null(False).alias(f"when {key}") for key, when in WHENS.items())]
+ITEM_SELECTED = [*map(may_break, ITEM_RULES)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def items_of(events: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
 def validate(events: pl.DataFrame) -> Findings:
     """Ask every rule.
 
-    Shape: needs the event's columns, `newer_writer` and `newest_allowed` (the latest event time that is no future).
+    Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest event time that is no
+    future).
     """
     items, owner = items_of(events)
     counts = np.bincount(owner, minlength=len(events))
@@ -67,21 +68,29 @@ def validate(events: pl.DataFrame) -> Findings:
     events = events.with_columns(
         pl.Series("items_count", counts, pl.Int64), pl.Series("items_total_minor", sums_of(amounts, counts), pl.Int64)
     )
-    found = columns_of(events.select(SELECTED))
-    broken = {r.name: found[r.name] for r in (*EVENT_RULES, rules.TEXT_HAS_NUL) if found[r.name].any()}
-    for name, rows in columns_of(items.select(ITEM_SELECTED)).items():
-        if rows.any():
-            hit = np.bincount(owner[rows], minlength=len(events)) > 0
-            broken[name] = broken[name] | hit if name in broken else hit
-    asked = {key: found[f"when {key}"] for key, when in WHENS.items() if when is not rules.ALWAYS}
+    found = events.select(SELECTED)
+    broken = broken_of(ASKED, events, found)
+    for name, rows in broken_of(ITEM_RULES, items, items.select(ITEM_SELECTED)).items():
+        broken[name] = np.bincount(owner[rows], minlength=len(events)) > 0
+    asked = {key: found[f"when {key}"].to_numpy() for key in WHENS}
     checked = {r.name: asked[id(r.when)] for r in EVENT_RULES if r.when is not rules.ALWAYS}
     has_items = counts > 0
     return Findings(checked | {r.name: has_items for r in ITEM_RULES}, broken)
 
 
-def columns_of(frame: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Bool columns as arrays, at once: asking Polars column by column costs more than the rules."""
-    return dict(zip(frame.columns, frame.to_numpy().astype(bool, copy=False).T, strict=True))
+def broken_of(asked: Sequence[Rule], rows: pl.DataFrame, found: pl.DataFrame) -> dict[str, np.ndarray]:
+    """The rules that some row breaks, and which rows; `found` has the rows that may, a column a rule."""
+    broken = {}
+    for rule in asked:
+        if not found[rule.name].any():
+            continue
+        hit = found[rule.name].to_numpy().copy()
+        if rule.suspect is not None:
+            suspects = np.flatnonzero(hit)
+            hit[suspects] = rows[suspects].select(breaks(rule)).to_series().to_numpy()
+        if hit.any():
+            broken[rule.name] = hit
+    return broken
 
 
 def sums_of(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -95,9 +104,9 @@ def value_of(rule: Rule, event: dict[str, object]) -> tuple[str, str | None]:
     """Where a broken rule points in an event: its field, and what stands there."""
     field = rule.field
     if rule.name == rules.TEXT_HAS_NUL.name:
-        field = next((f for f in rules.TEXT_FIELDS if NUL in str(event[f] or "")), "")
+        field = next((f for f in rules.TEXT_FIELDS if "\0" in str(event[f] or "")), "")
         for name in rules.ITEM_TEXT_FIELDS if not field else ():
-            if any(NUL in item[name] for item in event["items"]):  # type: ignore[attr-defined]
+            if any("\0" in item[name] for item in event["items"]):  # type: ignore[attr-defined]
                 field = f"items.{name}"
                 break
     if field == "items":
