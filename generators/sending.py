@@ -133,7 +133,7 @@ class Sender:
                 elif not drawn:  # time to spare: write the next stretch now
                     following, drawn = next(ready, None), True
                 else:
-                    self._wait(records, at)
+                    self._wait()
                 self._tell(force=False)
             if not drawn:
                 following = next(ready, None)
@@ -166,10 +166,10 @@ class Sender:
         if self._on_sent is not None:
             self._on_sent(records, at, to, due, now_us)
 
-    def _wait(self, records: Records, at: int) -> None:
+    def _wait(self) -> None:
         self._behind_us = 0
-        ahead = (int(records.due_us[at]) + self._start_us) / 1e6 - time.time()
-        time.sleep(min(max(ahead, 0.0005), max(TICK_SECONDS, 0.0005)))
+        # not shorter when something is due sooner: a call for each record of a slow stream would cost a core
+        time.sleep(TICK_SECONDS)
 
     def _tell(self, force: bool) -> None:
         now = time.monotonic()

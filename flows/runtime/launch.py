@@ -89,7 +89,7 @@ class Process:
 
 
 # what nobody waits for by the millisecond is collected longer: a batch of three costs as much as one of three hundred
-UNHURRIED = {"deadletters": 4, "quality": 4}
+UNHURRIED = {"deadletters": 10, "quality": 10}
 
 
 def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
