@@ -14,6 +14,7 @@ from flows.domain.rules import ALWAYS
 
 OTHER = "(other)"
 MIN_CAPACITY = 1 << 12
+MOST_PARTS = 16
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 
 
@@ -25,6 +26,13 @@ def keys_of(frame: pl.DataFrame) -> np.ndarray:
 def starts_of(metric: MetricTable) -> str:
     """The column with the starts of the metric's windows."""
     return f"start {metric.window.total_seconds():g} s"
+
+
+def compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """A copy with texts of its own: a row taken out of a batch would keep all texts of the batch in memory."""
+    copied = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(copied, pl.DataFrame)
+    return copied
 
 
 class Pairs:
@@ -78,6 +86,7 @@ class Windows:
     def _reset(self, capacity: int) -> None:
         self._slots = hirola.HashTable(capacity, KEY)
         self._rows: list[pl.DataFrame] = []
+        self._fresh: list[pl.DataFrame] = []
         self._numbers = np.zeros((1 + len(self._metric.stored), capacity), np.int64)
         self._changed = np.zeros(capacity, bool)
 
@@ -121,7 +130,7 @@ class Windows:
         known = len(self._slots)
         slots = self._slots.add(keys)
         if len(self._slots) > known:
-            self._rows.append(names[firsts_of(slots, known)])
+            self._fresh.append(names[firsts_of(slots, known)])
         return slots
 
     def _count_distinct(self, starts: pl.Series, values: pl.DataFrame, keys: np.ndarray, slots: np.ndarray) -> None:
@@ -164,12 +173,15 @@ class Windows:
         return rows.with_columns(columns)
 
     def _all_rows(self) -> pl.DataFrame:
-        if not self._rows:
-            kinds: dict[str, Any] = {"window_start": pl.Datetime("ms", "UTC"), "partition": pl.Int32}
-            return pl.DataFrame(schema={n: kinds.get(n, pl.String) for n in self._names})
-        if len(self._rows) > 1:
-            self._rows = [pl.concat(self._rows)]
-        return self._rows[0]
+        if self._fresh:
+            self._rows.append(compact(pl.concat(self._fresh)))
+            self._fresh = []
+        if len(self._rows) > MOST_PARTS:
+            self._rows = [compact(pl.concat(self._rows))]
+        if self._rows:
+            return pl.concat(self._rows)
+        kinds: dict[str, Any] = {"window_start": pl.Datetime("ms", "UTC"), "partition": pl.Int32}
+        return pl.DataFrame(schema={n: kinds.get(n, pl.String) for n in self._names})
 
     def forget(self, closed: dict[int, int]) -> None:
         """Free the windows that start at or before `closed[partition]` (ms); call it after `take`."""
@@ -180,6 +192,9 @@ class Windows:
             return
         limit = rows["partition"].replace_strict(closed, default=None, return_dtype=pl.Int64)
         live = (rows["window_start"].dt.epoch("ms") > limit).fill_null(True).to_numpy()
+        starts = set(rows["window_start"].filter(pl.Series(live)).dt.epoch("ms").to_list())
+        self._pairs = {s: pairs for s, pairs in self._pairs.items() if s in starts}
+        self._kept = {key: kept for key, kept in self._kept.items() if int(key[0].timestamp() * 1000) in starts}
         if live.sum() * 2 > len(rows):
             return  # not worth it yet
         numbers, kept = self._numbers[:, : len(rows)][:, live], rows.filter(pl.Series(live))
@@ -189,7 +204,4 @@ class Windows:
         self._reset(capacity)
         if len(kept):
             self._numbers[:, self._slots.add(keys_of(kept))] = numbers
-            self._rows = [kept]
-        starts = set(kept["window_start"].dt.epoch("ms").to_list())
-        self._pairs = {s: pairs for s, pairs in self._pairs.items() if s in starts}
-        self._kept = {key: kept for key, kept in self._kept.items() if int(key[0].timestamp() * 1000) in starts}
+            self._rows = [compact(kept)]

@@ -67,9 +67,9 @@ class Settings(BaseSettings):
     clean_form: Literal["event", "batch"] = Field(
         "event", description="clean.web: one event a record, or a batch of them."
     )
-    batch_records: int = Field(10_000, ge=1, le=1_000_000, description="Most records of one poll.")
+    batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
     poll_seconds: float = Field(0.02, gt=0, le=5, description="How long a poll collects.")
-    epoch_seconds: float = Field(0.5, gt=0, le=60, description="Between commits, under `shopstream up`.")
+    epoch_seconds: float = Field(1.0, gt=0, le=60, description="Between commits, under `shopstream up`.")
     ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
     startup_seconds: float = Field(30, gt=0, description="How long to wait for broker and database at start.")
