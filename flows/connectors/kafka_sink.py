@@ -41,7 +41,7 @@ class Destination:
     topic: str
     max_bytes: int = 1_048_576
     delivery_seconds: float = 120.0
-    linger_ms: int = 5
+    linger_ms: int = 1
     startup_seconds: float = 30.0
 
 

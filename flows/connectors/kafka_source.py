@@ -33,6 +33,7 @@ from flows.domain.errors import PermanentError, TransientError
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 0.2
+LEAST_POLL_SECONDS = 0.001
 EMBEDDED_WAIT_MS = 10  # there a fetch that waits is latency
 LAST_MOMENT = 253_402_300_799_999  # of the year 9999, in ms
 
@@ -100,7 +101,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._committed: dict[int, Checkpoint] = {}
         self._asked: Asked | None = None
         self._barrier = False
-        self._emitted = time.monotonic()
+        self._emitted = self._polled = time.monotonic()
         self.drained = False
         self._begin()
 
@@ -136,14 +137,17 @@ class Reader(StatefulSourcePartition[Batch, None]):
             self.drained = True
             raise StopIteration
         sub = self._subscription
-        messages = self._consumer.consume(sub.batch_records, sub.poll_seconds)
+        # from poll to poll: what the last batch took has been collecting records too
+        left = sub.poll_seconds - (time.monotonic() - self._polled)
+        messages = self._consumer.consume(sub.batch_records, max(left, LEAST_POLL_SECONDS))
+        self._polled = time.monotonic()
         good = messages
         if any(errors := list(map(Message.error, messages))):
             check([error for error in errors if error is not None], sub.topic)
             good = [m for m in messages if m.error() is None]
         if not good and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
-        self._emitted = time.monotonic()
+        self._emitted = self._polled
         return [batch_of(good, len(messages) < sub.batch_records)]
 
     def snapshot(self) -> None:

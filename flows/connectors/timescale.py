@@ -235,7 +235,7 @@ def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
 
 def encoded(frame: pl.DataFrame) -> bytes:
     """Rows as PostgreSQL's binary COPY takes them: 0.5 us a row, a seventh of what writing them one by one costs."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(table.schema)
     parts = [encoder.write_header(), *map(encoder.write_batch, table.to_batches()), encoder.finish()]
     return b"".join(parts)

@@ -89,7 +89,7 @@ class Process:
 
 
 # what nobody waits for by the millisecond is collected longer: a batch of three costs as much as one of three hundred
-UNHURRIED = {"deadletters": 10, "quality": 10}
+UNHURRIED = {"deadletters": 7, "quality": 7}
 
 
 def subscription(settings: Settings, topic: str, flow: str) -> Subscription:

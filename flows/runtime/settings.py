@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         "event", description="clean.web: one event a record, or a batch of them."
     )
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
-    poll_seconds: float = Field(0.02, gt=0, le=5, description="How long a poll collects.")
+    poll_seconds: float = Field(0.03, gt=0, le=5, description="From poll to poll, while there is little to read.")
     epoch_seconds: float = Field(1.0, gt=0, le=60, description="Between commits, under `shopstream up`.")
     ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
