@@ -30,7 +30,8 @@ def starts_of(metric: MetricTable) -> str:
 
 def compact(frame: pl.DataFrame) -> pl.DataFrame:
     """A copy with texts of its own: a row taken out of a batch would keep all texts of the batch in memory."""
-    copied = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    # one chunk first: the others would be handed on as they are, with all that they hold on to
+    copied = pl.from_arrow(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
     assert isinstance(copied, pl.DataFrame)
     return copied
 
