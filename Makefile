@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test services services-stop services-status services-clean bench lint lock
+.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench lint lock
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -35,6 +35,9 @@ services-stop: .venv/.installed ## stop them; their data is kept
 
 services-clean: .venv/.installed ## stop them and remove their data
 	@exec $(services) clean
+
+prometheus: .venv/.installed ## watch the flows of `shopstream up` and demos, on 127.0.0.1:9090
+	@exec $(services) prometheus
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)

@@ -24,6 +24,7 @@ from flows.domain.budget import RejectBudget
 from flows.domain.cleaning import Cleaned, Cleaning, Read
 from flows.domain.judge import Limits
 from flows.runtime.launch import Process, destination, subscription
+from flows.runtime.telemetry.scraped import StateView
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Outputs:
     tallies: KafkaSink
 
 
-def build(raw: KafkaSource, decode: Callable[[Batch], Read], cleaning: Cleaning, outputs: Outputs) -> Dataflow:
+@dataclass(frozen=True)
+class Steps:
+    decode: Callable[[Batch], Read]
+    judge: Callable[[Read], Cleaned]
+
+
+def build(raw: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
     """Wire the graph. Delivery: at-least-once to all outputs; readers of clean.web fence repeats."""
     flow = Dataflow("clean")
     polled = op.input("raw", flow, raw)
-    read = op.map("decode", polled, decode)
-    cleaned = op.map("judge", read, lambda item: ("clean", cleaning.clean(item)))
+    read = op.map("decode", polled, steps.decode)
+    cleaned = op.map("judge", read, lambda item: ("clean", steps.judge(item)))
     op.output("clean", cleaned, outputs.clean)
     op.output("dead", cleaned, outputs.dead)
     op.output("tallies", cleaned, outputs.tallies)
@@ -47,7 +54,8 @@ def build(raw: KafkaSource, decode: Callable[[Batch], Read], cleaning: Cleaning,
 
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
-    settings, process = Process.prepare()
+    settings, process = Process.prepare("clean")
+    told = process.telemetry
     decoder = Decoder(
         schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(settings.registry),
         settings.max_record_bytes,
@@ -67,12 +75,14 @@ def flow() -> Dataflow:
     def tallies(_: Cleaned) -> Records:
         return encode.tallies("clean", settings.topic_raw_web, cleaning.take_tallies())
 
-    raw = KafkaSource(subscription(settings, settings.topic_raw_web, "clean"), cleaning, process.stopping)
+    told.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
+    steps = Steps(told.flow.step("decode", decode), told.flow.step("judge", cleaning.clean, told.flow.cleaned))
+    raw = KafkaSource(subscription(settings, settings.topic_raw_web, "clean"), cleaning, process.stopping, told.source)
     form = encode.one_event_a_record if settings.clean_form == "event" else encode.one_batch_a_record
     outputs = Outputs(
-        KafkaSink(destination(settings, settings.topic_clean_web), form),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), dead_letters),
-        KafkaSink(destination(settings, settings.topic_tallies), tallies, every_seconds=0.5),
+        KafkaSink(destination(settings, settings.topic_clean_web), form, told.sinks),
+        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), dead_letters, told.sinks),
+        KafkaSink(destination(settings, settings.topic_tallies), tallies, told.sinks, every_seconds=0.5),
     )
     process.begin(raw, outputs.clean, outputs.dead, outputs.tallies)
-    return build(raw, decode, cleaning, outputs)
+    return build(raw, steps, outputs)

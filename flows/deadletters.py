@@ -7,33 +7,45 @@ A record of the topic that is no dead letter itself becomes a row too, with its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import LetterReader
 from flows.connectors.timescale import TimescaleSink
+from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
 from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.launch import Process, subscription
 
+Read = Callable[[Batch], LetterReader]
 
-def build(dead: KafkaSource, reader: LetterReader, positions: Positions, table: TimescaleSink) -> Dataflow:
+
+def build(dead: KafkaSource, decode: Read, positions: Positions, table: TimescaleSink) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the table."""
     flow = Dataflow("deadletters")
     polled = op.input("dead", flow, dead)
-    read = op.map("decode", op.map("position", polled, positions.passed), reader.read)
+    read = op.map("decode", op.map("position", polled, positions.passed), decode)
     op.output("table", op.map("rows", read, lambda r: ("rows", r)), table)
     return flow
 
 
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
-    settings, process = Process.prepare()
+    settings, process = Process.prepare("deadletters")
+    told = process.telemetry
     positions, reader = Positions(), LetterReader(settings.topic_dead_letters)
-    dead = KafkaSource(subscription(settings, settings.topic_dead_letters, "deadletters"), positions, process.stopping)
+    read = subscription(settings, settings.topic_dead_letters, "deadletters")
+    dead = KafkaSource(read, positions, process.stopping, told.source)
     table = TimescaleSink(
-        settings.database_url, [DEAD_LETTERS], LetterReader.take, process.stopping, settings.startup_seconds
+        settings.database_url,
+        [DEAD_LETTERS],
+        LetterReader.take,
+        process.stopping,
+        settings.startup_seconds,
+        events=told.sinks,
     )
     process.begin(dead, table)
-    return build(dead, reader, positions, table)
+    return build(dead, told.flow.step("decode", reader.read, told.flow.read), positions, table)

@@ -8,6 +8,7 @@ Rows hold absolute numbers and replace what is stored only when they count more 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bytewax import operators as op
@@ -17,9 +18,11 @@ from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink
 from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import CleanReader
 from flows.connectors.timescale import TimescaleSink
-from flows.domain.counting import Counting
+from flows.domain.batch import Batch
+from flows.domain.counting import CleanEvents, Counting
 from flows.domain.tables import GOLD, PROGRESS
 from flows.runtime.launch import Process, destination, subscription
+from flows.runtime.telemetry.scraped import StateView
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,42 @@ class Outputs:
     dead: KafkaSink
 
 
-def build(clean: KafkaSource, reader: CleanReader, counting: Counting, outputs: Outputs) -> Dataflow:
+@dataclass(frozen=True)
+class Steps:
+    decode: Callable[[Batch], CleanEvents]
+    count: Callable[[CleanEvents], Counting]
+
+
+def build(clean: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the tables."""
     flow = Dataflow("metrics")
     polled = op.input("clean", flow, clean)
-    read = op.map("decode", polled, reader.read)
+    read = op.map("decode", polled, steps.decode)
     op.output("dead", op.map("unreadable", read, lambda r: ("dead", r)), outputs.dead)
-    op.output("gold", op.map("count", read, lambda r: ("gold", counting.count(r))), outputs.gold)
+    op.output("gold", op.map("count", read, lambda r: ("gold", steps.count(r))), outputs.gold)
     return flow
 
 
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
-    settings, process = Process.prepare()
+    settings, process = Process.prepare("metrics")
+    told = process.telemetry
     counting = Counting(settings.topic_raw_web, settings.allowed_lateness, settings.query_cap)
     reader = CleanReader(settings.topic_clean_web, "metrics")
-    clean = KafkaSource(subscription(settings, settings.topic_clean_web, "metrics"), counting, process.stopping)
+    told.show(StateView(counting.watermarks, counting.sizes))
+    steps = Steps(told.flow.step("decode", reader.read), told.flow.step("count", counting.count, told.flow.counted))
+    read = subscription(settings, settings.topic_clean_web, "metrics")
+    clean = KafkaSource(read, counting, process.stopping, told.source)
     outputs = Outputs(
         TimescaleSink(
-            settings.database_url, [*GOLD.values(), PROGRESS], Counting.take, process.stopping, settings.startup_seconds
+            settings.database_url,
+            [*GOLD.values(), PROGRESS],
+            Counting.take,
+            process.stopping,
+            settings.startup_seconds,
+            events=told.sinks,
         ),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable),
+        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable, told.sinks),
     )
     process.begin(clean, outputs.gold, outputs.dead)
-    return build(clean, reader, counting, outputs)
+    return build(clean, steps, outputs)

@@ -6,6 +6,7 @@ tallies ─> decode ─┬─ newest counts ─> quality.outcomes_1m, quality.ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bytewax import operators as op
@@ -15,6 +16,7 @@ from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink
 from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.readers import TallyReader
 from flows.connectors.timescale import TimescaleSink
+from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
 from flows.domain.tables import OUTCOMES, RULES
 from flows.runtime.launch import Process, destination, subscription
@@ -26,11 +28,14 @@ class Outputs:
     dead: KafkaSink
 
 
-def build(tallies: KafkaSource, reader: TallyReader, positions: Positions, outputs: Outputs) -> Dataflow:
+Read = Callable[[Batch], TallyReader]
+
+
+def build(tallies: KafkaSource, decode: Read, positions: Positions, outputs: Outputs) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the tables."""
     flow = Dataflow("quality")
     polled = op.input("tallies", flow, tallies)
-    read = op.map("decode", op.map("position", polled, positions.passed), reader.read)
+    read = op.map("decode", op.map("position", polled, positions.passed), decode)
     op.output("dead", op.map("unreadable", read, lambda r: ("dead", r)), outputs.dead)
     op.output("tables", op.map("rows", read, lambda r: ("rows", r)), outputs.tables)
     return flow
@@ -38,14 +43,21 @@ def build(tallies: KafkaSource, reader: TallyReader, positions: Positions, outpu
 
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
-    settings, process = Process.prepare()
+    settings, process = Process.prepare("quality")
+    told = process.telemetry
     positions, reader = Positions(), TallyReader(settings.topic_tallies, "quality")
-    tallies = KafkaSource(subscription(settings, settings.topic_tallies, "quality"), positions, process.stopping)
+    read = subscription(settings, settings.topic_tallies, "quality")
+    tallies = KafkaSource(read, positions, process.stopping, told.source)
     outputs = Outputs(
         TimescaleSink(
-            settings.database_url, [OUTCOMES, RULES], TallyReader.take, process.stopping, settings.startup_seconds
+            settings.database_url,
+            [OUTCOMES, RULES],
+            TallyReader.take,
+            process.stopping,
+            settings.startup_seconds,
+            events=told.sinks,
         ),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable),
+        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable, told.sinks),
     )
     process.begin(tallies, outputs.tables, outputs.dead)
-    return build(tallies, reader, positions, outputs)
+    return build(tallies, told.flow.step("decode", reader.read, told.flow.read), positions, outputs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 from flows.domain.errors import ShopstreamError
 from flows.runtime import topics
 from flows.runtime.migrate import migrate
 from flows.runtime.settings import Settings, environment_name, settings_or_exit
+from flows.runtime.telemetry import logs
 from shopstream import demo, doctor, pages, up, verify
 
 
@@ -70,7 +70,7 @@ def main() -> int:
     for name, (text, add) in COMMANDS.items():
         add(commands.add_parser(name, help=text, description=text))
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure("text", "warning")
     try:
         return int(args.run(args))
     except ShopstreamError as error:

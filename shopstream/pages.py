@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from flows.domain.metrics import CATALOGUE, MetricTable
 from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
 from flows.runtime.services import ROOT
 from flows.runtime.settings import Settings, environment_name
+from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, NUMBERS, Number
 
 HEAD = "<!-- written by `python -m shopstream pages` -->\n"
 
@@ -54,9 +56,47 @@ def settings_page() -> str:
     )
 
 
+def telemetry_page() -> str:
+    return (
+        f"{HEAD}# Telemetry\n\nWhat each flow serves at `/metrics` for Prometheus, from the list in"
+        " `flows/runtime/telemetry/names.py`. All have the label `flow`; `process_*` (memory, CPU, files) of the process come on top."
+        f" The health of the pipeline is here; the shop's numbers are in [metrics.md](metrics.md). Latency is held to"
+        f" {LATENCY_SLO_SECONDS:g} s.\n\n| number | kind | labels | flows | what it says |\n|---|---|---|---|---|\n"
+        + "\n".join(map(telemetry_row, NUMBERS))
+        + f"\n\n## Recording rules\n\nIn `prometheus/rules/recording.yml`:\n\n{recording_rules()}\n\n## Health\n\n{HEALTH}"
+    )
+
+
+def telemetry_row(number: Number) -> str:
+    flows = "all" if number.flows == FLOWS else ", ".join(number.flows)
+    ends = f" Buckets end at {', '.join(f'{end:g}' for end in number.buckets)}." if number.buckets else ""
+    return f"| `{number.name}` | {number.kind} | {', '.join(number.labels)} | {flows} | {number.help}{ends} |"
+
+
+def recording_rules() -> str:
+    """The names alone: what they ask is in the file."""
+    text = (ROOT / "prometheus" / "rules" / "recording.yml").read_text()
+    return "\n".join(f"- `{name}`" for name in re.findall(r"^ *- record: (\S+)$", text, re.MULTILINE))
+
+
+HEALTH = """`/healthz` answers 200 with a line that begins with `ok`, or 503 with the reason:
+
+- `starting, at …`: the flow does not read yet. It gives up after SHOPSTREAM_STARTUP_SECONDS, with exit code 4.
+- `no progress for … s at …, while … records wait`: for SHOPSTREAM_STALL_SECONDS nothing has gone through and nothing was
+  committed, though records wait. The line names what the flow was last seen at (a step, the flush of a sink, polling).
+
+A flow that has nothing to do is green, however long. Each turn to red or back is a line in the log, and `shopstream_healthy`.
+"""
+
+
 def pages() -> dict[Path, str]:
     docs = ROOT / "docs"
-    return {docs / "metrics.md": metrics_page(), docs / "rules.md": rules_page(), docs / "settings.md": settings_page()}
+    return {
+        docs / "metrics.md": metrics_page(),
+        docs / "rules.md": rules_page(),
+        docs / "settings.md": settings_page(),
+        docs / "telemetry.md": telemetry_page(),
+    }
 
 
 def add(parser: argparse.ArgumentParser) -> None:

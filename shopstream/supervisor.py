@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from flows.domain.errors import ConfigError, PermanentError
-from flows.runtime.launch import FLOWS
 from flows.runtime.services import ROOT
+from flows.runtime.settings import Settings, environment_name
+from flows.runtime.telemetry.names import FLOWS
+from shopstream.ports import FIRST_PORT, Port, forget_targets, tell_prometheus
+from shopstream.told import is_reading, last_words
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 # a process that ran this long has recovered: the next failure waits shortly again
@@ -38,6 +41,7 @@ class Child:
     name: str
     environment: Mapping[str, str]
     log: Path
+    port: Port | None = None
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     restarts: int = 0
@@ -45,16 +49,18 @@ class Child:
     again_at: float = 0.0
     exit_code: int | None = None
     last_words: str = ""
+    _said: int = 0
     _file: IO[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         if self._file is None:
             self._file = self.log.open("ab")
-        flow = self.name.split("/")[0]
+        self._said = self.log.stat().st_size
+        port = str(self.port.choose() if self.port else 0)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.runtime.launch", flow],
+            [sys.executable, "-m", "flows.runtime.launch", self.flow],
             cwd=ROOT,
-            env=dict(self.environment),
+            env={**self.environment, "SHOPSTREAM_TELEMETRY_PORT": port},
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=self._file,
@@ -64,9 +70,18 @@ class Child:
         self.started, self.exit_code = time.monotonic(), None
 
     @property
+    def flow(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
     def reading(self) -> bool:
-        """Whether the flow has found its partitions: it says so in its log."""
-        return "INFO flows.connectors.kafka_source: reading " in self.log.read_text(errors="replace")
+        """Whether the flow has found its partitions since its last start: it says so in its log."""
+        return self._file is not None and is_reading(self.log, self._said)
+
+    @property
+    def telemetry(self) -> str:
+        """Where it serves /metrics and /healthz."""
+        return f"{self.port.host}:{self.port.number}" if self.port and self.port.number else ""
 
     @property
     def state(self) -> str:
@@ -86,7 +101,7 @@ class Child:
             code = self.process.poll()
             if code is None:
                 return
-            self.exit_code, self.last_words = code, last_line(self.log)
+            self.exit_code, self.last_words = code, last_words(self.log, self._said)
             if time.monotonic() - self.started > STEADY_SECONDS:
                 self.pause = FIRST_PAUSE
             self.again_at = time.monotonic() + self.pause * random.uniform(0.5, 1.0)
@@ -98,6 +113,8 @@ class Child:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+        if self.port is not None:
+            self.port.release()
 
 
 class Supervisor:
@@ -106,25 +123,37 @@ class Supervisor:
     def __init__(self, environment: Mapping[str, str], logs: Path, processes: int = 1) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self.children: list[Child] = []
-        for flow in FLOWS:
+        told = {**os.environ, **environment}
+        for number, flow in enumerate(FLOWS):
             count = processes if flow in ("clean", "metrics") else 1
             for ordinal in range(count):
                 name = flow if count == 1 else f"{flow}/{ordinal}"
                 share = {"SHOPSTREAM_ORDINAL": str(ordinal), "SHOPSTREAM_COUNT": str(count)}
                 log = logs / f"{name.replace('/', '-')}.log"
-                self.children.append(Child(name, {**os.environ, **environment, **share}, log))
+                self.children.append(Child(name, {**told, **share}, log, port_of(told, number + 10 * ordinal)))
 
     def __enter__(self) -> Supervisor:
         for child in self.children:
             child.start()
+        self._tell_prometheus()
         return self
+
+    def _tell_prometheus(self) -> None:
+        tell_prometheus((c.flow, c.port.reached_at, c.port.number) for c in self.children if c.port)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def tend(self) -> None:
+        restarts = self.restarts
         for child in self.children:
             child.tend()
+        if self.restarts > restarts:  # one of them may have had to take another port
+            self._tell_prometheus()
+
+    @property
+    def restarts(self) -> int:
+        return sum(child.restarts for child in self.children)
 
     def wait_until_reading(self, patience_seconds: float) -> None:
         """Wait until every flow reads its topic or has failed; what comes then meets flows that are there."""
@@ -153,9 +182,11 @@ class Supervisor:
         for child in self.children:
             child.tend()
             child.close()
+        forget_targets()
 
 
-def last_line(log: Path) -> str:
-    """What a process said last; a stop that we foresaw ends with the line that names its cause."""
-    lines = [line for line in log.read_text(errors="replace").splitlines()[-20:] if line.strip()]
-    return lines[-1] if lines else ""
+def port_of(environment: Mapping[str, str], index: int) -> Port | None:
+    """The port that a flow gets if it is free: counted from the one that is set; 0 sets none for all."""
+    first = int(environment.get(environment_name("telemetry_port")) or FIRST_PORT)
+    host = environment.get(environment_name("telemetry_host")) or Settings.model_fields["telemetry_host"].default
+    return Port(host, first + index) if first else None

@@ -86,7 +86,7 @@ def behind(lags: Lags) -> dict[str, Lag] | None:
 
 def lines(flows: Supervisor, found: dict[str, Lag] | None) -> list[str]:
     return [
-        f"{c.name:<12} {c.state}, {c.restarts} restarts, lag {lag_text(c.name, found)}"
+        f"{c.name:<12} {c.state}, telemetry at {c.telemetry or 'no port'}, {c.restarts} restarts, lag {lag_text(c.name, found)}"
         + (f": {c.last_words}" if c.exit_code else "")
         for c in flows.children
     ]
@@ -97,7 +97,8 @@ def lag_text(name: str, found: dict[str, Lag] | None) -> str:
 
 
 def table(flows: Supervisor, found: dict[str, Lag] | None) -> Table:
-    made = Table("flow", "state", "restarts", "lag", "last words", box=None)
+    made = Table("flow", "state", "telemetry", "restarts", "lag", "last words", box=None)
     for c in flows.children:
-        made.add_row(c.name, c.state, str(c.restarts), lag_text(c.name, found), c.last_words if c.exit_code else "")
+        words = c.last_words if c.exit_code else ""
+        made.add_row(c.name, c.state, c.telemetry, str(c.restarts), lag_text(c.name, found), words)
     return made

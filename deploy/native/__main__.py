@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from deploy.native import kafka, postgres
+from deploy.native import kafka, postgres, prometheus
 from deploy.native.checkout import Checkout, Identity, write_private
 from deploy.native.errors import ServicesError
 from deploy.native.processes import locked
@@ -36,9 +36,23 @@ def start(checkout: Checkout) -> None:
                 database.stop()
                 identity = checkout.with_free_ports(identity, "postgres_port")
                 database.start(home, identity)
+        _fetch_prometheus(checkout)
         exports = checkout.exports(identity)
         write_private(checkout.exports_file, exports)
     print(exports, end="")
+
+
+def _fetch_prometheus(checkout: Checkout) -> None:
+    """Only tests and `make prometheus` need it: without it the services are up all the same."""
+    try:
+        prometheus.install(checkout.folder / "install.log")
+    except ServicesError as error:
+        print(f"services: without Prometheus: {error}", file=sys.stderr)
+
+
+def watch(checkout: Checkout) -> None:
+    """Run Prometheus over the flows of this checkout, until Ctrl-C."""
+    prometheus.run_beside(checkout.folder.parent)
 
 
 def stop(checkout: Checkout) -> None:
@@ -90,7 +104,7 @@ def _does(answers: Callable[[Identity], None], identity: Identity) -> bool:
 
 
 def main() -> int:
-    commands = {"start": start, "stop": stop, "clean": clean, "status": status}
+    commands = {"start": start, "stop": stop, "clean": clean, "status": status, "prometheus": watch}
     parser = argparse.ArgumentParser(prog="python -m deploy.native", description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=commands, help="start and stop keep the data; clean removes it")
     chosen = parser.parse_args().command

@@ -69,7 +69,7 @@ def one_event_a_record(cleaned: Cleaned) -> Records:
     for p, mine in places_of(batch.partition[rows]).items():
         keys = chosen(batch.key, rows[mine])
         messages[p] = [{"value": v, "key": k} for v, k in zip(chosen(values, mine), keys, strict=True)]
-    return Records(messages)
+    return Records(messages, batch.timestamp[rows])
 
 
 # Well under the 1 MiB that a broker takes by default, and large enough that the cost of a record no longer counts.
@@ -95,7 +95,7 @@ def one_batch_a_record(cleaned: Cleaned) -> Records:
             value = header + long_bytes(min(end, len(mine)) - at) + b"".join(mine[at:end]) + b"\0"
             messages.setdefault(p, []).append({"value": value})
             at = end
-    return Records(messages)
+    return Records(messages, cleaned.judged.batch.timestamp[rows])
 
 
 def long_bytes(value: int) -> bytes:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from flows.connectors.events import TopicObserver
 from flows.domain.errors import PermanentError, TransientError
-
-log = logging.getLogger(__name__)
-
 
 BY_KEY = -1
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
@@ -27,12 +27,14 @@ LETTER_BYTES = 4_194_304
 
 @dataclass(frozen=True)
 class Records:
-    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses.
+    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses. `stamps` are the
+    Kafka timestamps (ms) of the raw records that they came from, where somebody wants to know how long that took.
 
     confluent-kafka 2.16 ignores a partition that stands in a message of a batch, so a batch has one.
     """
 
     messages: dict[int, list[dict[str, Any]]]
+    stamps: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class KafkaSink(FixedPartitionedSink[Any, None]):
     """
 
     def __init__(
-        self, destination: Destination, take: Callable[[Any], Records], every_seconds: float | None = None
-    ) -> None:
-        self._arguments = (destination, take, every_seconds)
+        self, destination: Destination, take: Callable[[Any], Records], events: TopicObserver, every_seconds: float | None = None
+    ) -> None:  # fmt: skip
+        self._arguments = (destination, take, events, every_seconds)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
@@ -76,10 +78,19 @@ class Writer(StatefulSinkPartition[Any, None]):
     """Errors: TransientError when records stay unacknowledged for `delivery_seconds`; PermanentError when the broker will
     never take them (too large, no right, no topic)."""
 
-    def __init__(self, destination: Destination, take: Callable[[Any], Records], every_seconds: float | None) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        take: Callable[[Any], Records],
+        events: TopicObserver,
+        every_seconds: float | None,
+    ) -> None:
         self._destination = destination
         self._take = take
+        self._events = events
         self._every_seconds = every_seconds
+        self._sent = 0
+        self._unsettled: deque[tuple[int, np.ndarray]] = deque()
         self._held: Any = None
         self._written = time.monotonic()
         self._failed: KafkaError | None = None
@@ -99,9 +110,11 @@ class Writer(StatefulSinkPartition[Any, None]):
                 # with idempotence a flush to zero proves all; callbacks for each success would cost as much as sending
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
+                "error_cb": events.kafka_error,
                 "logger": logging.getLogger("librdkafka"),
             }
         )
+        events.each_turn(self._settle)
 
     def look_for_topic(self) -> None:
         """Errors: PermanentError for a missing topic, TransientError for a silent broker."""
@@ -134,12 +147,29 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def _send(self, records: Records) -> None:
         for partition, messages in records.messages.items():
+            self._sent += len(messages)
             self._send_to(partition, messages)
+        if records.stamps is not None and len(records.stamps):
+            self._unsettled.append((self._sent, records.stamps))
+
+    def _settle(self) -> None:
+        """Tell what is acknowledged: successes have no report of their own, but the client says how many are missing.
+
+        It is taken for the newest ones: a broker answers the partitions at nearly the same time.
+        """
+        if not self._unsettled:
+            return
+        self._producer.poll(0)
+        settled = self._sent - len(self._producer)
+        while self._unsettled and self._unsettled[0][0] <= settled:
+            self._events.acknowledged(self._unsettled.popleft()[1])
 
     def _send_to(self, partition: int, messages: list[dict[str, Any]]) -> None:
         while messages:
             sent = self._producer.produce_batch(self._destination.topic, messages, partition=partition)
             messages = [m for m in messages if m.get("_error")] if sent < len(messages) else []
+            if messages:
+                self._events.queue_full(self._destination.topic)
             for message in messages:
                 self._refuse_unless_full(message.pop("_error"))
             self._producer.poll(0.05 if messages else 0)
@@ -160,11 +190,15 @@ class Writer(StatefulSinkPartition[Any, None]):
     def flush(self) -> None:
         """Return when all that was written is acknowledged."""
         self._send_held()
-        until = time.monotonic() + self._destination.delivery_seconds + 5
-        while (left := self._producer.flush(1.0)) and self._failed is None:
-            if time.monotonic() > until:
-                raise TransientError(f"{left} records for topic {self._destination.topic} stay unacknowledged")
-        self._check()
+        if not len(self._producer):
+            return self._check()
+        with self._events.flushing(self._destination.topic):
+            until = time.monotonic() + self._destination.delivery_seconds + 5
+            while (left := self._producer.flush(1.0)) and self._failed is None:
+                if time.monotonic() > until:
+                    raise TransientError(f"{left} records for topic {self._destination.topic} stay unacknowledged")
+            self._check()
+        self._settle()
 
     def snapshot(self) -> None:
         self.flush()

@@ -27,13 +27,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from flows.connectors.events import SourceObserver
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import PermanentError, TransientError
 
-log = logging.getLogger(__name__)
 TICK_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.001
+# statistics say what offsets alone do not: that the rest of a partition is no record (0.1 ms each time)
+STATISTICS_SECONDS = 2.0
 EMBEDDED_WAIT_MS = 10  # there a fetch that waits is latency
 LAST_MOMENT = 253_402_300_799_999  # of the year 9999, in ms
 
@@ -67,20 +69,20 @@ class Subscription:
 class KafkaSource(FixedPartitionedSource[Batch, None]):
     """The partitions of one process, as one source. `stopping` is asked before each poll; true drains and ends the flow."""
 
-    def __init__(self, subscription: Subscription, state: State, stopping: Callable[[], bool]) -> None:
-        self._subscription = subscription
-        self._state = state
-        self._stopping = stopping
+    def __init__(
+        self, subscription: Subscription, state: State, stopping: Callable[[], bool], events: SourceObserver
+    ) -> None:
+        self._arguments = (subscription, state, stopping, events)
         self.reader: Reader | None = None
 
     def open(self) -> Reader:
         """Connect and find where to begin; what is wrong shows here, before the flow runs."""
         if self.reader is None:
-            self.reader = Reader(self._subscription, self._state, self._stopping)
+            self.reader = Reader(*self._arguments)
         return self.reader
 
     def list_parts(self) -> list[str]:
-        return [self._subscription.topic]
+        return [self._arguments[0].topic]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> Reader:
         return self.open()
@@ -93,11 +95,16 @@ class Reader(StatefulSourcePartition[Batch, None]):
     sinks hold back by time gets out.
     """
 
-    def __init__(self, subscription: Subscription, state: State, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, subscription: Subscription, state: State, stopping: Callable[[], bool], events: SourceObserver
+    ) -> None:
         self._subscription = subscription
         self._state = state
         self._stopping = stopping
-        self._consumer = connect(subscription, self._answered)
+        self._events = events
+        self._exhausted: dict[int, int] = {}
+        self._assigned: list[TopicPartition] = []
+        self._consumer = connect(subscription, self._listeners)
         self._committed: dict[int, Checkpoint] = {}
         self._asked: Asked | None = None
         self._barrier = False
@@ -108,11 +115,11 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def _begin(self) -> None:
         """Seek every partition to `rewind` and tell the state."""
         sub = self._subscription
-        owned = [p for p in partitions_of(self._consumer, sub) if p % sub.count == sub.ordinal]
+        owned = [p for p in partitions_of(self._consumer, sub, self._events) if p % sub.count == sub.ordinal]
         if embedded(self._consumer, sub):
             self._consumer.close()
-            self._consumer = connect(sub, self._answered, EMBEDDED_WAIT_MS)
-        places = committed_of(self._consumer, sub, owned)
+            self._consumer = connect(sub, self._listeners, EMBEDDED_WAIT_MS)
+        places = committed_of(self._consumer, sub, owned, self._events)
         try:
             ends = [self._consumer.get_watermark_offsets(place, timeout=sub.startup_seconds) for place in places]
         except KafkaException as error:
@@ -121,20 +128,33 @@ class Reader(StatefulSourcePartition[Batch, None]):
             ) from error
         starts = []
         for place, (low, high) in zip(places, ends, strict=True):
-            checkpoint = restored(place, low, high)
-            warn_of_changes(place, checkpoint, self._state)
+            checkpoint = restored(place, low, high, self._events)
+            tell_of_changes(place, checkpoint, self._state, self._events)
             self._state.restore(place.partition, checkpoint)
             self._committed[place.partition] = checkpoint
             starts.append(TopicPartition(sub.topic, place.partition, checkpoint.rewind))
         self._consumer.assign(starts)
-        log.info("reading %s from %s", sub.topic, {s.partition: s.offset for s in starts})
+        self._assigned = starts
+        self._events.reading(
+            sub.topic, self._committed, {place.partition: high for place, (_, high) in zip(places, ends, strict=True)}
+        )
+
+    @property
+    def _listeners(self) -> dict[str, Callable[..., None]]:
+        return {
+            "on_commit": self._answered,
+            "error_cb": self._events.kafka_error,
+            "stats_cb": self._take_statistics,
+        }
 
     def next_batch(self) -> list[Batch]:
         if self._barrier:
             self._barrier = False
             self.commit()
+        self._events.passed()
         if self._stopping():
             self.drained = True
+            self._events.drained()
             raise StopIteration
         sub = self._subscription
         # from poll to poll: what the last batch took has been collecting records too
@@ -143,15 +163,35 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._polled = time.monotonic()
         good = messages
         if any(errors := list(map(Message.error, messages))):
-            check([error for error in errors if error is not None], sub.topic)
+            check([error for error in errors if error is not None], sub.topic, self._events)
             good = [m for m in messages if m.error() is None]
         if not good and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
         self._emitted = self._polled
-        return [batch_of(good, len(messages) < sub.batch_records)]
+        batch = batch_of(good, len(messages) < sub.batch_records)
+        self._tell(batch)
+        return [batch]
+
+    def _tell(self, batch: Batch) -> None:
+        """Tell of a poll, with the ends that the consumer has heard of anyway; asking the broker would wait for it."""
+        ends = ((place, self._consumer.get_watermark_offsets(place, cached=True)) for place in self._assigned)
+        self._events.polled(batch, {place.partition: known[1] for place, known in ends if known is not None})
+        if not len(batch):
+            for partition, end in self._exhausted.items():
+                self._events.nothing_readable(partition, end)
+        self._exhausted = {}
+
+    def _take_statistics(self, text: str) -> None:
+        """Note the partitions that are read to their end: what is left up to it are marks of transactions, or records of
+        an open one. It holds until the next poll that brings records."""
+        topic = json.loads(text)["topics"].get(self._subscription.topic, {"partitions": {}})
+        for name, known in topic["partitions"].items():
+            if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
+                self._exhausted[int(name)] = known["hi_offset"]
 
     def snapshot(self) -> None:
         self._barrier = True
+        self._events.closing()
 
     def commit(self) -> None:
         """Ask for a commit of the partitions that moved; the answer comes with a later poll, and reading goes on meanwhile.
@@ -177,6 +217,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         failed = error.str() if error is not None else next(failures(places), None)
         if failed is None:
             self._committed |= self._asked.checkpoints
+            resumes = {p: checkpoint.resume for p, checkpoint in self._asked.checkpoints.items()}
+            self._events.committed(resumes, time.monotonic() - self._asked.at)
             self._asked = None
         else:
             self._asked = replace(self._asked, failed=failed)
@@ -214,17 +256,14 @@ def failures(places: list[TopicPartition]) -> Iterator[str]:
     yield from (place.error.str() for place in places if place.error is not None)
 
 
-OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
-
-
-def connect(sub: Subscription, on_commit: OnCommit, wait_ms: int = 500) -> Consumer:
+def connect(sub: Subscription, listeners: dict[str, Callable[..., None]], wait_ms: int = 500) -> Consumer:
     """A consumer; it keeps a fetch open at the broker for `wait_ms` when there is nothing to read."""
     return Consumer(
         {
             "bootstrap.servers": sub.bootstrap,
             "group.id": sub.group,
             "enable.auto.commit": False,
-            "on_commit": on_commit,
+            **listeners,
             # silence instead of a skip would follow from "latest" when retention has overtaken us
             "auto.offset.reset": "error",
             # 1,000 by default: a fast consumer then sits idle four fifths of its time (0.34 against 1.7 M records/s)
@@ -235,6 +274,7 @@ def connect(sub: Subscription, on_commit: OnCommit, wait_ms: int = 500) -> Consu
             "fetch.message.max.bytes": 4_194_304,
             "max.poll.interval.ms": 86_400_000,
             "socket.keepalive.enable": True,
+            "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
             "logger": logging.getLogger("librdkafka"),
         }
     )
@@ -246,7 +286,7 @@ def embedded(consumer: Consumer, sub: Subscription) -> bool:
     return found is not None and found.startswith("mockCluster")
 
 
-def partitions_of(consumer: Consumer, sub: Subscription) -> list[int]:
+def partitions_of(consumer: Consumer, sub: Subscription, events: SourceObserver) -> list[int]:
     """The topic's partitions. Errors: PermanentError for a missing topic, TransientError for a silent broker."""
     until = time.monotonic() + sub.startup_seconds
     while True:
@@ -255,7 +295,7 @@ def partitions_of(consumer: Consumer, sub: Subscription) -> list[int]:
         except KafkaException as error:
             if time.monotonic() > until:
                 raise TransientError(f"Kafka at {sub.bootstrap} does not answer: {error.args[0].str()}") from error
-            log.warning("Kafka at %s does not answer yet", sub.bootstrap)
+            events.broker_silent(sub.bootstrap, error.args[0].str())
             continue
         if found.error is None:
             return sorted(found.partitions)
@@ -272,7 +312,9 @@ def partitions_of(consumer: Consumer, sub: Subscription) -> list[int]:
             time.sleep(0.5)
 
 
-def committed_of(consumer: Consumer, sub: Subscription, owned: list[int]) -> list[TopicPartition]:
+def committed_of(
+    consumer: Consumer, sub: Subscription, owned: list[int], events: SourceObserver
+) -> list[TopicPartition]:
     """Where the group stands. A broker that has just started, or just lost a peer, is asked again: its coordinator comes
     after it. Errors: TransientError."""
     until = time.monotonic() + sub.startup_seconds
@@ -286,52 +328,49 @@ def committed_of(consumer: Consumer, sub: Subscription, owned: list[int]) -> lis
             return places
         if time.monotonic() > until:
             raise TransientError(f"Kafka at {sub.bootstrap} does not say where {sub.group} stands: {failed}")
-        log.warning("Kafka at %s does not say yet where %s stands: %s", sub.bootstrap, sub.group, failed)
+        events.group_silent(sub.group, failed)
         time.sleep(0.5)
 
 
-def restored(place: TopicPartition, low: int, high: int) -> Checkpoint:
+def restored(place: TopicPartition, low: int, high: int, events: SourceObserver) -> Checkpoint:
     """The checkpoint that a commit holds. What retention has taken since is said, never silently skipped."""
     if place.offset in (OFFSET_INVALID, OFFSET_BEGINNING):
         return Checkpoint(low, low)
-    where = f"{place.topic} partition {place.partition}"
     try:
         note = {k: int(v) for k, v in json.loads(place.metadata or "{}").items()}
     except (ValueError, TypeError, AttributeError):
-        log.warning("%s: the commit of another program is taken without its note: %r", where, place.metadata)
+        events.foreign_commit(place.topic, place.partition, str(place.metadata))
         note = {}
     resume, rewind = place.offset, note.pop("rewind", place.offset)
     if resume > high:
+        where = f"{place.topic} partition {place.partition}"
         raise PermanentError(
             f"{where}: offset {resume} is committed but the topic ends at {high}: it was made anew. Restore it, or begin "
             "anew as a whole: all four topics, their consumer groups and the schemas gold, quality and ops"
         )
     if resume < low:
-        log.error("%s: records %d to %d were deleted by retention before they were read", where, resume, low - 1)
+        events.records_gone(place.topic, place.partition, resume, low - 1)
     elif rewind < low:
-        log.warning("%s: state before offset %d is gone with the records", where, low)
+        events.state_gone(place.topic, place.partition, low)
     return Checkpoint(max(resume, low), max(rewind, low), note)
 
 
-def warn_of_changes(place: TopicPartition, before: Checkpoint, state: State) -> None:
+def tell_of_changes(place: TopicPartition, before: Checkpoint, state: State, events: SourceObserver) -> None:
     """Say when a setting that rows depend on is not what it was: what is closed by then stays as it was counted."""
     now = state.terms()
     for name in before.note.keys() & now.keys():
         if before.note[name] != now[name]:
-            log.warning(
-                "%s partition %d: %s was %d and is %d: windows and ids around this restart were judged by both",
-                place.topic, place.partition, name, before.note[name], now[name],
-            )  # fmt: skip
+            events.setting_changed(place.topic, place.partition, name, before.note[name], now[name])
 
 
-def check(errors: list[KafkaError], topic: str) -> None:
+def check(errors: list[KafkaError], topic: str, events: SourceObserver) -> None:
     """librdkafka retries what can be retried; only what it gives up on stops the flow."""
     for error in errors:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise PermanentError(f"{topic}: {error.str()}: records were deleted while they were being read")
         if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
             raise PermanentError(f"{topic}: {error.str()}")
-        log.warning("%s: %s", topic, error.str())
+        events.record_error(topic, error)
 
 
 def batch_of(messages: list[Message], caught_up: bool) -> Batch:

@@ -81,6 +81,7 @@ class CleanReader:
         self._events = {s.header: s for s in events}
         self._known = self._events | {s.header: s for s in batches}
         self._refused: list[dict[str, Any]] = []
+        self._codes: list[tuple[int, Code]] = []
 
     def read(self, batch: Batch) -> CleanEvents:
         """Decode a batch; what is refused waits for `unreadable`."""
@@ -100,14 +101,18 @@ class CleanReader:
                 else:
                     self._refuse(batch, row, code_of(batch.payload[row].as_py(), self._known))
         if not parts:
-            return CleanEvents(batch, self._empty())
+            return CleanEvents(batch, self._empty(), self._take_codes())
         events = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row", maintain_order=True)
         foreign = self._foreign(events, batch)
         if foreign.any():
             for row in np.unique(events["row"].to_numpy()[foreign]).tolist():
                 self._refuse(batch, row, Code.INVALID)
             events = events.filter(pl.Series(~foreign))
-        return CleanEvents(batch, events)
+        return CleanEvents(batch, events, self._take_codes())
+
+    def _take_codes(self) -> list[tuple[int, Code]]:
+        taken, self._codes = self._codes, []
+        return taken
 
     def _foreign(self, events: pl.DataFrame, batch: Batch) -> np.ndarray:
         """Events that clean never wrote: of another partition, or such as no table takes."""
@@ -127,6 +132,7 @@ class CleanReader:
         return frame_of(empty).with_columns(pl.Series("row", [], pl.Int64))
 
     def _refuse(self, batch: Batch, row: int, code: Code) -> None:
+        self._codes.append((row, code))
         self._refused.append(refusal(batch, row, self._topic, self._flow, code))
 
     def unreadable(self, _: CleanEvents) -> Records:
@@ -147,17 +153,19 @@ class RecordReader:
         self._refused: list[dict[str, Any]] = []
         self._rows: dict[Table, list[tuple[Any, ...]]] = {}
         self.caught_up = True
+        self.refused: list[Code] = []
 
     def read(self, batch: Batch) -> Self:
-        """Decode a batch; rows wait for `take`, what is refused for `unreadable`."""
-        self.caught_up = batch.caught_up
+        """Decode a batch; rows wait for `take`, what is refused for `unreadable`, and `refused` has the codes."""
+        self.caught_up, self.refused = batch.caught_up, []
         for row, value in enumerate(batch.payload.to_pylist()):
             writer = self._writers.get(value[:10]) if value else None
             event = read_one(value[10:], writer) if writer else code_of(value, self._known)
-            if isinstance(event, Code):
-                self._refuse(batch, row, event)
-            elif not self._keep(event):
-                self._refuse(batch, row, Code.INVALID)
+            if not isinstance(event, Code) and self._keep(event):
+                continue
+            code = event if isinstance(event, Code) else Code.INVALID
+            self.refused.append(code)
+            self._refuse(batch, row, code)
         return self
 
     def _refuse(self, batch: Batch, row: int, code: Code) -> None:

@@ -7,18 +7,19 @@ database is away the flow waits.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, LiteralString
 
+import numpy as np
 import polars as pl
 import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import errors, sql
 
+from flows.connectors.events import UNHEARD, Changes, TableObserver
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.tables import Rows, Table
 
@@ -28,7 +29,6 @@ KINDS: dict[str, Any] = {
     "timestamptz": pl.Datetime("ms", "UTC"),
 }  # fmt: skip
 
-log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.1
 RETRY_MOST_SECONDS = 5.0
 # a database that was away for longer has an operator at work: the supervisor then starts the flow anew
@@ -48,9 +48,9 @@ class TimescaleSink(FixedPartitionedSink[Any, None]):
 
     def __init__(
         self, url: str, tables: Sequence[Table], take: Callable[[Any], Iterable[Rows]], stopping: Callable[[], bool],
-        startup_seconds: float = 30.0, busy_seconds: float = 1.0,
+        startup_seconds: float = 30.0, busy_seconds: float = 1.0, events: TableObserver = UNHEARD,
     ) -> None:  # fmt: skip
-        self._arguments = (url, Merge(tables), take, stopping, startup_seconds, busy_seconds)
+        self._arguments = (url, Merge(tables), take, stopping, startup_seconds, busy_seconds, events)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
@@ -71,8 +71,9 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def __init__(
         self, url: str, merge: Merge, take: Callable[[Any], Iterable[Rows]], stopping: Callable[[], bool],
-        startup_seconds: float, busy_seconds: float,
+        startup_seconds: float, busy_seconds: float, events: TableObserver = UNHEARD,
     ) -> None:  # fmt: skip
+        self._events = events
         self._url = url
         self._merge = merge
         self._take = take
@@ -82,6 +83,7 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._item: Any = None
         self._written = time.monotonic()
         self._db: psycopg.Connection | None = None
+        self._changes: dict[str, Changes] = {}
         self._retry(lambda: self._connection().execute("SELECT 1"), startup_seconds)
 
     def write_batch(self, items: list[Any]) -> None:
@@ -99,8 +101,10 @@ class Writer(StatefulSinkPartition[Any, None]):
                 self._pending.setdefault(rows.table, []).append(rows)
         self._written = time.monotonic()
         if self._pending:
-            self._retry(self._write, PATIENCE_SECONDS)
+            with self._events.flushing("database"):
+                self._retry(self._write, PATIENCE_SECONDS)
             self._pending = {}
+            self._events.rows_committed(self._changes)
 
     def close(self) -> None:
         if self._db is not None:
@@ -108,10 +112,12 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def _write(self) -> None:
         db = self._connection()
+        staged = self._merge.staged(self._pending)
         with db.transaction(), db.cursor() as cursor:
             with cursor.copy(self._merge.copy) as copy:
-                copy.write(encoded(self._merge.staged(self._pending)))
+                copy.write(encoded(staged))
             cursor.execute(self._merge.into(self._pending))
+            self._changes = self._merge.changes(cursor, self._pending, staged)
 
     def _connection(self) -> psycopg.Connection:
         if self._db is None or self._db.closed:
@@ -143,7 +149,7 @@ class Writer(StatefulSinkPartition[Any, None]):
                     raise PermanentError(f"database: {refusal}") from error
                 if time.monotonic() > until or self._stopping():
                     raise TransientError(f"database does not answer: {first_line(error)}") from error
-                log.warning("database does not answer, trying again: %s", first_line(error))
+                self._events.database_silent(first_line(error))
                 if self._db is not None and not isinstance(error, errors.TransactionRollback):
                     self._db.close()
             except psycopg.Error as error:
@@ -198,8 +204,18 @@ class Merge:
         return pl.concat([self._empty, *frames], how="diagonal")
 
     def into(self, tables: Iterable[Table]) -> str:
-        """The statement that moves staged rows into their tables."""
+        """The statement that moves staged rows into their tables, and answers for each how many it inserted and wrote."""
         return "; ".join(f"EXECUTE merge_{self._numbers[table]}" for table in tables)
+
+    def changes(self, cursor: psycopg.Cursor, tables: Iterable[Table], staged: pl.DataFrame) -> dict[str, Changes]:
+        """What became of the staged rows, from the answers to `into`."""
+        sent = np.bincount(staged["target"].to_numpy(), minlength=len(self._numbers))
+        found = {}
+        for table in tables:
+            inserted, written = cursor.fetchone() or (0, 0)
+            found[table.name] = Changes(inserted, written - inserted, int(sent[self._numbers[table]]) - written)
+            cursor.nextset()
+        return found
 
 
 def merge_of(table: Table, number: int) -> sql.Composed:
@@ -209,7 +225,11 @@ def merge_of(table: Table, number: int) -> sql.Composed:
         action = sql.SQL("UPDATE SET {} WHERE excluded.{g} > stored.{g}").format(
             sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(c) for c in others), g=sql.Identifier(table.guard)
         )
-    return sql.SQL("INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON CONFLICT ({}) DO {}").format(
+    # a row that was updated bears the number of the transaction that locked its older self, a new one bears none
+    return sql.SQL(
+        "WITH written AS (INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON CONFLICT ({}) DO {}"
+        " RETURNING stored.xmax = 0 AS fresh) SELECT count(*) FILTER (WHERE fresh), count(*) FROM written"
+    ).format(
         sql.Identifier(*table.name.split(".")), names(table.columns), typed(table.columns, "{}::{}"), number,
         names(table.keys), action,
     )  # fmt: skip

@@ -25,7 +25,9 @@ class RejectBudget:
         self._records = records
         self._runs: dict[int, np.ndarray] = {}
 
-    def spend(self, partition: np.ndarray, verdict: np.ndarray) -> None:
+    def spend(self, partition: np.ndarray, verdict: np.ndarray) -> np.ndarray:
+        """Count a batch; gives how many of its records have each of VERDICTS."""
+        counts = np.zeros(len(VERDICTS), np.int64)
         for p, rows in (places_of(partition) | {ALL: slice(None)}).items():
             counts = np.bincount(verdict[rows], minlength=len(VERDICTS))
             run = self._runs[p] = self._runs.get(p, 0) + counts
@@ -42,3 +44,11 @@ class RejectBudget:
                     "them are not committed. Fix the cause, or set SHOPSTREAM_REJECT_BUDGET_RATIO above 1 to go on"
                 )
             del self._runs[p]
+        return counts  # of ALL, which is the last
+
+    def used(self) -> dict[int, float]:
+        """Partition, or ALL -> the share of its budget that the current run has used; the budget is used up at 1."""
+        return {
+            p: float(run.sum() - run[ACCEPTED] - run[DUPLICATE]) / (self._ratio * max(self._records, int(run.sum())))
+            for p, run in list(self._runs.items())
+        }

@@ -29,11 +29,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A judged batch, and which of its records are news (the others are read again only to rebuild the state)."""
+    """A judged batch, and which of its records are news (the others are read again only to rebuild the state).
+
+    Shape: `counts` has the number of news for each of VERDICTS.
+    """
 
     judged: Judged
     bodies: pa.Array
     spoken: np.ndarray
+    counts: np.ndarray
 
 
 class Cleaning:
@@ -64,10 +68,10 @@ class Cleaning:
         judged = self._judge.judge(batch, read.events, read.refused)
         spoken = self._progress.spoken(batch.partition, batch.offset)
         self._tallies.add(judged, spoken, needed)
-        self._budget.spend(batch.partition[spoken], judged.verdict[spoken])
+        counts = self._budget.spend(batch.partition[spoken], judged.verdict[spoken])
         for p, offset in batch.last_offsets.items():
             self._progress.after(p, offset)
-        return Cleaned(judged, read.bodies, spoken)
+        return Cleaned(judged, read.bodies, spoken, counts)
 
     def take_tallies(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
         """The counts that changed since the last call."""
@@ -80,6 +84,18 @@ class Cleaning:
             needed = [o for o in (self._judge.oldest(p), self._tallies.oldest(p)) if o is not None]
             found[p] = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
         return found
+
+    def watermarks(self) -> dict[int, int]:
+        """Partition -> its watermark (ms), where it has one."""
+        return {p: mark for p, mark in dict(self._judge.marks).items() if mark > NO_TIME}
+
+    def sizes(self) -> dict[str, int]:
+        """How many entries the state has."""
+        return {"ids": self._judge.known_ids, "minutes": self._tallies.open_minutes}
+
+    def budget_used(self) -> dict[int, float]:
+        """Partition, or budget.ALL -> share of the reject budget that the current run has used."""
+        return self._budget.used()
 
     def terms(self) -> Note:
         """The settings that verdicts depend on."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from flows.domain.batch import Batch, places_of, running_maximum
 from flows.domain.checkpoint import Checkpoint, Note, Progress
+from flows.domain.codes import Code
 from flows.domain.judge import NO_TIME
 from flows.domain.metrics import CATALOGUE, MetricTable, Scope
 from flows.domain.tables import GOLD, PROGRESS, Rows
@@ -24,10 +25,21 @@ SHARED = ("partition", "spoken", "event_time", "event_type", "shop_id", "currenc
 @dataclass(frozen=True)
 class CleanEvents:
     """Accepted events of one poll. Shape: `events` has the columns of avro/clean_web_event.avsc and `row`, the index of the
-    record that held it (a record may hold many)."""
+    record that held it (a record may hold many). `refused` has (row, code) of records that could not be read."""
 
     batch: Batch
     events: pl.DataFrame
+    refused: Sequence[tuple[int, Code]] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of the news of a batch. Shape: `stamps` has the Kafka timestamp (ms) of each counted event's raw record."""
+
+    counted: int
+    repeated: int
+    refused: list[Code]
+    stamps: np.ndarray
 
 
 class Counting:
@@ -56,6 +68,7 @@ class Counting:
         self._closed: dict[int, int] = {}
         self._progress = Progress()
         self.caught_up = True
+        self.seen = Seen(0, 0, [], np.empty(0, np.int64))
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
@@ -83,6 +96,7 @@ class Counting:
         for p, offset in batch.last_offsets.items():
             self._progress.after(p, offset)
         self.caught_up = batch.caught_up
+        self.seen = seen(read, new, spoken)
         return self
 
     def _add(self, events: pl.DataFrame) -> None:
@@ -159,12 +173,31 @@ class Counting:
             for p in self._progress.partitions
         }
 
+    def watermarks(self) -> dict[int, int]:
+        """Partition -> its watermark (ms), where it has one."""
+        return {p: mark for p, mark in dict(self._marks).items() if mark > NO_TIME}
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of open windows, by table."""
+        return {metric.name: len(windows) for metric, windows in self._windows}
+
     def terms(self) -> Note:
         """The settings that rows depend on."""
         return {"lateness": self._lateness, "cap": self._cap}
 
     def _note(self, p: int) -> Note:
         return {"fence": self._fences[p], "watermark": self._marks[p]} | self.terms()
+
+
+def seen(read: CleanEvents, new: np.ndarray, spoken: np.ndarray) -> Seen:
+    """What a batch brought that is no repetition of a start: `new` a row an event, `spoken` one a record."""
+    stamps = read.events["source_timestamp"].to_physical().to_numpy()
+    refused = [code for row, code in read.refused if spoken[row]]
+    if new.all() and spoken.all():
+        return Seen(len(stamps), 0, refused, stamps)
+    news = spoken[read.events["row"].to_numpy()]
+    counted = stamps[new & news]
+    return Seen(len(counted), int(news.sum()) - len(counted), refused, counted)
 
 
 def once(items: pl.DataFrame, owner: np.ndarray) -> np.ndarray:

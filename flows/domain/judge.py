@@ -69,6 +69,10 @@ class Judge:
         """Start the partition with the watermark as it was at `rewind`."""
         self.marks[partition] = mark
 
+    @property
+    def known_ids(self) -> int:
+        return len(self._ids)
+
     def oldest(self, partition: int) -> int | None:
         """Offset of the oldest record that a verdict to come can depend on."""
         return self._ids.oldest(partition, self.marks[partition] - self._lateness)

@@ -111,6 +111,10 @@ class Tallies:
             if speaks[g]:
                 self._changed.add(key)
 
+    @property
+    def open_minutes(self) -> int:
+        return len(self._open)
+
     def take(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
         """The counts that changed since the last call; minutes that can change no more are forgotten."""
         outcomes: list[OutcomeTally] = []

@@ -91,6 +91,9 @@ class Windows:
         self._numbers = np.zeros((1 + len(self._metric.stored), capacity), np.int64)
         self._changed = np.zeros(capacity, bool)
 
+    def __len__(self) -> int:
+        return len(self._slots)
+
     def _own(self, *name: str) -> str:
         return ".".join((self._metric.name, *name))
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
-import logging
 import os
 import signal
 import sys
-import traceback
 from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Protocol
@@ -22,6 +20,8 @@ from flows.connectors.kafka_sink import Destination
 from flows.connectors.kafka_source import KafkaSource, Subscription
 from flows.domain.errors import ShopstreamError
 from flows.runtime.settings import Settings, settings_or_exit
+from flows.runtime.telemetry.names import FLOWS
+from flows.runtime.telemetry.telemetry import Telemetry
 
 
 class Sink(Protocol):
@@ -37,25 +37,24 @@ class Flushes(Protocol):
 class Process:
     """The process around a flow: asked to stop by a signal, it lets the flow drain, then commits."""
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         self._stop = False
 
     @classmethod
-    def prepare(cls) -> tuple[Settings, Process]:
-        """Settings, logging and signal handlers; the first thing that a flow does."""
+    def prepare(cls, flow: str) -> tuple[Settings, Process]:
+        """Settings, telemetry and signal handlers; the first thing that a flow does."""
         settings = settings_or_exit()
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-        )
+        process = cls(Telemetry(flow, settings))
         # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more than sending them
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
         # Bytewax passes a failure through Rust, whose trace says nothing about ours
         os.environ["RUST_BACKTRACE"] = "0"
-        process = cls()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process._ask)
-        sys.excepthook = report
+        sys.excepthook = process._report
+        process.telemetry.serve()
         return settings, process
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -81,11 +80,24 @@ class Process:
                     writer.flush()
                 reader.finish()
             except Exception as error:
-                logging.getLogger(__name__).error("the last commit failed, its records will be read again: %s", error)
-                sys.stderr.flush()
+                self.telemetry.process.last_commit_failed(error)
                 os._exit(error.exit_code if isinstance(error, ShopstreamError) else 1)
+            self.telemetry.process.stopped()
 
         atexit.register(finish)
+
+    def _report(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """The one place where a failure is logged: what we foresaw in a line with its exit code, a bug with its trace."""
+        if isinstance(error, KeyboardInterrupt):
+            os._exit(130)
+        known = cause_of(error)
+        if known is None:
+            self.telemetry.process.broken(error)
+        else:
+            self.telemetry.process.failed(known)
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1 if known is None else known.exit_code)
 
 
 # what nobody waits for by the millisecond is collected longer: a batch of three costs as much as one of three hundred
@@ -113,24 +125,6 @@ def cause_of(error: BaseException) -> ShopstreamError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The one place where a failure is logged: what we foresaw in a line with its exit code, a bug with its trace."""
-    if isinstance(error, KeyboardInterrupt):
-        os._exit(130)
-    known = cause_of(error)
-    if known is None:
-        traceback.print_exception(kind, error, trace)
-    else:
-        logging.getLogger("flows").error("%s: %s", type(known).__name__, known)
-    logging.shutdown()
-    sys.stderr.flush()
-    sys.stdout.flush()
-    os._exit(1 if known is None else known.exit_code)
-
-
-FLOWS = ("clean", "metrics", "deadletters", "quality")
 
 
 def main() -> None:

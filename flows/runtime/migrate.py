@@ -5,7 +5,6 @@ Tables and gold views follow from `flows/domain/tables.py` and the metric catalo
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +16,8 @@ from psycopg import sql
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.metrics import CATALOGUE, MetricTable
 from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Table
+from flows.runtime.telemetry import migrating
 
-log = logging.getLogger(__name__)
 SQL = Path(__file__).parents[2] / "sql"
 TABLES = (*GOLD.values(), OUTCOMES, RULES, DEAD_LETTERS, PROGRESS)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
@@ -55,7 +54,7 @@ def connect(url: str, patience_seconds: float) -> psycopg.Connection:
                 raise PermanentError(f"database: {str(error).strip().splitlines()[-1]}") from error
             if time.monotonic() > until:
                 raise TransientError(f"database does not answer: {str(error).strip().splitlines()[-1]}") from error
-            log.warning("database does not answer yet")
+            migrating.database_silent(str(error).strip().splitlines()[-1])
             time.sleep(0.5)
 
 
@@ -83,7 +82,7 @@ def edition_of(db: psycopg.Connection) -> Edition:
         try:
             db.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         except psycopg.Error as error:
-            log.warning("TimescaleDB is installed but cannot be used here: %s", str(error).splitlines()[0])
+            migrating.extension_unusable(str(error).splitlines()[0])
             return Edition.NONE
     licence = db.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
     return Edition.APACHE if licence and licence[0] == "apache" else Edition.TIMESCALE

@@ -74,6 +74,18 @@ class Settings(BaseSettings):
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
     startup_seconds: float = Field(30, gt=0, description="How long to wait for broker and database at start.")
 
+    telemetry_port: int = Field(
+        0, ge=0, le=65_535,
+        description="Where a flow serves /metrics and /healthz; 0: nowhere. `shopstream up` counts its flows' from it, or from 9101.",
+    )  # fmt: skip
+    telemetry_host: str = Field("127.0.0.1", min_length=1, description="The address that it serves them at.")
+    stall_seconds: float = Field(
+        30, gt=0, description="/healthz is red after this long without progress while records wait."
+    )
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    build_commit: str | None = Field(None, description="The commit that runs, where there is no git to ask.")
+
     @field_validator("database_url")
     @classmethod
     def readable(cls, url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from deploy.native import kafka, postgres
+from deploy.native import kafka, postgres, prometheus
 from deploy.native.checkout import Checkout, Identity
 from deploy.native.errors import ServicesError
 from deploy.native.processes import Server
@@ -115,3 +116,39 @@ def test_the_role_makes_databases_that_have_hypertables(running: Identity) -> No
 def test_both_answer_at_the_exported_addresses(running: Identity) -> None:
     kafka.answers(running)
     postgres.answers(running)
+
+
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, cache: Path, *programs: str) -> None:
+    """A machine that has only these programs, and an empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: which(name) if name in programs else None)
+
+
+def test_without_apt_prometheus_is_asked_for_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_installed(monkeypatch, tmp_path)
+    assert prometheus.found() is None
+    with pytest.raises(ServicesError, match="install the package prometheus"):
+        prometheus.install(tmp_path / "log")
+
+
+def test_prometheus_that_cannot_be_fetched_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_installed(monkeypatch, tmp_path, "apt-get", "dpkg-deb")
+    monkeypatch.setattr(prometheus, "PACKAGE", "no-such-package-of-debian")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    (tmp_path / "apt.conf").write_text('Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";')
+    with pytest.raises(ServicesError, match="apt cannot fetch Prometheus"):
+        prometheus.install(tmp_path / "log")
+    assert prometheus.found() is None
+
+
+def test_prometheus_in_the_cache_is_found_and_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_installed(monkeypatch, tmp_path)
+    folder = tmp_path / "shopstream" / f"prometheus-{platform.machine()}" / "usr" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "prometheus").touch()
+    assert prometheus.install(tmp_path / "log") == folder
