@@ -206,8 +206,11 @@ def merge_of(table: Table, number: int) -> sql.Composed:
     others = [sql.Identifier(c) for c in table.columns if c not in table.keys]
     action: sql.Composable = sql.SQL("NOTHING")
     if table.guard is not None:
+        changes = [sql.SQL("{0} = excluded.{0}").format(c) for c in others]
+        if table.stamp is not None:
+            changes.append(sql.SQL("{} = clock_timestamp()").format(sql.Identifier(table.stamp)))
         action = sql.SQL("UPDATE SET {} WHERE excluded.{g} > stored.{g}").format(
-            sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(c) for c in others), g=sql.Identifier(table.guard)
+            sql.SQL(", ").join(changes), g=sql.Identifier(table.guard)
         )
     return sql.SQL("INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON CONFLICT ({}) DO {}").format(
         sql.Identifier(*table.name.split(".")), names(table.columns), typed(table.columns, "{}::{}"), number,

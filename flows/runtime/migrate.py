@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import psycopg
 from psycopg import sql
 
 from flows.domain.errors import PermanentError, TransientError
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.rollups import ROLLUPS
 from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Table
+from flows.runtime.views import create_bucket, create_views, identifier
 
 log = logging.getLogger(__name__)
 SQL = Path(__file__).parents[2] / "sql"
-TABLES = (*GOLD.values(), OUTCOMES, RULES, DEAD_LETTERS, PROGRESS)
+TABLES = (*GOLD.values(), OUTCOMES, RULES, *(r.table for r in ROLLUPS), DEAD_LETTERS, PROGRESS)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
 NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
 
@@ -90,9 +92,8 @@ def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
     for table in TABLES:
         create(db, table, edition)
     if edition is Edition.NONE:
-        bucket(db)
-    for metric in CATALOGUE:
-        view(db, metric)
+        create_bucket(db)
+    create_views(db)
     for file in files[1:]:
         run(db, file)
     done = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
@@ -104,10 +105,6 @@ def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
 
 def run(db: psycopg.Connection, file: Path) -> None:
     db.execute(file.read_text())  # our own file
-
-
-def identifier(name: str) -> sql.Identifier:
-    return sql.Identifier(*name.split("."))
 
 
 def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
@@ -133,40 +130,21 @@ def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
                     identifier(table.name), sql.Identifier(name)
                 )
             )
-    if edition is not Edition.NONE and "window_start" in table.keys:
+    if table.stamp is not None:
         db.execute(
-            "SELECT create_hypertable(%s::regclass, by_range('window_start', INTERVAL '7 days'), if_not_exists => true,"
-            " migrate_data => true, create_default_indexes => false)",
-            (table.name,),
+            sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} timestamptz NOT NULL DEFAULT clock_timestamp()").format(
+                identifier(table.name), sql.Identifier(table.stamp)
+            )
         )
+    if edition is not Edition.NONE and table.chunk is not None:
+        chunk(db, table.name, table.chunk)
 
 
-def bucket(db: psycopg.Connection) -> None:
-    """TimescaleDB's time_bucket for a server without it, so that every panel works; weeks start on the same Monday."""
+def chunk(db: psycopg.Connection, table: str, width: timedelta) -> None:
+    """Make a hypertable of a table; one that has chunks of another width keeps them, and makes new ones of this width."""
     db.execute(
-        "CREATE OR REPLACE FUNCTION public.time_bucket(width interval, moment timestamptz) RETURNS timestamptz"
-        " LANGUAGE sql IMMUTABLE PARALLEL SAFE AS"
-        " $$ SELECT date_bin(width, moment, TIMESTAMPTZ '2000-01-03 00:00:00+00') $$"
+        "SELECT create_hypertable(%s::regclass, by_range('window_start', %s), if_not_exists => true,"
+        " migrate_data => true, create_default_indexes => false)",
+        (table, width),
     )
-
-
-def view(db: psycopg.Connection, metric: MetricTable) -> None:
-    """The view that people and panels read: partitions summed, formulas computed."""
-    keys = sql.SQL(", ").join(map(sql.Identifier, ("window_start", *(d.name for d in metric.by))))
-    sums = sql.SQL(", ").join(sql.SQL("sum({0})::bigint AS {0}").format(sql.Identifier(m.name)) for m in metric.stored)
-    names = sql.SQL(", ").join(
-        sql.Identifier(m.name)
-        if m.formula is None
-        else sql.SQL("{} AS {}").format(sql.SQL(m.formula), sql.Identifier(m.name))
-        for m in metric.measures
-    )
-    name = identifier(f"gold.{metric.name}")
-    query = sql.SQL(
-        "SELECT {keys}, {names} FROM (SELECT {keys}, {sums} FROM {table} GROUP BY {keys}) AS summed"
-    ).format(keys=keys, names=names, sums=sums, table=identifier(GOLD[metric.name].name))
-    try:
-        with db.transaction():
-            db.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
-    except psycopg.errors.InvalidTableDefinition:  # columns moved: a view is only a query, make it anew
-        db.execute(sql.SQL("DROP VIEW {}").format(name))
-        db.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, query))
+    db.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, width))
