@@ -1,9 +1,19 @@
--- Which hours of a table of minutes changed, written with the rows that changed them. The roll-up job takes them away.
--- Marks are only ever added and taken, so that no flow waits for the job.
+-- Which hours of a table of minutes changed, written in the transaction of the rows that changed them: what the roll-up
+-- job has to look at. One row a connection, so that no flow waits for another; `changed_by` is the last transaction.
 CREATE TABLE IF NOT EXISTS ops.changes (
     source text NOT NULL,
     hour timestamptz NOT NULL,
-    marked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    writer integer NOT NULL DEFAULT pg_backend_pid(),
+    changed_by xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    PRIMARY KEY (source, hour, writer)
+) WITH (fillfactor = 20);
+
+-- When a job last did its work, and what it did.
+CREATE TABLE IF NOT EXISTS ops.jobs (
+    job text PRIMARY KEY,
+    finished_at timestamptz NOT NULL,
+    took_seconds double precision NOT NULL,
+    said text NOT NULL
 );
 
 -- Rows of a table before this moment may have been dropped: nothing is summed up from what is left of them.
