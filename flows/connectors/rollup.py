@@ -78,6 +78,16 @@ def mark(cursor: psycopg.Cursor, changed: Iterable[tuple[str, pl.DataFrame]]) ->
         cursor.execute(MARK, ([source for source, _ in found], [hour for _, hour in found]))
 
 
+def mark_everything(db: psycopg.Connection, source: str) -> None:
+    """Mark every hour of a table: of one that had minutes before it had hours."""
+    db.execute(
+        sql.SQL(
+            "INSERT INTO ops.changes (source, hour) SELECT DISTINCT {name}, date_bin('1 hour', window_start, {epoch})"
+            " FROM {table} ON CONFLICT DO NOTHING"
+        ).format(name=sql.Literal(source), epoch=sql.Literal(EPOCH), table=identifier(source))
+    )
+
+
 def hours_of(moments: pl.Series) -> list[datetime]:
     """The hours that moments lie in. Nearly always it is one, and then this costs microseconds."""
     if not len(moments):
@@ -89,6 +99,10 @@ def hours_of(moments: pl.Series) -> list[datetime]:
 def floor(moment: datetime, width: timedelta) -> datetime:
     """The start of the UTC hour or day."""
     return EPOCH + (moment - EPOCH) // width * width
+
+
+def identifier(name: str) -> sql.Identifier:
+    return sql.Identifier(*name.split("."))
 
 
 @contextmanager
@@ -187,8 +201,8 @@ def statement(rollup: Rollup) -> sql.Composed:
         " GROUP BY 1, 2, {by} ORDER BY 1, 2, {by}"
         " ON CONFLICT ({keys}) DO UPDATE SET {changes} WHERE ({old}) IS DISTINCT FROM ({new})"
     ).format(
-        table=sql.Identifier(*rollup.table.name.split(".")),
-        finer=sql.Identifier(*rollup.finer.name.split(".")),
+        table=identifier(rollup.table.name),
+        finer=identifier(rollup.finer.name),
         by=names(rollup.by),
         sums=names(rollup.sums),
         totals=names(rollup.sums, "sum({})::bigint"),

@@ -101,3 +101,8 @@ QUALITY_ROLLUPS = (*of_quality(OUTCOMES), *of_quality(RULES))
 ROLLUPS = (*GOLD_ROLLUPS.values(), *QUALITY_ROLLUPS)
 # what flows mark as changed: the tables that others are summed from
 ROLLED_UP = {r.finer.name for r in ROLLUPS if r.grain is Grain.HOUR}
+BY_GRAIN = {
+    Grain.MINUTE: (*GOLD.values(), OUTCOMES, RULES),
+    Grain.HOUR: tuple(r.table for r in ROLLUPS if r.grain is Grain.HOUR),
+    Grain.DAY: tuple(r.table for r in ROLLUPS if r.grain is Grain.DAY),
+}

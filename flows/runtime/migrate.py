@@ -8,31 +8,31 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from flows.connectors.rollup import mark_everything
 from flows.domain.errors import PermanentError, TransientError
-from flows.domain.rollups import ROLLUPS
-from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Table
-from flows.runtime.views import create_bucket, create_views, identifier
+from flows.domain.rollups import BY_GRAIN, ROLLUPS, Grain
+from flows.domain.tables import DEAD_LETTERS, PROGRESS, Table
+from flows.runtime.annotations import annotate, columns_of, schema_change
+from flows.runtime.editions import (
+    Edition,
+    compress,
+    create_bucket,
+    create_forget,
+    edition_of,
+    make_hypertable,
+)
+from flows.runtime.views import create_views, identifier
 
 log = logging.getLogger(__name__)
 SQL = Path(__file__).parents[2] / "sql"
-TABLES = (*GOLD.values(), OUTCOMES, RULES, *(r.table for r in ROLLUPS), DEAD_LETTERS, PROGRESS)
+TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), DEAD_LETTERS, PROGRESS)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
 NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
-
-
-class Edition(StrEnum):
-    """What the server can do: plain PostgreSQL, TimescaleDB's Apache edition, or the full one."""
-
-    NONE = "none"
-    APACHE = "apache"
-    TIMESCALE = "timescale"
 
 
 @dataclass(frozen=True)
@@ -71,36 +71,35 @@ def migrate(url: str, patience_seconds: float = 30.0) -> Migrated:
     return Migrated(edition, applied)
 
 
-def edition_of(db: psycopg.Connection) -> Edition:
-    """Detect the edition, and create the extension where it is installed but not yet in this database."""
-    found = db.execute("SELECT installed_version FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
-    if found is None:
-        return Edition.NONE
-    if found[0] is None:
-        try:
-            db.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        except psycopg.Error as error:
-            log.warning("TimescaleDB is installed but cannot be used here: %s", str(error).splitlines()[0])
-            return Edition.NONE
-    licence = db.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
-    return Edition.APACHE if licence and licence[0] == "apache" else Edition.TIMESCALE
-
-
 def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
     files = sorted(SQL.glob("[0-9]*.sql"))
+    before = columns_of(db)
     run(db, files[0])
+    fresh = [r for r in ROLLUPS if r.grain is Grain.HOUR and missing(db, r.table)]
     for table in TABLES:
         create(db, table, edition)
     if edition is Edition.NONE:
         create_bucket(db)
+    if edition is Edition.TIMESCALE:
+        for table in BY_GRAIN[Grain.MINUTE]:
+            compress(db, table)
+    create_forget(db, edition, TABLES)
     create_views(db)
     for file in files[1:]:
         run(db, file)
+    for rollup in fresh:
+        mark_everything(db, rollup.finer.name)
+    if (change := schema_change(before, columns_of(db))) is not None:
+        annotate(db, change)
     done = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
     new = [file.stem for file in files if file.stem not in done]
     for name in new:
         db.execute("INSERT INTO ops.migrations (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
     return new
+
+
+def missing(db: psycopg.Connection, table: Table) -> bool:
+    return db.execute("SELECT to_regclass(%s)", (table.name,)).fetchone() == (None,)
 
 
 def run(db: psycopg.Connection, file: Path) -> None:
@@ -137,14 +136,4 @@ def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
             )
         )
     if edition is not Edition.NONE and table.chunk is not None:
-        chunk(db, table.name, table.chunk)
-
-
-def chunk(db: psycopg.Connection, table: str, width: timedelta) -> None:
-    """Make a hypertable of a table; one that has chunks of another width keeps them, and makes new ones of this width."""
-    db.execute(
-        "SELECT create_hypertable(%s::regclass, by_range('window_start', %s), if_not_exists => true,"
-        " migrate_data => true, create_default_indexes => false)",
-        (table, width),
-    )
-    db.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, width))
+        make_hypertable(db, table.name, table.chunk)

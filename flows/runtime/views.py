@@ -68,12 +68,3 @@ def replace_view(db: psycopg.Connection, view: str, query: sql.Composed) -> None
     except psycopg.errors.InvalidTableDefinition:  # columns moved: a view is only a query, make it anew
         db.execute(sql.SQL("DROP VIEW {}").format(name))
         db.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, query))
-
-
-def create_bucket(db: psycopg.Connection) -> None:
-    """TimescaleDB's time_bucket for a server without it, so that every panel works; weeks start on the same Monday."""
-    db.execute(
-        "CREATE OR REPLACE FUNCTION public.time_bucket(width interval, moment timestamptz) RETURNS timestamptz"
-        " LANGUAGE sql IMMUTABLE PARALLEL SAFE AS"
-        " $$ SELECT date_bin(width, moment, TIMESTAMPTZ '2000-01-03 00:00:00+00') $$"
-    )

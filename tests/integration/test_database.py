@@ -14,7 +14,8 @@ from flows.connectors.timescale import Merge, Writer
 from flows.domain.metrics import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
-from flows.runtime.migrate import TABLES, Edition, migrate
+from flows.runtime.editions import Edition
+from flows.runtime.migrate import TABLES, migrate
 
 SQL_NAMES = {"timestamptz": "timestamp with time zone"}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

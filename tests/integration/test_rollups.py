@@ -21,7 +21,9 @@ EDGES = (0, 59, 60, 61, 719, 1439, 1440, 1441, 2879)
 writes = st.tuples(
     st.just("write"),
     st.integers(0, WRITERS - 1),
-    st.lists(st.tuples(st.sampled_from(MINUTES), st.sampled_from(EDGES), st.sampled_from("ab")), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(MINUTES), st.sampled_from(EDGES), st.sampled_from("ab")), min_size=1, max_size=6
+    ),
     st.booleans(),
 )
 ends = st.tuples(st.sampled_from(["commit", "rollback"]), st.integers(0, WRITERS - 1))
