@@ -16,14 +16,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import LiteralString
 
-import polars as pl
 import psycopg
 from psycopg import IsolationLevel, sql
 
@@ -37,11 +36,6 @@ HOURS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.HOUR}
 DAYS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.DAY}
 Span = tuple[datetime, datetime]
 """`[start, end)`."""
-
-MARK = (
-    "INSERT INTO ops.changes AS known (source, hour) SELECT * FROM unnest(%s::text[], %s::timestamptz[])"
-    " ON CONFLICT (source, hour, writer) DO UPDATE SET changed_by = pg_current_xact_id()"
-)
 # what an open transaction has marked again is locked: skipping it is right, and waiting could be a deadlock
 UNMARK = (
     "DELETE FROM ops.changes WHERE ctid IN ("
@@ -71,11 +65,15 @@ class Rolled:
     refused: int = 0
 
 
-def mark(cursor: psycopg.Cursor, changed: Iterable[tuple[str, pl.DataFrame]]) -> None:
-    """Say which hours of which tables a transaction changes."""
-    found = sorted({(source, hour) for source, frame in changed for hour in hours_of(frame["window_start"])})
-    if found:
-        cursor.execute(MARK, ([source for source, _ in found], [hour for _, hour in found]))
+def marking(targets: Mapping[str, int]) -> sql.Composed:
+    """The statement that a flow adds to its transaction: mark the hours of the rows that it staged for these tables."""
+    sources = [sql.SQL("({}::smallint, {})").format(number, name) for name, number in targets.items()]
+    return sql.SQL(
+        "INSERT INTO ops.changes AS known (source, hour)"
+        " SELECT DISTINCT source, date_bin('1 hour', window_start, {epoch})"
+        " FROM staged JOIN (VALUES {sources}) AS names (target, source) USING (target) ORDER BY 1, 2"
+        " ON CONFLICT (source, hour, writer) DO UPDATE SET changed_by = pg_current_xact_id()"
+    ).format(epoch=sql.Literal(EPOCH), sources=sql.SQL(", ").join(sources))
 
 
 def mark_everything(db: psycopg.Connection, source: str) -> None:
@@ -86,14 +84,6 @@ def mark_everything(db: psycopg.Connection, source: str) -> None:
             " FROM {table} ON CONFLICT DO NOTHING"
         ).format(name=sql.Literal(source), epoch=sql.Literal(EPOCH), table=identifier(source))
     )
-
-
-def hours_of(moments: pl.Series) -> list[datetime]:
-    """The hours that moments lie in. Nearly always it is one, and then this costs microseconds."""
-    if not len(moments):
-        return []
-    first, last = (floor(moment, HOUR) for moment in (moments.min(), moments.max()))  # type: ignore[arg-type]
-    return [first] if first == last else moments.dt.truncate("1h").unique().to_list()
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:

@@ -19,7 +19,9 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import errors, sql
 
+from flows.connectors.rollup import marking
 from flows.domain.errors import PermanentError, TransientError
+from flows.domain.rollups import ROLLED_UP
 from flows.domain.tables import Rows, Table
 
 # what a column of a type is in a frame: binary COPY converts nothing
@@ -186,6 +188,9 @@ class Merge:
             sql.SQL("PREPARE {} AS {}").format(sql.Identifier(f"merge_{number}"), merge_of(table, number))
             for table, number in self._numbers.items()
         ]
+        self._rolled_up = {table.name: number for table, number in self._numbers.items() if table.name in ROLLED_UP}
+        if self._rolled_up:
+            merges.append(sql.SQL("PREPARE mark AS {}").format(marking(self._rolled_up)))
         self.prepare = sql.SQL("; ").join([made, *merges])
         self.copy = sql.SQL("COPY staged FROM STDIN (FORMAT BINARY)")
 
@@ -198,8 +203,12 @@ class Merge:
         return pl.concat([self._empty, *frames], how="diagonal")
 
     def into(self, tables: Iterable[Table]) -> str:
-        """The statement that moves staged rows into their tables."""
-        return "; ".join(f"EXECUTE merge_{self._numbers[table]}" for table in tables)
+        """The statement that moves staged rows into their tables, and marks the hours that this changes.
+
+        The mark is the last: the roll-up job holds marks for a moment, and nothing else of ours may wait for it.
+        """
+        moves = [f"EXECUTE merge_{self._numbers[table]}" for table in tables]
+        return "; ".join([*moves, "EXECUTE mark"] if self._rolled_up else moves)
 
 
 def merge_of(table: Table, number: int) -> sql.Composed:

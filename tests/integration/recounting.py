@@ -10,14 +10,13 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from flows.connectors.rollup import mark
-from flows.connectors.timescale import Upsert, newest, upsert
+from flows.connectors.timescale import KINDS, Merge, encoded
 from flows.domain.rollups import GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain, Rollup
-from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
+from flows.domain.tables import GOLD, OUTCOMES, RULES, Rows, Table
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 MINUTES = (*GOLD.values(), OUTCOMES, RULES)
-KINDS = {"timestamptz": pl.Datetime("ms", "UTC"), "integer": pl.Int32, "bigint": pl.Int64, "text": pl.String}
+MERGE = Merge(MINUTES)
 Key = tuple[Any, ...]
 
 
@@ -40,13 +39,19 @@ def frame_of(table: Table, rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), {c: KINDS[t] for c, t in table.columns.items()}, orient="row")
 
 
+def prepare(db: psycopg.Connection[Any]) -> None:
+    """What a flow does when it connects."""
+    db.execute(MERGE.prepare)
+
+
 def write(db: psycopg.Connection[Any], table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Within the transaction of the caller: the rows, and which hours they change."""
-    frame = frame_of(table, rows)
+    """Within the transaction of the caller: what a flow does to write rows."""
+    pending = {table: [Rows(table, frame_of(table, rows))]}
     with db.cursor() as cursor:
-        cursor.execute(Upsert.into(table).stage)
-        upsert(cursor, table, newest([frame], table))
-        mark(cursor, [(table.name, frame)])
+        cursor.execute("DELETE FROM staged")  # a flow has one flush a transaction
+        with cursor.copy(MERGE.copy) as copy:
+            copy.write(encoded(MERGE.staged(pending)))
+        cursor.execute(MERGE.into(pending))  # type: ignore[call-overload]
 
 
 def recount(db: psycopg.Connection[Any], rollup: Rollup, minutes: Table) -> dict[Key, Key]:

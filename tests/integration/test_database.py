@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from stack import Stack
 
-from flows.connectors.timescale import Merge, Writer
+from flows.connectors.timescale import KINDS, Merge, Writer
 from flows.domain.metrics import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
@@ -131,7 +131,9 @@ def searches(query: str, events: int) -> Rows:
 
 @pytest.fixture
 def writer(stack: Stack) -> Any:
-    made = Writer(stack.database_url, Merge(list(GOLD.values())), lambda item: item.rows, lambda: False, 10.0, 0.0)
+    made = Writer(
+        stack.database_url, Merge([*GOLD.values(), PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0
+    )
     yield made
     made.close()
 
@@ -163,11 +165,8 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer
 
 
 def progress(offset: int) -> Rows:
-    row = ("metrics", "raw.web", 0, offset, NOON)
-    frame = pl.DataFrame([row], schema=list(PROGRESS.columns), orient="row").with_columns(
-        pl.col("partition").cast(pl.Int32)
-    )
-    return Rows(PROGRESS, frame)
+    schema = {name: KINDS[kind] for name, kind in PROGRESS.columns.items()}
+    return Rows(PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON)], schema, orient="row"))
 
 
 def test_progress_says_when_it_was_last_made(stack: Stack, writer: Writer) -> None:

@@ -10,7 +10,7 @@ import psycopg
 from conftest import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recounting import MIDNIGHT, MINUTES, assert_exact, row_of, write
+from recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, write
 
 from flows.connectors import rollup
 from flows.connectors.rollup import roll_up
@@ -42,6 +42,7 @@ class Writers:
     def __init__(self, database: Database) -> None:
         self._connections = [database.connect() for _ in range(WRITERS)]
         for db in self._connections:
+            prepare(db)
             db.autocommit = False
         self._guard = 0
 
@@ -64,6 +65,7 @@ class Writers:
 def make_chunks(database: Database) -> None:
     """With TimescaleDB the first row of a chunk holds a lock until its transaction ends: no matter here."""
     with database.connect() as db:
+        prepare(db)
         for table in MINUTES:
             with db.transaction():
                 write(db, table, [row_of(table, minute, 0, "a", 1) for minute in EDGES])
@@ -132,6 +134,7 @@ def test_what_lies_in_two_hours_and_two_days_is_summed_in_both(database: Databas
         return database.query(f"SELECT window_start, orders, gross_minor FROM gold.{view} ORDER BY 1")
 
     with database.connect() as db:
+        prepare(db)
         with db.transaction():
             cells = [(0, 0, 3), (59, 1, 4), (60, 0, 5), (1440, 0, 6)]
             write(db, orders, [row_of(orders, minute, p, "a", events) for minute, p, events in cells])
