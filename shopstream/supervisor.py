@@ -1,4 +1,4 @@
-"""Keep the flows running: each its own process, started again when it fails for a reason that passes."""
+"""Keep the flows and jobs running: each its own process, started again when it fails for a reason that passes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from flows.domain.errors import ConfigError, PermanentError
+from flows.runtime.annotations import Annotation, Kind
 from flows.runtime.launch import FLOWS
 from flows.runtime.services import ROOT
 
@@ -31,11 +32,28 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-@dataclass
-class Child:
-    """One flow's process and its history."""
+@dataclass(frozen=True)
+class Job:
+    """A process beside the flows. `ready` is in its log when it has begun."""
 
     name: str
+    command: tuple[str, ...]
+    ready: str
+
+
+ROLLUP = Job("rollup", ("-m", "shopstream", "rollup", "--every", "10"), "INFO shopstream.rollup: rolling up ")
+
+
+def flow_job(flow: str) -> Job:
+    return Job(flow, ("-m", "flows.runtime.launch", flow), "INFO flows.connectors.kafka_source: reading ")
+
+
+@dataclass
+class Child:
+    """One process and its history."""
+
+    name: str
+    job: Job
     environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
@@ -44,15 +62,15 @@ class Child:
     pause: float = FIRST_PAUSE
     again_at: float = 0.0
     exit_code: int | None = None
+    ended: int | None = None
     last_words: str = ""
     _file: IO[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         if self._file is None:
             self._file = self.log.open("ab")
-        flow = self.name.split("/")[0]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.runtime.launch", flow],
+            [sys.executable, *self.job.command],
             cwd=ROOT,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
@@ -65,8 +83,8 @@ class Child:
 
     @property
     def reading(self) -> bool:
-        """Whether the flow has found its partitions: it says so in its log."""
-        return "INFO flows.connectors.kafka_source: reading " in self.log.read_text(errors="replace")
+        """Whether the flow has found its partitions, or the job its work: it says so in its log."""
+        return self.job.ready in self.log.read_text(errors="replace")
 
     @property
     def state(self) -> str:
@@ -86,7 +104,8 @@ class Child:
             code = self.process.poll()
             if code is None:
                 return
-            self.exit_code, self.last_words = code, last_line(self.log)
+            self.exit_code = self.ended = code
+            self.last_words = last_line(self.log)
             if time.monotonic() - self.started > STEADY_SECONDS:
                 self.pause = FIRST_PAUSE
             self.again_at = time.monotonic() + self.pause * random.uniform(0.5, 1.0)
@@ -101,10 +120,14 @@ class Child:
 
 
 class Supervisor:
-    """All flows, `processes` of clean and of metrics, one of the others."""
+    """All flows, `processes` of clean and of metrics, one of the others and of each job. `tell` hears of restarts."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path, processes: int = 1) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], logs: Path, processes: int = 1, jobs: Sequence[Job] = (),
+        tell: Callable[[Annotation], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         logs.mkdir(parents=True, exist_ok=True)
+        self._tell = tell
         self.children: list[Child] = []
         for flow in FLOWS:
             count = processes if flow in ("clean", "metrics") else 1
@@ -112,7 +135,9 @@ class Supervisor:
                 name = flow if count == 1 else f"{flow}/{ordinal}"
                 share = {"SHOPSTREAM_ORDINAL": str(ordinal), "SHOPSTREAM_COUNT": str(count)}
                 log = logs / f"{name.replace('/', '-')}.log"
-                self.children.append(Child(name, {**os.environ, **environment, **share}, log))
+                self.children.append(Child(name, flow_job(flow), {**os.environ, **environment, **share}, log))
+        for job in jobs:
+            self.children.append(Child(job.name, job, {**os.environ, **environment}, logs / f"{job.name}.log"))
 
     def __enter__(self) -> Supervisor:
         for child in self.children:
@@ -124,7 +149,11 @@ class Supervisor:
 
     def tend(self) -> None:
         for child in self.children:
+            restarts = child.restarts
             child.tend()
+            if child.restarts > restarts:
+                title = f"{child.name} restarted"
+                self._tell(Annotation(Kind.RESTART, title, child.last_words, (child.job.name, f"exit {child.ended}")))
 
     def wait_until_reading(self, patience_seconds: float) -> None:
         """Wait until every flow reads its topic or has failed; what comes then meets flows that are there."""

@@ -36,6 +36,7 @@ HOURS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.HOUR}
 DAYS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.DAY}
 Span = tuple[datetime, datetime]
 """`[start, end)`."""
+CLEAR = sql.SQL("DELETE FROM {} WHERE window_start >= %s AND window_start < %s AND partition = 0")
 # what an open transaction has marked again is locked: skipping it is right, and waiting could be a deadlock
 UNMARK = (
     "DELETE FROM ops.changes WHERE ctid IN ("
@@ -124,6 +125,44 @@ def roll_up(db: psycopg.Connection) -> Rolled:
     return done
 
 
+def rebuild(db: psycopg.Connection) -> Rolled:
+    """Count every hour and day anew of which the minutes are there: after a change of minutes that no flow made.
+
+    Synthetic rows may have hours without minutes, and stay.
+    """
+    done = Rolled()
+    with alone(db):
+        for source, by_hour in HOURS.items():
+            by_day = DAYS[by_hour.table.name]
+            before = read_sealed(db).get(source, EPOCH)
+            for day in days_of(db, by_hour, before):
+                span = day, day + DAY
+                with db.transaction():
+                    for rollup in (by_hour, by_day):
+                        db.execute(CLEAR.format(identifier(rollup.table.name)), span)
+                        done.rows += recount(db, rollup, span)
+                done.hours += 24
+    return done
+
+
+def days_of(db: psycopg.Connection, by_hour: Rollup, before: datetime) -> list[datetime]:
+    """The days of which there are minutes, or hours that may have lost theirs."""
+    query = sql.SQL(
+        "SELECT DISTINCT date_bin('1 day', window_start, {epoch}) FROM {minutes} WHERE window_start >= {before}"
+        " UNION SELECT date_bin('1 day', window_start, {epoch}) FROM {hours} WHERE window_start >= {before} AND partition = 0"
+        " ORDER BY 1"
+    ).format(
+        epoch=sql.Literal(EPOCH), before=sql.Literal(before), minutes=identifier(by_hour.finer.name),
+        hours=identifier(by_hour.table.name),
+    )  # fmt: skip
+    return [day for (day,) in db.execute(query)]
+
+
+def read_sealed(db: psycopg.Connection) -> dict[str, datetime]:
+    """Table -> before when its rows may have been dropped."""
+    return dict(db.execute("SELECT table_name, before FROM ops.sealed").fetchall())
+
+
 def read_marks(db: psycopg.Connection) -> list[Mark]:
     return [Mark(*row) for row in db.execute("SELECT source, hour, writer, changed_by::text FROM ops.changes")]
 
@@ -140,21 +179,19 @@ def unmark(db: psycopg.Connection, marks: list[Mark]) -> None:
 
 
 def roll_day(db: psycopg.Connection, marks: list[Mark], done: Rolled) -> None:
-    """Count the marked hours of one day anew, and then the day."""
-    sealed: dict[str, datetime] = dict(db.execute("SELECT table_name, before FROM ops.sealed").fetchall())
+    """Count the marked hours of one day anew, and then the day. Hours are kept as long as their minutes, or longer."""
+    sealed = read_sealed(db)
     day = floor(marks[0].hour, DAY)
     for source in sorted({m.source for m in marks} & HOURS.keys()):
         hours = sorted({m.hour for m in marks if m.source == source})
-        if (before := sealed.get(source)) is not None:
-            refuse(db, source, [h for h in hours if h < before], done)
-            hours = [h for h in hours if h >= before]
-        done.hours += len(hours)
-        by_hour, by_day = HOURS[source], DAYS[HOURS[source].table.name]
+        before = sealed.get(source, EPOCH)
+        refuse(db, source, [h for h in hours if h < before], done)
+        hours = [h for h in hours if h >= before]
+        by_hour = HOURS[source]
         rows = sum(recount(db, by_hour, span) for span in spans(hours))
-        if rows and (before := sealed.get(by_day.finer.name)) is not None and day < before:
-            refuse(db, by_day.finer.name, [day], done)
-        elif rows:
-            rows += recount(db, by_day, (day, day + DAY))
+        if rows:
+            rows += recount(db, DAYS[by_hour.table.name], (day, day + DAY))
+        done.hours += len(hours)
         done.rows += rows
 
 
