@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS ops.migrations (
 
 -- Synthetic history has partition -1, what flows counted 0 and up. Views show both, unless the session says
 -- SET shopstream.synthetic = off (or the connection's URL: ?options=-c%20shopstream.synthetic%3Doff).
-CREATE OR REPLACE FUNCTION ops.lowest_partition() RETURNS integer
+CREATE OR REPLACE FUNCTION ops.shows_synthetic() RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
-AS $$ SELECT CASE WHEN current_setting('shopstream.synthetic', true) = 'off' THEN 0 ELSE -1 END $$;
+AS $$ SELECT current_setting('shopstream.synthetic', true) IS DISTINCT FROM 'off' $$;

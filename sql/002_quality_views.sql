@@ -9,13 +9,13 @@ BEGIN
             CREATE OR REPLACE VIEW quality.outcomes_%1$s AS
             SELECT window_start, flow, source_topic, outcome, code, sum(records)::bigint AS records
             FROM quality.outcomes_%2$s
-            WHERE partition >= (SELECT ops.lowest_partition())
+            WHERE partition >= 0 OR ops.shows_synthetic()
             GROUP BY window_start, flow, source_topic, outcome, code', grain, lies);
         EXECUTE format('
             CREATE OR REPLACE VIEW quality.rules_%1$s AS
             SELECT window_start, rule, dimension, sum(checked)::bigint AS checked, sum(broken)::bigint AS broken
             FROM quality.rules_%2$s
-            WHERE partition >= (SELECT ops.lowest_partition())
+            WHERE partition >= 0 OR ops.shows_synthetic()
             GROUP BY window_start, rule, dimension', grain, lies);
         -- A dimension''s score is passed / checked; without a check it is NULL, not 0.
         EXECUTE format('
@@ -27,7 +27,7 @@ BEGIN
                 sum(checked)::bigint AS checked,
                 sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score
             FROM quality.rules_%2$s
-            WHERE partition >= (SELECT ops.lowest_partition())
+            WHERE partition >= 0 OR ops.shows_synthetic()
             GROUP BY window_start, dimension', grain, lies);
         -- All dimensions weigh the same; those without a check do not take part.
         EXECUTE format('
