@@ -222,8 +222,7 @@ def check_rollup(db: psycopg.Connection, metric: MetricTable, grain: Grain) -> C
     )
     stored = f"SELECT {', '.join(keys + sums)} FROM gold.{coarse.name}"
     expected, found = (
-        {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in db.execute(query)}  # type: ignore[call-overload]
-        for query in (recount, stored)
+        {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in db.execute(query)} for query in (recount, stored)
     )
     check = Check(f"gold.{coarse.name}")
     for key in expected.keys() | found.keys():
