@@ -13,12 +13,13 @@ demo_options = \
 	$(if $(SEED),--seed '$(SEED)') \
 	$(if $(INPUT),--input '$(INPUT)') \
 	$(if $(SPEED),--speed '$(SPEED)') \
+	$(if $(HISTORY),--history '$(HISTORY)') \
 	$(if $(EMBEDDED),--embedded)
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: .venv/.installed ## from an event to a proved number (RATE DURATION SCENARIO SEED INPUT SPEED EMBEDDED=1)
+demo: .venv/.installed ## from an event to a proved number (RATE DURATION SCENARIO SEED INPUT SPEED HISTORY=30d EMBEDDED=1)
 	@exec $(py) -m shopstream demo $(strip $(demo_options)) $(ARGS)
 
 test: .venv/.installed ## run the tests, on the real services if they are up (ARGS='-k clean')

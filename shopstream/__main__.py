@@ -10,7 +10,7 @@ from flows.runtime import topics
 from flows.runtime.migrate import migrate
 from flows.runtime.settings import Settings, environment_name, settings_or_exit
 from flows.runtime.telemetry import logs
-from shopstream import demo, doctor, pages, up, verify
+from shopstream import annotate, demo, doctor, history, pages, rollup, up, verify
 
 
 def add_migrate(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,10 @@ COMMANDS = {
     "up": ("run all flows as supervised processes", up.add),
     "migrate": ("make the database fit the metric catalogue", add_migrate),
     "topics": ("make the Kafka topics, or mend their settings", add_topics),
+    "rollup": ("bring hours and days up to date with the minutes", rollup.add),
+    "retention": ("forget what is older than the settings keep", rollup.add_retention),
+    "history": ("fill days gone by with synthetic rows, or take them away", history.add),
+    "annotate": ("put a mark on the dashboards' time axis", annotate.add),
     "verify": ("compare what the pipeline made with a ledger", verify.add),
     "pages": ("write the pages of docs/ that follow from code", pages.add),
     "doctor": ("look at settings, broker, topics, database and clock", doctor.add),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
@@ -24,27 +25,33 @@ from rich.console import Console
 from rich.live import Live
 
 from flows.domain.errors import ConfigError, PermanentError, ShopstreamError
+from flows.domain.rollups import Grain
 from flows.runtime import services as places
 from flows.runtime import topics
 from flows.runtime.migrate import connect, migrate
 from flows.runtime.services import Services
 from flows.runtime.settings import Settings, load_settings
 from generators.errors import GeneratorError
+from generators.past import Past
 from generators.plans import Contract, ReplayPlan, Report, RunPlan, Target
 from generators.running import replay
 from generators.running import run as generate
 from generators.sending import Progress
 from shopstream import reset
 from shopstream.accepted import AcceptedOffsets
+from shopstream.annotate import Annotator
+from shopstream.history import load
 from shopstream.lag import Lag, Lags
 from shopstream.latency import LatencyProbe
 from shopstream.live import Rates, View, read
-from shopstream.supervisor import Supervisor
+from shopstream.supervisor import ROLLUP, Supervisor
 from shopstream.verify import Ledger, junit, show, verify
 
 LOOK_SECONDS, PLAIN_SECONDS = 1.0, 3.0
 READY_SECONDS = 20.0
 DRAIN_SECONDS = 60.0
+# a demo should not wait for its past: a fifth of a million rows, some ten seconds
+HISTORY_RATE = 1.0
 # half a minute of events must be enough to see a repeat that came too late
 DEMO_LATENESS = {"SHOPSTREAM_ALLOWED_LATENESS_SECONDS": "10", "SHOPSTREAM_FUTURE_TOLERANCE_SECONDS": "5"}
 
@@ -70,8 +77,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedded", action="store_true", help="use the embedded services even where `make services` are up"
     )
+    parser.add_argument(
+        "--history", type=days, default=0, metavar="DAYS",
+        help="fill hours and days of so many days before with synthetic numbers, such as 30d",
+    )  # fmt: skip
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the checks as JUnit XML")
     parser.set_defaults(run=run)
+
+
+def days(text: str) -> int:
+    """`30d` or `30`. Errors: ValueError, which the parser tells."""
+    found = int(text.removesuffix("d"))
+    if found < 0:
+        raise ValueError(text)
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +127,10 @@ def play(args: argparse.Namespace, stack: ExitStack) -> int:
         flush=True,
     )
     prepare(settings, used)
-    flows = stack.enter_context(Supervisor(used.environment, folder / "logs"))
+    if args.history:
+        fill(settings, args.history, args.seed)
+    annotator = stack.enter_context(Annotator(settings.database_url))
+    flows = stack.enter_context(Supervisor(used.environment, folder / "logs", jobs=(ROLLUP,), tell=annotator.tell))
     accepted = stack.enter_context(AcceptedOffsets(settings))
     accepted.follow()
     probe = stack.enter_context(LatencyProbe(settings.database_url, settings.topic_raw_web))
@@ -184,6 +206,17 @@ def prepare(settings: Settings, used: Services) -> None:
         reset.empty(settings)
         topics.ensure(settings, 4)
     migrate(settings.database_url, settings.startup_seconds)
+
+
+def fill(settings: Settings, days: int, seed: int) -> None:
+    """Hours and days only: minutes hold what is proved at the end, and nothing else."""
+    past = Past.until(datetime.now(UTC), days, HISTORY_RATE, seed)
+    done = load(settings, past, (Grain.HOUR, Grain.DAY))
+    print(
+        f"history: {done.total:,} synthetic rows in hours and days since {past.start:%Y-%m-%d}, in {done.seconds:.0f} s;"
+        " `python -m shopstream history` also makes minutes, `--remove` takes all away",
+        flush=True,
+    )
 
 
 def generate_into(plan: RunPlan | ReplayPlan, told: Queue[Progress | Report | GeneratorError]) -> None:

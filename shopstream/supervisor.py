@@ -1,4 +1,4 @@
-"""Keep the flows running: each its own process, started again when it fails for a reason that passes."""
+"""Keep the flows and jobs running: each its own process, started again when it fails for a reason that passes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from flows.domain.errors import ConfigError, PermanentError
+from flows.runtime.annotations import Annotation, Kind
 from flows.runtime.services import ROOT
 from flows.runtime.settings import Settings, environment_name
 from flows.runtime.telemetry.names import FLOWS
+from flows.runtime.telemetry.upkeeping import ROLLING_UP
 from shopstream.ports import FIRST_PORT, Port, forget_targets, tell_prometheus
-from shopstream.told import is_reading, last_words
+from shopstream.told import has_said, is_reading, last_words
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 # a process that ran this long has recovered: the next failure waits shortly again
@@ -34,11 +36,32 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-@dataclass
-class Child:
-    """One flow's process and its history."""
+@dataclass(frozen=True)
+class Job:
+    """What a process runs. `ready` tells by its log, from a byte on, whether it has begun."""
 
     name: str
+    command: tuple[str, ...]
+    ready: Callable[[Path, int], bool]
+
+
+def is_rolling_up(log: Path, start: int) -> bool:
+    return has_said(ROLLING_UP, log, start)
+
+
+ROLLUP = Job("rollup", ("-m", "shopstream", "rollup", "--every", "10"), is_rolling_up)
+
+
+def flow_job(flow: str) -> Job:
+    return Job(flow, ("-m", "flows.runtime.launch", flow), is_reading)
+
+
+@dataclass
+class Child:
+    """One process and its history."""
+
+    name: str
+    job: Job
     environment: Mapping[str, str]
     log: Path
     port: Port | None = None
@@ -48,6 +71,7 @@ class Child:
     pause: float = FIRST_PAUSE
     again_at: float = 0.0
     exit_code: int | None = None
+    ended: int | None = None
     last_words: str = ""
     _said: int = 0
     _file: IO[bytes] | None = field(default=None, repr=False)
@@ -58,7 +82,7 @@ class Child:
         self._said = self.log.stat().st_size
         port = str(self.port.choose() if self.port else 0)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.runtime.launch", self.flow],
+            [sys.executable, *self.job.command],
             cwd=ROOT,
             env={**self.environment, "SHOPSTREAM_TELEMETRY_PORT": port},
             stdin=subprocess.DEVNULL,
@@ -75,8 +99,8 @@ class Child:
 
     @property
     def reading(self) -> bool:
-        """Whether the flow has found its partitions since its last start: it says so in its log."""
-        return self._file is not None and is_reading(self.log, self._said)
+        """Whether the flow has found its partitions, or the job its work, since its last start: it says so in its log."""
+        return self._file is not None and self.job.ready(self.log, self._said)
 
     @property
     def telemetry(self) -> str:
@@ -101,7 +125,8 @@ class Child:
             code = self.process.poll()
             if code is None:
                 return
-            self.exit_code, self.last_words = code, last_words(self.log, self._said)
+            self.exit_code = self.ended = code
+            self.last_words = last_words(self.log, self._said)
             if time.monotonic() - self.started > STEADY_SECONDS:
                 self.pause = FIRST_PAUSE
             self.again_at = time.monotonic() + self.pause * random.uniform(0.5, 1.0)
@@ -118,10 +143,14 @@ class Child:
 
 
 class Supervisor:
-    """All flows, `processes` of clean and of metrics, one of the others."""
+    """All flows, `processes` of clean and of metrics, one of the others and of each job. `tell` hears of restarts."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path, processes: int = 1) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], logs: Path, processes: int = 1, jobs: Sequence[Job] = (),
+        tell: Callable[[Annotation], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         logs.mkdir(parents=True, exist_ok=True)
+        self._tell = tell
         self.children: list[Child] = []
         told = {**os.environ, **environment}
         for number, flow in enumerate(FLOWS):
@@ -130,7 +159,11 @@ class Supervisor:
                 name = flow if count == 1 else f"{flow}/{ordinal}"
                 share = {"SHOPSTREAM_ORDINAL": str(ordinal), "SHOPSTREAM_COUNT": str(count)}
                 log = logs / f"{name.replace('/', '-')}.log"
-                self.children.append(Child(name, {**told, **share}, log, port_of(told, number + 10 * ordinal)))
+                self.children.append(
+                    Child(name, flow_job(flow), {**told, **share}, log, port_of(told, number + 10 * ordinal))
+                )
+        for job in jobs:
+            self.children.append(Child(job.name, job, told, logs / f"{job.name}.log"))
 
     def __enter__(self) -> Supervisor:
         for child in self.children:
@@ -145,10 +178,14 @@ class Supervisor:
         self.stop()
 
     def tend(self) -> None:
-        restarts = self.restarts
+        before = self.restarts
         for child in self.children:
+            restarts = child.restarts
             child.tend()
-        if self.restarts > restarts:  # one of them may have had to take another port
+            if child.restarts > restarts:
+                title = f"{child.name} restarted"
+                self._tell(Annotation(Kind.RESTART, title, child.last_words, (child.job.name, f"exit {child.ended}")))
+        if self.restarts > before:  # one of them may have had to take another port
             self._tell_prometheus()
 
     @property

@@ -27,9 +27,14 @@ def lines_since(log: Path, start: int) -> list[str]:
         return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
 
+def has_said(what: str, log: Path, start: int) -> bool:
+    """Whether a process told of the event since then."""
+    return any((event := event_of(line)) is not None and event["event"] == what for line in lines_since(log, start))
+
+
 def is_reading(log: Path, start: int) -> bool:
     """Whether the flow has found its partitions since then."""
-    return any((event := event_of(line)) is not None and event["event"] == READING for line in lines_since(log, start))
+    return has_said(READING, log, start)
 
 
 def last_words(log: Path, start: int) -> str:

@@ -1,4 +1,4 @@
-"""`shopstream up`: all flows as supervised processes, with a line each."""
+"""`shopstream up`: all flows and the roll-up job as supervised processes, with a line each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -16,8 +17,9 @@ from rich.table import Table
 from flows.domain.errors import PermanentError, ShopstreamError
 from flows.runtime.services import RUNS
 from flows.runtime.settings import settings_or_exit
+from shopstream.annotate import Annotator
 from shopstream.lag import Lag, Lags
-from shopstream.supervisor import Supervisor
+from shopstream.supervisor import ROLLUP, Supervisor
 
 REFRESH_SECONDS = 1.0
 PLAIN_SECONDS = 10.0
@@ -36,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
         return 2
     asked = Asked()
     console = Console()
-    with Lags(settings) as lags, Supervisor({}, args.logs, args.processes) as flows:
+    with ExitStack() as stack:
+        lags = stack.enter_context(Lags(settings))
+        annotator = stack.enter_context(Annotator(settings.database_url))
+        flows = stack.enter_context(Supervisor({}, args.logs, args.processes, (ROLLUP,), annotator.tell))
         print(f"logs in {args.logs}")
         view = Live(console=console, auto_refresh=False) if console.is_terminal else None
         if view:
@@ -93,7 +98,10 @@ def lines(flows: Supervisor, found: dict[str, Lag] | None) -> list[str]:
 
 
 def lag_text(name: str, found: dict[str, Lag] | None) -> str:
-    return "unknown" if found is None else f"{found[name.split('/')[0]].records:,}"
+    flow = name.split("/")[0]
+    if found is None:
+        return "unknown"
+    return f"{found[flow].records:,}" if flow in found else "-"
 
 
 def table(flows: Supervisor, found: dict[str, Lag] | None) -> Table:

@@ -20,7 +20,9 @@ from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
-from flows.domain.metrics import CATALOGUE
+from flows.connectors.rollup import roll_up
+from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.rollups import Grain, rolled
 from flows.runtime.migrate import connect
 from flows.runtime.settings import Settings, settings_or_exit
 from shopstream.accepted import AcceptedOffsets, Place
@@ -82,8 +84,13 @@ class Ledger:
 
 
 def verify(ledger: Ledger, settings: Settings, accepted: set[Place]) -> Report:
-    """Compare outcomes, dead letters, tallies and every cell of every view."""
+    """Compare outcomes, dead letters, tallies and every cell of every view, of hours and days too.
+
+    What flows wrote last may not be in hours and days yet: that is done first.
+    """
     with connect(settings.database_url, settings.startup_seconds) as db:
+        db.execute("SET shopstream.synthetic = off")
+        roll_up(db)
         letters = dead_letters(db, settings.topic_raw_web)
         checks = [
             check_outcomes(ledger, accepted, letters),
@@ -100,6 +107,7 @@ def verify(ledger: Ledger, settings: Settings, accepted: set[Place]) -> Report:
                 continue
             check, count = check_view(ledger, db, metric.name)
             checks.append(check)
+            checks += [check_rollup(db, metric, grain) for grain in (Grain.HOUR, Grain.DAY)]
             rows += count
     return Report(len(ledger.events), rows, checks, unproved)
 
@@ -200,6 +208,26 @@ def check_view(ledger: Ledger, db: psycopg.Connection, view: str) -> tuple[Check
                 found[key][value] if key in found else None,
             )
     return check, len(expected)
+
+
+def check_rollup(db: psycopg.Connection, metric: MetricTable, grain: Grain) -> Check:
+    """Every sum of an hour or day against a plain recount of the minutes, of which the ledger's are the measure."""
+    coarse = rolled(metric, grain)
+    keys = ["window_start", *(d.name for d in metric.by)]
+    sums = [m.name for m in coarse.stored]
+    by, total = ", ".join(keys[1:]), ", ".join(f"sum({name})::bigint" for name in sums)
+    width = {Grain.HOUR: "hour", Grain.DAY: "day"}[grain]
+    recount = (
+        f"SELECT date_trunc('{width}', window_start, 'UTC'), {by}, {total} FROM gold.{metric.name} GROUP BY 1, {by}"
+    )
+    stored = f"SELECT {', '.join(keys + sums)} FROM gold.{coarse.name}"
+    expected, found = (
+        {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in db.execute(query)} for query in (recount, stored)
+    )
+    check = Check(f"gold.{coarse.name}")
+    for key in expected.keys() | found.keys():
+        check.same(f"{', '.join(sums)} at {' '.join(map(str, key))}", expected.get(key), found.get(key))
+    return check
 
 
 def show(report: Report, console: Console) -> None:

@@ -20,7 +20,9 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import errors, sql
 
 from flows.connectors.events import UNHEARD, Changes, TableObserver
+from flows.connectors.rollup import marking
 from flows.domain.errors import PermanentError, TransientError
+from flows.domain.rollups import ROLLED_UP
 from flows.domain.tables import Rows, Table
 
 # what a column of a type is in a frame: binary COPY converts nothing
@@ -192,6 +194,9 @@ class Merge:
             sql.SQL("PREPARE {} AS {}").format(sql.Identifier(f"merge_{number}"), merge_of(table, number))
             for table, number in self._numbers.items()
         ]
+        self._rolled_up = {table.name: number for table, number in self._numbers.items() if table.name in ROLLED_UP}
+        if self._rolled_up:
+            merges.append(sql.SQL("PREPARE mark AS {}").format(marking(self._rolled_up)))
         self.prepare = sql.SQL("; ").join([made, *merges])
         self.copy = sql.SQL("COPY staged FROM STDIN (FORMAT BINARY)")
 
@@ -204,8 +209,13 @@ class Merge:
         return pl.concat([self._empty, *frames], how="diagonal")
 
     def into(self, tables: Iterable[Table]) -> str:
-        """The statement that moves staged rows into their tables, and answers for each how many it inserted and wrote."""
-        return "; ".join(f"EXECUTE merge_{self._numbers[table]}" for table in tables)
+        """The statement that moves staged rows into their tables, answers for each how many it inserted and wrote, and marks
+        the hours that this changes.
+
+        The mark is the last: the roll-up job holds marks for a moment, and nothing else of ours may wait for it.
+        """
+        moves = [f"EXECUTE merge_{self._numbers[table]}" for table in tables]
+        return "; ".join([*moves, "EXECUTE mark"] if self._rolled_up else moves)
 
     def changes(self, cursor: psycopg.Cursor, tables: Iterable[Table], staged: pl.DataFrame) -> dict[str, Changes]:
         """What became of the staged rows, from the answers to `into`."""
@@ -222,8 +232,11 @@ def merge_of(table: Table, number: int) -> sql.Composed:
     others = [sql.Identifier(c) for c in table.columns if c not in table.keys]
     action: sql.Composable = sql.SQL("NOTHING")
     if table.guard is not None:
+        changes = [sql.SQL("{0} = excluded.{0}").format(c) for c in others]
+        if table.stamp is not None:
+            changes.append(sql.SQL("{} = clock_timestamp()").format(sql.Identifier(table.stamp)))
         action = sql.SQL("UPDATE SET {} WHERE excluded.{g} > stored.{g}").format(
-            sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(c) for c in others), g=sql.Identifier(table.guard)
+            sql.SQL(", ").join(changes), g=sql.Identifier(table.guard)
         )
     # a row that was updated bears the number of the transaction that locked its older self, a new one bears none
     return sql.SQL(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
@@ -15,13 +16,16 @@ class Table:
 
     `columns` maps names to SQL types in the order of a row. A row whose `keys` are stored replaces the stored one only
     when its `guard` column is higher; without a guard the first one stays. So writing the same rows again, or older
-    ones, changes nothing.
+    ones, changes nothing. `stamp` is one more column: when the row was last written, by the database's clock.
+    With TimescaleDB a table with a `chunk` is a hypertable of chunks that long, by `window_start`.
     """
 
     name: str
     columns: dict[str, str]
     keys: tuple[str, ...]
     guard: str | None
+    stamp: str | None = None
+    chunk: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,15 @@ class Rows:
     distinct: bool = False
 
 
+# A day of minutes: retention drops whole days, and a screen of some hours touches one chunk or two. See docs/adr/004.
+CHUNK_1M = timedelta(days=1)
+
+
 def gold(metric: MetricTable) -> Table:
     """Where the rows of a metric are stored: with the partition in the key, and the number of events as guard."""
     keys = {"window_start": "timestamptz", "partition": "integer"} | {d.name: "text" for d in metric.by}
     values = {"events": "bigint"} | {m.name: "bigint" for m in metric.stored}
-    return Table(f"gold.{metric.name}_by_partition", keys | values, tuple(keys), "events")
+    return Table(f"gold.{metric.name}_by_partition", keys | values, tuple(keys), "events", chunk=CHUNK_1M)
 
 
 GOLD = {metric.name: gold(metric) for metric in CATALOGUE}
@@ -56,6 +64,7 @@ PROGRESS = Table(
     },
     ("flow", "source_topic", "partition"),
     "source_offset",
+    stamp="updated_at",
 )
 
 OUTCOMES = Table(
@@ -66,6 +75,7 @@ OUTCOMES = Table(
     },
     ("window_start", "flow", "source_topic", "partition", "outcome", "code"),
     "records",
+    chunk=CHUNK_1M,
 )  # fmt: skip
 
 RULES = Table(
@@ -76,6 +86,7 @@ RULES = Table(
     },
     ("window_start", "flow", "source_topic", "partition", "rule"),
     "checked",
+    chunk=CHUNK_1M,
 )  # fmt: skip
 
 DEAD_LETTERS = Table(

@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from flows.connectors.rollup import mark_everything
 from flows.domain.errors import PermanentError, TransientError
-from flows.domain.metrics import CATALOGUE, MetricTable
-from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Table
+from flows.domain.rollups import BY_GRAIN, ROLLUPS, Grain
+from flows.domain.tables import DEAD_LETTERS, PROGRESS, Table
+from flows.runtime.annotations import annotate, columns_of, schema_change
+from flows.runtime.editions import (
+    Edition,
+    compress,
+    create_bucket,
+    create_forget,
+    edition_of,
+    make_hypertable,
+)
 from flows.runtime.telemetry import migrating
+from flows.runtime.views import create_views, identifier
 
 SQL = Path(__file__).parents[2] / "sql"
-TABLES = (*GOLD.values(), OUTCOMES, RULES, DEAD_LETTERS, PROGRESS)
+TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), DEAD_LETTERS, PROGRESS)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
 NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
 
@@ -27,14 +37,6 @@ NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
 # A row of an open window is replaced many times a second. With room in its page the new version stays there and no index
 # changes; without, an upsert wades through dead entries (three times the CPU at 16,700 events/s, bench/README.md).
 ROOM = sql.SQL("WITH (fillfactor = 50)")
-
-
-class Edition(StrEnum):
-    """What the server can do: plain PostgreSQL, TimescaleDB's Apache edition, or the full one."""
-
-    NONE = "none"
-    APACHE = "apache"
-    TIMESCALE = "timescale"
 
 
 @dataclass(frozen=True)
@@ -73,32 +75,26 @@ def migrate(url: str, patience_seconds: float = 30.0) -> Migrated:
     return Migrated(edition, applied)
 
 
-def edition_of(db: psycopg.Connection) -> Edition:
-    """Detect the edition, and create the extension where it is installed but not yet in this database."""
-    found = db.execute("SELECT installed_version FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
-    if found is None:
-        return Edition.NONE
-    if found[0] is None:
-        try:
-            db.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        except psycopg.Error as error:
-            migrating.extension_unusable(str(error).splitlines()[0])
-            return Edition.NONE
-    licence = db.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
-    return Edition.APACHE if licence and licence[0] == "apache" else Edition.TIMESCALE
-
-
 def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
     files = sorted(SQL.glob("[0-9]*.sql"))
+    before = columns_of(db)
     run(db, files[0])
+    fresh = [r for r in ROLLUPS if r.grain is Grain.HOUR and missing(db, r.table)]
     for table in TABLES:
         create(db, table, edition)
     if edition is Edition.NONE:
-        bucket(db)
-    for metric in CATALOGUE:
-        view(db, metric)
+        create_bucket(db)
+    if edition is Edition.TIMESCALE:
+        for table in BY_GRAIN[Grain.MINUTE]:
+            compress(db, table)
+    create_forget(db, edition, TABLES)
+    create_views(db)
     for file in files[1:]:
         run(db, file)
+    for rollup in fresh:
+        mark_everything(db, rollup.finer.name)
+    if (change := schema_change(before, columns_of(db))) is not None:
+        annotate(db, change)
     done = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
     new = [file.stem for file in files if file.stem not in done]
     for name in new:
@@ -106,12 +102,12 @@ def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
     return new
 
 
+def missing(db: psycopg.Connection, table: Table) -> bool:
+    return db.execute("SELECT to_regclass(%s)", (table.name,)).fetchone() == (None,)
+
+
 def run(db: psycopg.Connection, file: Path) -> None:
     db.execute(file.read_text())  # our own file
-
-
-def identifier(name: str) -> sql.Identifier:
-    return sql.Identifier(*name.split("."))
 
 
 def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
@@ -137,40 +133,11 @@ def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
                     identifier(table.name), sql.Identifier(name)
                 )
             )
-    if edition is not Edition.NONE and "window_start" in table.keys:
+    if table.stamp is not None:
         db.execute(
-            "SELECT create_hypertable(%s::regclass, by_range('window_start', INTERVAL '7 days'), if_not_exists => true,"
-            " migrate_data => true, create_default_indexes => false)",
-            (table.name,),
+            sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} timestamptz NOT NULL DEFAULT clock_timestamp()").format(
+                identifier(table.name), sql.Identifier(table.stamp)
+            )
         )
-
-
-def bucket(db: psycopg.Connection) -> None:
-    """TimescaleDB's time_bucket for a server without it, so that every panel works; weeks start on the same Monday."""
-    db.execute(
-        "CREATE OR REPLACE FUNCTION public.time_bucket(width interval, moment timestamptz) RETURNS timestamptz"
-        " LANGUAGE sql IMMUTABLE PARALLEL SAFE AS"
-        " $$ SELECT date_bin(width, moment, TIMESTAMPTZ '2000-01-03 00:00:00+00') $$"
-    )
-
-
-def view(db: psycopg.Connection, metric: MetricTable) -> None:
-    """The view that people and panels read: partitions summed, formulas computed."""
-    keys = sql.SQL(", ").join(map(sql.Identifier, ("window_start", *(d.name for d in metric.by))))
-    sums = sql.SQL(", ").join(sql.SQL("sum({0})::bigint AS {0}").format(sql.Identifier(m.name)) for m in metric.stored)
-    names = sql.SQL(", ").join(
-        sql.Identifier(m.name)
-        if m.formula is None
-        else sql.SQL("{} AS {}").format(sql.SQL(m.formula), sql.Identifier(m.name))
-        for m in metric.measures
-    )
-    name = identifier(f"gold.{metric.name}")
-    query = sql.SQL(
-        "SELECT {keys}, {names} FROM (SELECT {keys}, {sums} FROM {table} GROUP BY {keys}) AS summed"
-    ).format(keys=keys, names=names, sums=sums, table=identifier(GOLD[metric.name].name))
-    try:
-        with db.transaction():
-            db.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
-    except psycopg.errors.InvalidTableDefinition:  # columns moved: a view is only a query, make it anew
-        db.execute(sql.SQL("DROP VIEW {}").format(name))
-        db.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, query))
+    if edition is not Edition.NONE and table.chunk is not None:
+        make_hypertable(db, table.name, table.chunk)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
+from itertools import pairwise
+from math import inf
 from typing import Literal
 
 import psycopg
@@ -72,6 +75,11 @@ class Settings(BaseSettings):
     epoch_seconds: float = Field(1.0, gt=0, le=60, description="Between commits, under `shopstream up`.")
     ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
+    retention_1m_days: int = Field(0, ge=0, description="Days that minutes are kept, of numbers and quality; 0: all.")
+    retention_1h_days: int = Field(0, ge=0, description="Days that hours are kept; 0: all.")
+    retention_1d_days: int = Field(0, ge=0, description="Days that days are kept; 0: all.")
+    retention_dead_letters_days: int = Field(30, ge=0, description="Days that dead letters are kept; 0: all.")
+
     startup_seconds: float = Field(30, gt=0, description="How long to wait for broker and database at start.")
 
     telemetry_port: int = Field(
@@ -139,9 +147,21 @@ def load_settings() -> Settings:
             f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be above "
             f"{PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one early event would make all others late"
         )
+    lines += shortened(settings)
     if lines:
         raise ConfigError("\n".join(lines))
     return settings
+
+
+def shortened(settings: Settings) -> Iterator[str]:
+    """Hours must outlive their minutes, and days their hours: they are counted from them."""
+    grains = [(f"retention_{g}_days", getattr(settings, f"retention_{g}_days") or inf) for g in ("1m", "1h", "1d")]
+    for (finer, days), (coarser, longer) in pairwise(grains):
+        if longer < days:
+            yield (
+                f"{environment_name(coarser)}={longer} must not be below"
+                f" {environment_name(finer)}={0 if days == inf else days}{' (all)' if days == inf else ''}"
+            )
 
 
 def settings_or_exit() -> Settings:

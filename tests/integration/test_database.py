@@ -10,12 +10,13 @@ import psycopg
 import pytest
 from stack import Stack
 
-from flows.connectors.timescale import Merge, Writer
+from flows.connectors.timescale import KINDS, Merge, Writer
 from flows.domain.metrics import CATALOGUE
-from flows.domain.tables import DEAD_LETTERS, GOLD, OUTCOMES, PROGRESS, RULES, Rows, Table
-from flows.runtime.migrate import Edition, migrate
+from flows.domain.rollups import ROLLUPS, Grain, rolled
+from flows.domain.tables import GOLD, PROGRESS, Rows, Table
+from flows.runtime.editions import Edition
+from flows.runtime.migrate import TABLES, migrate
 
-TABLES = (*GOLD.values(), OUTCOMES, RULES, DEAD_LETTERS, PROGRESS)
 SQL_NAMES = {"timestamptz": "timestamp with time zone"}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -46,7 +47,8 @@ def test_migrating_again_changes_nothing(stack: Stack) -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
 def test_a_table_has_the_columns_and_the_key_of_the_catalogue(stack: Stack, table: Table) -> None:
-    assert columns_of(stack, table.name) == {c: SQL_NAMES.get(t, t) for c, t in table.columns.items()}
+    stamps = {} if table.stamp is None else {table.stamp: "timestamptz"}
+    assert columns_of(stack, table.name) == {c: SQL_NAMES.get(t, t) for c, t in (table.columns | stamps).items()}
     keys = stack.query(
         "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
         " WHERE i.indrelid = %s::regclass AND i.indisprimary", table.name,
@@ -60,16 +62,23 @@ def test_a_view_has_the_columns_of_the_catalogue(stack: Stack, metric: Any) -> N
     assert columns_of(stack, f"gold.{metric.name}") == expected | {m.name: "bigint" for m in metric.measures}
 
 
-def test_the_views_of_quality_have_their_columns(stack: Stack) -> None:
-    assert list(columns_of(stack, "quality.outcomes_1m")) == [
-        "window_start",
-        "flow",
-        "source_topic",
-        "outcome",
-        "code",
-        "records",
-    ]
-    assert list(columns_of(stack, "quality.rules_1m")) == ["window_start", "rule", "dimension", "checked", "broken"]
+@pytest.mark.parametrize("grain", [Grain.HOUR, Grain.DAY])
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
+def test_a_rollup_has_the_columns_of_its_minutes_but_the_distinct_ones(stack: Stack, metric: Any, grain: Grain) -> None:
+    minutes = columns_of(stack, f"gold.{metric.name}")
+    minutes.pop("visitors", None)
+    assert columns_of(stack, f"gold.{rolled(metric, grain).name}") == minutes
+
+
+@pytest.mark.parametrize("grain", ["1m", "1h", "1d"])
+def test_the_views_of_quality_have_their_columns(stack: Stack, grain: str) -> None:
+    expected = {
+        "outcomes": ["window_start", "flow", "source_topic", "outcome", "code", "records"],
+        "rules": ["window_start", "rule", "dimension", "checked", "broken"],
+        "score": ["window_start", "dimension", "passed", "checked", "score"],
+        "overall": ["window_start", "score"],
+    }
+    assert {name: list(columns_of(stack, f"quality.{name}_{grain}")) for name in expected} == expected
 
 
 def test_a_column_that_a_new_measure_brings_is_added(stack: Stack) -> None:
@@ -87,11 +96,13 @@ def test_a_view_with_moved_columns_is_made_anew(stack: Stack) -> None:
 @pytest.mark.services
 def test_timescale_makes_hypertables(stack: Stack) -> None:
     assert migrate(stack.database_url).edition is not Edition.NONE
-    found = {
-        f"{s}.{n}"
-        for s, n in stack.query("SELECT hypertable_schema, hypertable_name FROM timescaledb_information.hypertables")
-    }
-    assert found >= {table.name for table in (*GOLD.values(), OUTCOMES, RULES)}
+    widths = dict(
+        stack.query(
+            "SELECT hypertable_schema || '.' || hypertable_name, time_interval FROM timescaledb_information.dimensions"
+        )
+    )
+    assert widths == {table.name: table.chunk for table in TABLES if table.chunk is not None}
+    assert widths.keys() >= {table.name for table in (*GOLD.values(), *(r.table for r in ROLLUPS))}
 
 
 def test_every_edition_buckets_time(stack: Stack) -> None:
@@ -120,7 +131,9 @@ def searches(query: str, events: int) -> Rows:
 
 @pytest.fixture
 def writer(stack: Stack) -> Any:
-    made = Writer(stack.database_url, Merge(list(GOLD.values())), lambda item: item.rows, lambda: False, 10.0, 0.0)
+    made = Writer(
+        stack.database_url, Merge([*GOLD.values(), PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0
+    )
     yield made
     made.close()
 
@@ -149,3 +162,18 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer
             )
         writer.write_batch([Item(searches("shoes", events))])
     assert stored(stack) == {"shoes": 3}
+
+
+def progress(offset: int) -> Rows:
+    schema = {name: KINDS[kind] for name, kind in PROGRESS.columns.items()}
+    return Rows(PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON)], schema, orient="row"))
+
+
+def test_progress_says_when_it_was_last_made(stack: Stack, writer: Writer) -> None:
+    stamps = []
+    for offset in (5, 5, 6):
+        writer.write_batch([Item(progress(offset))])
+        stamps += stack.query("SELECT updated_at, updated_at > now() - interval '1 minute' FROM ops.progress")
+    assert [fresh for _, fresh in stamps] == [True] * 3
+    assert stamps[0] == stamps[1], "nothing was made"
+    assert stamps[1] < stamps[2]

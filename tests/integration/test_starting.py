@@ -27,6 +27,7 @@ def last_line(stack: Stack, flow: str) -> str:
         ("SHOPSTREAM_CLEAN_FORM", "both", "'both'"),
         ("SHOPSTREAM_ORDINAL", "1", "SHOPSTREAM_COUNT=1"),
         ("SHOPSTREAM_FUTURE_TOLERANCE_SECONDS", "61", "SHOPSTREAM_ALLOWED_LATENESS_SECONDS=60"),
+        ("SHOPSTREAM_RETENTION_1H_DAYS", "10", "SHOPSTREAM_RETENTION_1M_DAYS=0 (all)"),
         ("DATABASE_URL", "mysql://x", "DATABASE_URL"),
         ("SCHEMA_REGISTRY_URL", "ftp://x", "SCHEMA_REGISTRY_URL"),
     ],

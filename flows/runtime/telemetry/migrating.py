@@ -11,3 +11,7 @@ def database_silent(error: str) -> None:
 
 def extension_unusable(error: str) -> None:
     structlog.get_logger("migrate").warning("TimescaleDB is installed but cannot be used here", error=error)
+
+
+def not_compressed(table: str, error: str) -> None:
+    structlog.get_logger("migrate").warning("a table is not compressed", table=table, error=error)
