@@ -1,0 +1,60 @@
+"""A migrated database of a test alone, without topics or flows: plain PostgreSQL, and TimescaleDB where it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from flows.runtime.migrate import connect, migrate
+from flows.runtime.services import Services, drop_database, embedded, native
+
+
+@dataclass(frozen=True)
+class Database:
+    url: str
+    timescale: bool
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return connect(self.url, 5.0)
+
+    def query(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with self.connect() as db:
+            return db.execute(statement, arguments).fetchall()  # type: ignore[call-overload]
+
+    def execute(self, statement: str, *arguments: Any) -> None:
+        with self.connect() as db:
+            db.execute(statement, arguments or None)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session", params=["plain", "timescale"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Both kinds of server, the second where `make services` are up."""
+    if request.param == "plain":
+        with embedded(tmp_path_factory.mktemp("plain")) as started:
+            yield started
+        return
+    found = native()
+    if found is None:
+        pytest.skip("needs the real TimescaleDB: make services")
+    yield found
+
+
+@pytest.fixture
+def database(server: Services) -> Iterator[Database]:
+    """A database of this test alone; nothing of it stays."""
+    name = f"t{uuid4().hex[:12]}"
+    with connect(server.database_url, 5.0) as owner:
+        owner.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        url = urlsplit(server.database_url)._replace(path=f"/{name}").geturl()
+        try:
+            migrate(url)
+            yield Database(url, not server.embedded)
+        finally:
+            drop_database(owner, name)
