@@ -9,7 +9,15 @@ from __future__ import annotations
 from grafana import names
 from grafana.alerts.rule import MINUTE, Group, Place, Rule, Severity, Sql, Team
 from grafana.thresholds import (
-    CONVERSION, LEAST_DAYS, LEAST_ORDERS, LEAST_REFUNDS, LEAST_SEARCHES, LEAST_VIEWS, REFUND_SHARE, REVENUE_CHANGE, ZERO_RESULT_SHARE,
+    CONVERSION,
+    LEAST_DAYS,
+    LEAST_ORDERS,
+    LEAST_REFUNDS,
+    LEAST_SEARCHES,
+    LEAST_VIEWS,
+    REFUND_SHARE,
+    REVENUE_CHANGE,
+    ZERO_RESULT_SHARE,
 )  # fmt: skip
 
 # the newest minutes still fill

@@ -27,7 +27,7 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
-def text_of(dumper: yaml.Dumper, text: str) -> yaml.ScalarNode:
+def text_of(dumper: Dumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, "|" if "\n" in text else None)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from grafana import names
 from grafana.alerts.rule import MINUTE, Group, NoData, OnError, Place, Prom, Rule, Severity, Sql, Team
 from grafana.thresholds import (
-    BURN_FAST, BURN_SLOW, BURN_STEADY, FLOW_UP, FRESHNESS_SECONDS, LAG_SECONDS, LATENCY_OBJECTIVE, LEAST_RECORDS, RETRIES, Threshold,
+    BURN_FAST,
+    BURN_SLOW,
+    BURN_STEADY,
+    FLOW_UP,
+    FRESHNESS_SECONDS,
+    LAG_SECONDS,
+    LATENCY_OBJECTIVE,
+    LEAST_RECORDS,
+    RETRIES,
+    Threshold,
 )  # fmt: skip
 
 FLOWS = ("clean", "metrics", "deadletters", "quality")

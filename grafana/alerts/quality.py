@@ -5,7 +5,13 @@ from __future__ import annotations
 from grafana import names
 from grafana.alerts.rule import MINUTE, Group, OnError, Place, Prom, Rule, Severity, Sql, Team
 from grafana.thresholds import (
-    LATE_SHARE, LEAST_RECORDS, NEW_CODES, QUALITY_SCORE, REFUSED_SHARE, REJECT_BUDGET_RATIO, RESIDUE_RECORDS,
+    LATE_SHARE,
+    LEAST_RECORDS,
+    NEW_CODES,
+    QUALITY_SCORE,
+    REFUSED_SHARE,
+    REJECT_BUDGET_RATIO,
+    RESIDUE_RECORDS,
 )  # fmt: skip
 
 NOW = "$__timeTo()::timestamptz"
@@ -13,7 +19,8 @@ NOW = "$__timeTo()::timestamptz"
 
 def during(minutes: int) -> str:
     """SQL: real rows of the newest whole minutes."""
-    return f"partition >= 0 AND window_start >= {NOW} - interval '{minutes + 1} minutes' AND window_start < {NOW} - interval '1 minute'"
+    since, until = f"{NOW} - interval '{minutes + 1} minutes'", f"{NOW} - interval '1 minute'"
+    return f"partition >= 0 AND window_start >= {since} AND window_start < {until}"
 
 
 def share(of: str) -> Sql:
