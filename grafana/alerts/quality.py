@@ -15,6 +15,7 @@ from grafana.thresholds import (
 )  # fmt: skip
 
 NOW = "$__timeTo()::timestamptz"
+CODED = "flow = 'clean' AND partition >= 0 AND code <> ''"
 
 
 def during(minutes: int) -> str:
@@ -52,20 +53,20 @@ LATE = Rule(
 NEW_CODE = Rule(
     "new-reject-code", "New reject code",
     Sql(f"""WITH refused AS (
-  SELECT code, sum(records) FILTER (WHERE window_start >= {NOW} - interval '1 hour') AS records,
-    min(window_start) AS first_seen
+  SELECT code, sum(records) AS records
   FROM quality.outcomes_1m_by_partition
-  WHERE flow = 'clean' AND partition >= 0 AND code <> ''
-    AND window_start >= {NOW} - interval '7 days 1 hour' AND window_start < {NOW}
+  WHERE {CODED} AND window_start >= {NOW} - interval '1 hour' AND window_start < {NOW}
   GROUP BY code
-), known AS (
-  SELECT EXISTS (
+), fresh AS (
+  SELECT code, records FROM refused
+  WHERE NOT EXISTS (
+    SELECT FROM quality.outcomes_1m_by_partition AS before
+    WHERE {CODED} AND before.code = refused.code
+      AND window_start >= {NOW} - interval '7 days 1 hour' AND window_start < {NOW} - interval '1 hour'
+  ) AND EXISTS (
     SELECT FROM quality.outcomes_1m_by_partition
     WHERE flow = 'clean' AND partition >= 0 AND window_start < {NOW} - interval '1 day'
-  ) AS long_enough
-), fresh AS (
-  SELECT code, records FROM refused CROSS JOIN known
-  WHERE long_enough AND first_seen >= {NOW} - interval '1 hour'
+  )
 )
 SELECT {NOW} AS "time", code, records::double precision AS value FROM fresh
 UNION ALL
