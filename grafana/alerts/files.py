@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from grafana.alerts import notifying, prometheus, rendering
 from grafana.alerts.business import BUSINESS
-from grafana.alerts.panels import Find, rendered
+from grafana.alerts.panels import among, checked_in
 from grafana.alerts.pipeline import PIPELINE
 from grafana.alerts.quality import QUALITY
 from grafana.names import PROVISIONING
@@ -38,8 +39,12 @@ def dump(content: dict[str, Any]) -> str:
     return HEAD + yaml.dump(content, Dumper=Dumper, sort_keys=False, width=130, allow_unicode=True)
 
 
-def render(panel: Find = rendered) -> dict[Path, str]:
-    """Every file and its text. Errors: LookupError when an alert points to a panel that is not there."""
+def render(boards: Mapping[Path, str] | None = None) -> dict[Path, str]:
+    """Every file and its text; panels are found on `boards`, or on those in the checkout.
+
+    Errors: LookupError when an alert points to a panel that is not there.
+    """
+    panel = among(checked_in() if boards is None else boards)
     rules = {f"rules-{g.name}.yaml": rendering.group(g, panel) for g in GROUPS}
     notices = {
         "contact-points.yaml": notifying.contact_points(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,28 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def panels(board: Path) -> dict[str, dict[str, Any]]:
-    """Slug -> panel of a rendered board."""
-    return {slug(p["title"]): p for p in json.loads(board.read_text())["panels"] if "title" in p}
+def panels(board: str) -> dict[str, dict[str, Any]]:
+    """Slug -> panel of a board's JSON."""
+    return {slug(p["title"]): p for p in json.loads(board)["panels"] if "title" in p}
 
 
-def rendered(place: Place) -> int | None:
-    """The panel's id on the board as it was rendered last; None for a board that never was.
+def among(files: Mapping[Path, str]) -> Find:
+    """How to find a panel's id in rendered files. A board that is not among them has none: an alert then points nowhere.
 
-    Errors: LookupError where the board has no such panel.
+    Errors: the function raises LookupError where a board has no such panel.
     """
-    board = DASHBOARDS / f"{place.board}.json"
-    if not board.exists():
-        return None
-    found = panels(board)
-    if place.panel not in found:
-        raise LookupError(f"{board.name} has no panel {place.panel}: alerts point to it")
-    return int(found[place.panel]["id"])
+    boards = {path.stem: panels(text) for path, text in files.items() if path.suffix == ".json"}
+
+    def find(place: Place) -> int | None:
+        if place.board not in boards:
+            return None
+        if place.panel not in boards[place.board]:
+            raise LookupError(f"{place.board} has no panel {place.panel}: alerts point to it")
+        return int(boards[place.board][place.panel]["id"])
+
+    return find
+
+
+def checked_in() -> dict[Path, str]:
+    """The boards as they lie in the checkout."""
+    return {path: path.read_text() for path in sorted(DASHBOARDS.glob("*.json"))}

@@ -16,7 +16,7 @@ from flows.runtime.services import ROOT
 from grafana import names
 from grafana.alerts import GROUPS, notifying, panels, render
 from grafana.alerts.files import ALERTING
-from grafana.alerts.rule import Sql
+from grafana.alerts.rule import Place, Sql
 from grafana.alerts.text import worded
 
 FILES = {path.name: yaml.safe_load(text) for path, text in render().items() if path.parent == ALERTING}
@@ -129,7 +129,7 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
     assert section in {panels.slug(h) for h in headings}
     board = panels.DASHBOARDS / f"{spec.place.board}.json"
     if board.exists():
-        panel = panels.panels(board)[spec.place.panel]
+        panel = panels.panels(board.read_text())[spec.place.panel]
         assert (rule["dashboardUid"], rule["panelId"]) == (spec.place.board, panel["id"])
         linked = {k: v for k, v in rule["annotations"].items() if k.startswith("__")}
         assert linked == {"__dashboardUid__": spec.place.board, "__panelId__": str(panel["id"])}
@@ -146,7 +146,7 @@ def test_a_panel_turns_red_where_its_alert_fires(spec: Any) -> None:
     board = panels.DASHBOARDS / f"{spec.place.board}.json"
     if not board.exists():
         pytest.skip(f"{board.name} is not rendered yet")
-    config = panels.panels(board)[spec.place.panel]["fieldConfig"]
+    config = panels.panels(board.read_text())[spec.place.panel]["fieldConfig"]
     own = [p["value"] for o in config.get("overrides", ()) for p in o["properties"] if p["id"] == "thresholds"]
     steps = [step["value"] for t in (config["defaults"].get("thresholds"), *own) if t for step in t["steps"]]
     assert spec.threshold.act in steps
@@ -281,6 +281,15 @@ def test_a_webhook_is_called_where_it_was_asked_for() -> None:
     ]
     url = grafanas(receiver["settings"]["url"], {"SHOPSTREAM_ALERT_WEBHOOK_URL": "https://hooks.example/x?y=z"})
     assert url.partition("#") == ("https://hooks.example/x?y=z", "#", "shopstream")
+
+
+def test_an_alert_without_its_panel_is_refused() -> None:
+    board = '{"panels": [{"id": 7, "title": "Net sales"}, {"id": 8}]}'
+    find = panels.among({panels.DASHBOARDS / "shopstream-live.json": board})
+    assert find(Place(names.LIVE, "net-sales")) == 7
+    assert find(Place(names.QUALITY, "residue")) is None
+    with pytest.raises(LookupError, match="shopstream-live has no panel conversion"):
+        find(Place(names.LIVE, "conversion"))
 
 
 def test_words_become_templates() -> None:
