@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
+from uuid import uuid4
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 Labels = tuple[tuple[str, str], ...]
 Series = dict[Labels, list[tuple[datetime, float | None]]]
@@ -28,6 +32,33 @@ class State(StrEnum):
     ALERTING = "Alerting"
     NO_DATA = "NoData"
     ERROR = "Error"
+
+
+class Served(Protocol):
+    """A database of a test, of whichever kind."""
+
+    @property
+    def url(self) -> str: ...
+
+    def connect(self) -> psycopg.Connection[Any]: ...
+
+
+@contextmanager
+def grafanas(database: Served) -> Iterator[psycopg.Connection[Any]]:
+    """A session of a login that is a member of shopstream_reader, with the limits that a login has to be given itself."""
+    name = f"grafana_{uuid4().hex[:12]}"
+    role = sql.Identifier(name)
+    with database.connect() as owner:
+        owner.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(role, sql.Literal(name))
+        )
+        try:
+            owner.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
+            owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))
+            with psycopg.connect(make_conninfo(database.url, user=name, password=name), autocommit=True) as reader:
+                yield reader
+        finally:
+            owner.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 class EvaluationError(Exception):

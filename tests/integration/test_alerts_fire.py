@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import yaml
 from alert_rows import NOON, Row, before, checked, insert, orders, outcome, progress, searched, traffic
-from conftest import Database
-from grafana_eval import Labels, Result, State, Watch, ask, evaluate
+from grafana_eval import Labels, Result, State, Watch, ask, evaluate, grafanas
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
 from grafana.alerts.rule import Sql
+
+if TYPE_CHECKING:
+    from conftest import Database
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
@@ -141,24 +139,6 @@ CASES = [
     fires("six minutes old", "freshness", [progress(before(minutes=6)), progress(before(minutes=9), 1)], {}, value=360),
     quiet("one partition is fresh", "freshness", [progress(before(minutes=5)), progress(before(days=1), 1)], 300),
 ]  # fmt: skip
-
-
-@contextmanager
-def grafanas(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A session of a login that is a member of shopstream_reader, with the limits that a login has to be given itself."""
-    name = f"grafana_{uuid4().hex[:12]}"
-    role = sql.Identifier(name)
-    with database.connect() as owner:
-        owner.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(role, sql.Literal(name))
-        )
-        try:
-            owner.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
-            owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))
-            with psycopg.connect(make_conninfo(database.url, user=name, password=name), autocommit=True) as reader:
-                yield reader
-        finally:
-            owner.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 def results(reader: psycopg.Connection[Any], slug: str, now: datetime = NOON) -> dict[Labels, Result]:

@@ -7,14 +7,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from conftest import Database
-from test_alerts_fire import grafanas
+from grafana_eval import grafanas
 from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
 from flows.runtime.services import ROOT
+
+if TYPE_CHECKING:
+    from conftest import Database
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = {s.split("\n", 1)[0]: s for s in TEXT.split("\n## ")[1:]}
