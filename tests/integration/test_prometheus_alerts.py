@@ -58,13 +58,19 @@ def test_prometheus_takes_the_files(promtool: str) -> None:
 
 def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(promtool: str, tmp_path: Path) -> None:
     content = yaml.safe_load(CASES.read_text()) | {"rule_files": [str(RECORDING), str(mute(tmp_path))]}
+    cases = content.pop("tests")
+    order = [g["name"] for path in content["rule_files"] for g in yaml.safe_load(Path(path).read_text())["groups"]]
     values = {f"VALUE_{r.slug.upper().replace('-', '_')}": f"({r.promql.expr})" for r in WATCHED if r.promql}
-    for case in content["tests"]:
+    for case in cases:
         for asked in case.get("promql_expr_test", ()):
             asked["expr"] = re.sub(r"VALUE_\w+", lambda found: values[found[0]], asked["expr"])
-    path = tmp_path / "tests.yml"
-    path.write_text(yaml.safe_dump(content))
-    run(promtool, "test", "rules", str(path))
+    for interval in {case["interval"] for case in cases}:
+        path = tmp_path / f"{interval}.yml"
+        alike = [case for case in cases if case["interval"] == interval]
+        path.write_text(
+            yaml.safe_dump(content | {"evaluation_interval": interval, "group_eval_order": order, "tests": alike})
+        )
+        run(promtool, "test", "rules", str(path))
 
 
 def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
