@@ -140,13 +140,15 @@ ITEM_RULES = (
 # Found while decoding, where the memory of all texts can be searched at once.
 TEXT_HAS_NUL = Rule("TEXT_HAS_NUL", Dimension.VALIDITY, "", pl.col("has_nul"))
 # Judged outside the tables above, because they need more than one event: the bytes, the watermark, or the ids known.
+# RECORD_MISSING is checked of every offset that a partition moves on, and broken where Kafka had no record for it.
+RECORD_MISSING = Rule("RECORD_MISSING", Dimension.COMPLETENESS, "", ALWAYS)
 RECORD_UNREADABLE = Rule("RECORD_UNREADABLE", Dimension.VALIDITY, "", ALWAYS)
 RECORD_TOO_LARGE = Rule("RECORD_TOO_LARGE", Dimension.VOLUME, "", ALWAYS)
 EVENT_TIME_LATE = Rule("EVENT_TIME_LATE", Dimension.TIMELINESS, "event_time", ALWAYS)
 EVENT_ID_CONFLICT = Rule("EVENT_ID_CONFLICT", Dimension.UNIQUENESS, "event_id", ALWAYS)
 EVENT_ID_REPEATED = Rule("EVENT_ID_REPEATED", Dimension.UNIQUENESS, "event_id", ALWAYS)
 JUDGED_RULES = (
-    TEXT_HAS_NUL, RECORD_UNREADABLE, RECORD_TOO_LARGE, EVENT_TIME_LATE, EVENT_ID_CONFLICT, EVENT_ID_REPEATED,
+    RECORD_MISSING, TEXT_HAS_NUL, RECORD_UNREADABLE, RECORD_TOO_LARGE, EVENT_TIME_LATE, EVENT_ID_CONFLICT, EVENT_ID_REPEATED,
 )  # fmt: skip
 DIMENSIONS = {r.name: r.dimension for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)}
 

@@ -19,6 +19,7 @@ from flows.domain.validate import ALL_RULES
 
 MINUTE = 60_000
 GRACE = 60_000
+MISSING = "RECORD_MISSING"
 TOO_LARGE = next(i for i, (_, code) in enumerate(VERDICTS) if code == "TOO_LARGE")
 
 
@@ -62,6 +63,7 @@ class Tallies:
         self.clocks: dict[int, int] = {}
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
+        self._last: dict[int, tuple[int, tuple[int, int]]] = {}
 
     def restore(self, partition: int, clock: int) -> None:
         self.clocks[partition] = clock
@@ -110,6 +112,28 @@ class Tallies:
                 entry.broken[name] += int(broken[name][g])
             if speaks[g]:
                 self._changed.add(key)
+        self._count_missing(batch, places, group, spoken)
+
+    def _count_missing(
+        self, batch: Batch, places: list[tuple[int, int]], group: np.ndarray, spoken: np.ndarray
+    ) -> None:
+        """Count offsets without a record in the minute of the record before them.
+
+        That minute is open as long as no newer record came, and rebuilt after a restart: where the batches were cut does
+        not matter (test_any_batching_and_any_restart_gives_the_same_verdicts).
+        """
+        for p, rows in batch.places.items():
+            offsets = batch.offset[rows]
+            last, key = self._last.get(p, (int(offsets[0]) - 1, places[group[rows[0]]]))
+            missing = np.diff(offsets, prepend=last) - 1
+            for i in np.flatnonzero(missing):
+                if i:
+                    key = places[group[rows[i - 1]]]
+                self._open[key].checked[MISSING] += int(missing[i])
+                self._open[key].broken[MISSING] += int(missing[i])
+                if spoken[rows[i]]:
+                    self._changed.add(key)
+            self._last[p] = int(offsets[-1]), places[group[rows[-1]]]
 
     @property
     def open_minutes(self) -> int:
@@ -167,6 +191,7 @@ def count_rules(judged: Judged, group: np.ndarray, count: int) -> tuple[dict[str
     broken = {name: by_group(readable[rows]) for name, rows in judged.findings.broken.items()}
     large = by_group(np.flatnonzero(verdict == TOO_LARGE))
     checked |= {
+        MISSING: everything,
         "RECORD_TOO_LARGE": everything,
         "RECORD_UNREADABLE": everything - large,
         "EVENT_TIME_LATE": by_group(readable[judged.timed]),

@@ -79,7 +79,14 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "EVENT_TIME_TOO_OLD": (of("CHECKOUT", event_time=946_684_799_999), of("CHECKOUT", event_time=946_684_800_000)),
     "EVENT_TIME_FUTURE": (of("CHECKOUT", event_time=NOON + TOLERANCE + 1), of("CHECKOUT", event_time=NOON + TOLERANCE)),
 }  # fmt: skip
-JUDGED = {"RECORD_UNREADABLE", "RECORD_TOO_LARGE", "EVENT_TIME_LATE", "EVENT_ID_CONFLICT", "EVENT_ID_REPEATED"}
+JUDGED = {
+    "RECORD_MISSING",
+    "RECORD_UNREADABLE",
+    "RECORD_TOO_LARGE",
+    "EVENT_TIME_LATE",
+    "EVENT_ID_CONFLICT",
+    "EVENT_ID_REPEATED",
+}
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)

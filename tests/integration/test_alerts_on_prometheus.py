@@ -1,0 +1,168 @@
+"""The alerts that Grafana asks of Prometheus, on a real one: an hour when all is well, one when nothing is, and one without data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_eval import EvaluationError, Labels, Result, Series, State, Watch, evaluate
+from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
+
+from grafana.alerts import GROUPS
+from grafana.alerts.files import ALERTING
+from grafana.alerts.pipeline import FLOWS
+from grafana.alerts.rule import Prom
+
+FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
+RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
+ASKED = [r.slug for g in GROUPS for r in g.rules if isinstance(r.query, Prom)]
+HOUR = timedelta(hours=1)
+END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+WELL, ILL, SILENT = END - 7 * HOUR, END - 4 * HOUR, END
+BURN = "shopstream:latency_slo_errors:ratio_rate"
+
+# each a series: name, labels, where it begins and how it grows a minute, when all is well and when nothing is
+NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float]]] = [
+    *[("up", {"job": "shopstream", "flow": flow}, (1, 0), (1, 0)) for flow in FLOWS if flow != "metrics"],
+    ("up", {"job": "shopstream", "flow": "metrics"}, (1, 0), (0, 0)),
+    ("shopstream_lag_seconds", {"flow": "clean", "topic": "raw.web", "partition": "0"}, (0, 0), (100, 10)),
+    ("shopstream_lag_seconds", {"flow": "metrics", "topic": "clean.web", "partition": "0"}, (90, -1), (900, -10)),
+    ("shopstream_retries_total", {"flow": "metrics", "target": "database"}, (0, 0), (0, 12)),
+    ("shopstream_retries_total", {"flow": "clean", "target": "kafka"}, (0, 1), (0, 1)),
+    ("shopstream_budget_ratio", {"flow": "clean", "partition": "all"}, (0.1, 0), (0.85, 0)),
+    ("shopstream_event_latency_seconds_count", {"flow": "metrics"}, (0, 600), (0, 600)),
+    *[(f"{BURN}{span}", {"flow": "metrics"}, (0.002, 0), (0.2, 0)) for span in ("5m", "30m", "1h", "6h", "3d")],
+]  # fmt: skip
+FIRING: dict[str, list[dict[str, str]]] = {
+    "flow-down": [{"flow": "metrics"}], "lag-growing": [{"flow": "clean"}], "retries": [{"target": "database"}],
+    "reject-budget": [{}], "latency-burn-fast": [{}], "latency-burn-steady": [{}], "latency-burn-slow": [{}],
+}  # fmt: skip
+
+
+def openmetrics() -> str:
+    lines: dict[str, list[str]] = {}
+    for name, labels, well, ill in NUMBERS:
+        text = ",".join(f'{k}="{v}"' for k, v in labels.items())
+        for begin, (first, step) in ((WELL, well), (ILL, ill)):
+            for minute in range(121):
+                at = int((begin - HOUR + timedelta(minutes=minute)).timestamp())
+                lines.setdefault(name, []).append(f"{name}{{{text}}} {first + step * minute:g} {at}")
+    families = (f"# TYPE {name} unknown\n" + "\n".join(found) + "\n" for name, found in lines.items())
+    return "".join(families) + "# EOF\n"
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    url: str
+
+    def ask(self, model: Mapping[str, Any], start: datetime, end: datetime) -> Series:
+        """An instant query, as Grafana asks it; an answer without series is no data."""
+        assert (model["instant"], model["range"]) == (True, False)
+        query = urllib.parse.urlencode({"query": model["expr"], "time": end.timestamp()})
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=20) as answer:
+                told = json.load(answer)
+        except OSError as error:
+            raise EvaluationError(str(error)) from error
+        assert told["data"]["resultType"] == "vector"
+        return {
+            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): [(end, float(one["value"][1]))]
+            for one in told["data"]["result"]
+        }
+
+
+@pytest.fixture(scope="module")
+def prometheus(promtool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "numbers.txt").write_text(openmetrics())
+    (folder / "prometheus.yml").write_text("global: {}\n")
+    run(promtool, "tsdb", "create-blocks-from", "openmetrics", str(folder / "numbers.txt"), str(folder / "data"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = shutil.which("prometheus") or str(Path(promtool).with_name("prometheus"))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+             f"--web.listen-address=127.0.0.1:{port}"],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        found = Prometheus(f"http://127.0.0.1:{port}")
+        until = time.monotonic() + 60
+        while not answers(found):
+            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(prometheus: Prometheus) -> bool:
+    try:
+        with urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def watched(prometheus: Prometheus, slug: str, around: datetime) -> dict[Labels, State]:
+    """What Grafana shows after a quarter of an hour of looking every minute."""
+    watch = Watch(RULES[f"shopstream-{slug}"])
+    states: dict[Labels, State] = {}
+    for minute in range(-15, 1):
+        now = around + timedelta(minutes=minute)
+        states = watch.look(evaluate(watch.rule, now, prometheus.ask), now)
+    return states
+
+
+def firing(states: dict[Labels, State]) -> set[Labels]:
+    return {labels for labels, state in states.items() if state is State.ALERTING}
+
+
+def keys(labels: list[dict[str, str]]) -> set[Labels]:
+    return {tuple(sorted(found.items())) for found in labels}
+
+
+def test_each_alert_that_asks_prometheus_is_here() -> None:
+    assert set(FIRING) == set(ASKED)
+
+
+@pytest.mark.parametrize("slug", ASKED)
+def test_an_alert_is_still_when_all_is_well(slug: str, prometheus: Prometheus) -> None:
+    states = watched(prometheus, slug, WELL + HOUR / 2)
+    assert states and set(states.values()) == {State.NORMAL}
+
+
+@pytest.mark.parametrize("slug", ASKED)
+def test_an_alert_fires_when_something_is_wrong(slug: str, prometheus: Prometheus) -> None:
+    assert firing(watched(prometheus, slug, ILL + HOUR / 2)) == keys(FIRING[slug])
+
+
+@pytest.mark.parametrize("slug", ASKED)
+def test_without_data_only_the_alert_of_the_missing_flows_fires(slug: str, prometheus: Prometheus) -> None:
+    states = watched(prometheus, slug, SILENT)
+    assert states, "always a row"
+    assert firing(states) == (keys([{"flow": flow} for flow in FLOWS]) if slug == "flow-down" else set())
+
+
+@pytest.mark.parametrize("slug", ASKED)
+def test_a_prometheus_that_is_away_is_what_the_rule_says_it_is(slug: str) -> None:
+    rule = RULES[f"shopstream-{slug}"]
+    found = evaluate(rule, SILENT, Prometheus("http://127.0.0.1:9").ask)
+    assert found == {(): Result(State.ERROR)}
+    expected = {"Error": State.ERROR, "KeepLast": State.NORMAL}[rule["execErrState"]]
+    assert Watch(rule).look(found, SILENT) == {(): expected}
