@@ -1,0 +1,55 @@
+"""Each number above which someone should look, once: panels draw it and alerts fire on it.
+
+`watch` is amber, `act` red. `worse` says on which side of the number trouble lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Worse(StrEnum):
+    ABOVE = "above"
+    BELOW = "below"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Units: those of the panel; shares and scores are 0 to 1."""
+
+    act: float
+    watch: float | None = None
+    worse: Worse = Worse.ABOVE
+
+
+# business
+REVENUE_CHANGE = Threshold(-0.5, -0.25, Worse.BELOW)  # against the same span before
+CONVERSION = Threshold(0.005, 0.01, Worse.BELOW)  # purchases per page view
+REFUND_SHARE = Threshold(0.2, 0.1)  # refunded of gross sales
+ZERO_RESULT_SHARE = Threshold(0.3, 0.15)  # of searches
+
+# quality
+QUALITY_SCORE = Threshold(0.95, 0.99, Worse.BELOW)
+ACCEPTED_SHARE = Threshold(0.9, 0.95, Worse.BELOW)
+REFUSED_SHARE = Threshold(0.05, 0.01)  # dead letters of all records
+LATE_SHARE = Threshold(0.02, 0.005)
+DUPLICATE_SHARE = Threshold(0.2, 0.05)
+RESIDUE_RECORDS = Threshold(1)  # one is too many
+LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
+REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)
+
+# pipeline
+FRESHNESS_SECONDS = Threshold(300, 60)
+LAG_SECONDS = Threshold(60, 10)
+LAG_RECORDS = Threshold(100_000, 10_000)
+LATENCY_SECONDS = Threshold(1.0, 0.25)  # 0.25 s is the bound of the objective
+WATERMARK_DELAY_SECONDS = Threshold(300, 60)
+FLUSH_SECONDS = Threshold(1.0, 0.25)
+RETRIES = Threshold(10, 1)  # in five minutes
+RESTARTS = Threshold(3, 1)
+FLOWS_UP = Threshold(4, None, Worse.BELOW)
+MEMORY_BYTES = Threshold(500 * 2**20, 350 * 2**20)
+CPU_CORES = Threshold(0.95, 0.8)
+CONNECTIONS_SHARE = Threshold(0.9, 0.7)
+CACHE_HIT_SHARE = Threshold(0.9, 0.98, Worse.BELOW)
