@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FROM, TO = "$__unixEpochFrom()", "$__unixEpochTo()"
+FROM, TO = "$__unixEpochFrom()::bigint", "$__unixEpochTo()::bigint"  # wide enough for sums of two
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MINUTES_UP_TO, HOURS_UP_TO = (
     6 * HOUR,
