@@ -120,6 +120,8 @@ def properties_of(style: Style, panel: Panel) -> list[d.DynamicConfigValue]:
         found["color"] = {"mode": "fixed", "fixedColor": style.colour or colours.GREY}
     elif style.colour is not None:
         found["color"] = {"mode": "fixed", "fixedColor": style.colour}
+    if style.cell == "sparkline":
+        found["min"] = 0
     if style.width is not None:
         found["custom.width"] = style.width
     if style.cell is not None:
@@ -207,7 +209,7 @@ def bars_panel(panel: Panel) -> Any:
     made = (
         bargauge.Panel().orientation(c.VizOrientation.HORIZONTAL).display_mode(c.BarGaugeDisplayMode.GRADIENT)
         .reduce_options(reduce("lastNotNull")).value_mode(c.BarGaugeValueMode.TEXT).show_unfilled(True).min(0)
-        .name_placement(c.BarGaugeNamePlacement.LEFT).sizing(c.BarGaugeSizing.AUTO).min_viz_height(14).max_viz_height(48)
+        .name_placement(c.BarGaugeNamePlacement.LEFT).sizing(c.BarGaugeSizing.AUTO).min_viz_height(14).max_viz_height(90)
         .color_scheme(builders.FieldColor().mode(
             d.FieldColorModeId.THRESHOLDS if panel.threshold else d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     )  # fmt: skip

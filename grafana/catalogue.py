@@ -14,7 +14,7 @@ from grafana import colours
 from grafana.frame import VARIABLES
 from grafana.money import major
 from grafana.panels import Chart, Panel, Style, Unit, Words
-from grafana.queries import series
+from grafana.queries import Sql, series
 from grafana.ranges import Source, by_grain
 
 TABLES = {metric.name: metric for metric in CATALOGUE}
@@ -61,7 +61,7 @@ def over_time(
     columns = (measure.name,) if by is None else (measure.name, by)
     rows = by_grain(source(table, *columns))
     words = Words(
-        measure.title, f"{measure.help.rstrip('.')}, a bar a minute, an hour or a day by the time range", healthy
+        measure.title, f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range", healthy
     )
     amounts = UNITS[measure.unit] is Unit.MONEY
     if by is None:
@@ -82,4 +82,17 @@ def over_time(
     return Panel(
         words, Chart(bars=True, stacked=by is not None), (query,), UNITS[measure.unit], 2 if amounts else 0, None, styles,
         money=(".*",) if amounts else (),
+    )  # fmt: skip
+
+
+def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
+    """A line for each of the biggest values of a column, for the sparklines of a table: zero where nothing was."""
+    value = summed({m.name: m for m in table.measures}[measure])
+    return series(
+        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\n"
+        f"top AS (SELECT {key} FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\n"
+        f"SELECT window_start AS time, {key} AS product, coalesce({value}, 0) AS value\n"
+        f"FROM (SELECT DISTINCT window_start FROM r) AS points CROSS JOIN top LEFT JOIN r USING (window_start, {key})\n"
+        "GROUP BY 1, 2 ORDER BY 1, 2",
+        "value", by="product", ref="trend",
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """SQL that chooses the table by the dashboard's time range, so that a board of thirty days reads days and not minutes.
 
-Two shapes. `by_grain` reads one table, of minutes, hours or days: PostgreSQL drops the other two when it plans, because
-the range is a constant (test_only_the_grain_of_the_range_is_read). `to_the_minute` covers the range exactly: whole
-days and hours from the roll-ups, the ends from minutes; totals and rankings use it, so that they can be compared.
+Two shapes. `by_grain` reads one table, of minutes, hours or days, in the points of a chart: PostgreSQL drops the other
+two when it plans, because the range is a constant (test_only_the_grain_of_the_range_is_read). `to_the_minute` covers
+the range exactly: whole days and hours from the roll-ups, the ends from minutes; totals and rankings use it, so that
+they can be compared.
 
 Everything is made of Grafana's `$__unixEpochFrom()` and `$__unixEpochTo()`, whole seconds, and of immutable functions.
 """
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 
 FROM, TO = "$__unixEpochFrom()::bigint", "$__unixEpochTo()::bigint"  # wide enough for sums of two
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-MINUTES_UP_TO, HOURS_UP_TO = (
-    6 * HOUR,
-    8 * DAY,
-)  # 360 and 192 points: as many as a panel can show, as few as it must read
+MINUTES_UP_TO, HOURS_UP_TO = 6 * HOUR, 8 * DAY  # the longest range that is read from minutes, and from hours
+FINE_UP_TO, COARSE_MINUTES = 2 * HOUR, 5 * MINUTE  # a longer range of minutes has points of five: bars need room
 SETTLED_SECONDS = 600  # an hour that ended this long ago is in the roll-ups; before that its minutes are read
 
-GRAIN = f"(CASE WHEN {TO} - {FROM} <= {MINUTES_UP_TO} THEN {MINUTE} WHEN {TO} - {FROM} <= {HOURS_UP_TO} THEN {HOUR} ELSE {DAY} END)"
+LENGTH = f"({TO} - {FROM})"
+GRAIN = f"(CASE WHEN {LENGTH} <= {MINUTES_UP_TO} THEN {MINUTE} WHEN {LENGTH} <= {HOURS_UP_TO} THEN {HOUR} ELSE {DAY} END)"
+"""Seconds of a row of the table that a chart reads."""
+POINT = f"(CASE WHEN {LENGTH} <= {FINE_UP_TO} THEN {MINUTE} WHEN {LENGTH} <= {MINUTES_UP_TO} THEN {COARSE_MINUTES} ELSE {GRAIN} END)"
 """Seconds of a point on a chart."""
 
 
@@ -32,8 +34,8 @@ class Source:
     columns: tuple[str, ...]
     conditions: tuple[str, ...] = ()
 
-    def select(self, grain: str, *more: str) -> str:
-        columns = ", ".join(("window_start", *self.columns))
+    def select(self, grain: str, *more: str, time: str = "window_start") -> str:
+        columns = ", ".join((time, *self.columns))
         return f"SELECT {columns} FROM {self.base}_{grain} WHERE {' AND '.join((*more, *self.conditions))}"
 
 
@@ -42,20 +44,21 @@ def union(selects: Iterable[str], name: str = "r") -> str:
 
 
 def by_grain(source: Source, before: bool = False) -> str:
-    """Rows of the whole minutes, hours or days of the range. With `before`, of the range before it, moved to this one's times."""
-    length = f"({TO} - {FROM})"
+    """Rows of the whole points of the range, `window_start` being their point's. With `before`, of the range before it."""
     guards = {
-        "1m": f"{length} <= {MINUTES_UP_TO}",
-        "1h": f"{length} > {MINUTES_UP_TO} AND {length} <= {HOURS_UP_TO}",
-        "1d": f"{length} > {HOURS_UP_TO}",
+        "1m": f"{LENGTH} <= {MINUTES_UP_TO}",
+        "1h": f"{LENGTH} > {MINUTES_UP_TO} AND {LENGTH} <= {HOURS_UP_TO}",
+        "1d": f"{LENGTH} > {HOURS_UP_TO}",
     }
-    when = inside(f"{FROM} - {length}", FROM) if before else "$__timeFilter(window_start)"
-    return union(source.select(grain, guard, when) for grain, guard in guards.items())
+    start, end = (f"(2 * {FROM} - {TO})", FROM) if before else (FROM, TO)
+    when = inside(ceiling(start, POINT), end)
+    times = {"1m": f"{bucket()} AS window_start"}
+    return union(source.select(grain, guard, when, time=times.get(grain, "window_start")) for grain, guard in guards.items())
 
 
 def bucket(column: str = "window_start") -> str:
     """The start of the point that a row belongs to."""
-    return f"date_bin(make_interval(secs => {GRAIN}), {column}, to_timestamp(0))"
+    return f"date_bin(make_interval(secs => {POINT}), {column}, to_timestamp(0))"
 
 
 def to_the_minute(source: Source, before: bool = False, grain: str = str(DAY)) -> str:
@@ -92,9 +95,9 @@ def inside(start: str, end: str) -> str:
     return f"window_start >= to_timestamp({start}) AND window_start < to_timestamp({end})"
 
 
-def floor(seconds: str, width: int) -> str:
+def floor(seconds: str, width: int | str) -> str:
     return f"({seconds} / {width} * {width})"
 
 
-def ceiling(seconds: str, width: int) -> str:
-    return f"(({seconds} + {width - 1}) / {width} * {width})"
+def ceiling(seconds: str, width: int | str) -> str:
+    return f"(({seconds} + {width} - 1) / {width} * {width})"

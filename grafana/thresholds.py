@@ -36,6 +36,7 @@ REFUSED_SHARE = Threshold(0.05, 0.01)  # dead letters of all records
 LATE_SHARE = Threshold(0.02, 0.005)
 DUPLICATE_SHARE = Threshold(0.2, 0.05)
 RESIDUE_RECORDS = Threshold(1)  # one is too many
+NEW_CODES = Threshold(1)  # codes that were not seen in the week before
 LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
 REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)
 
@@ -49,7 +50,22 @@ FLUSH_SECONDS = Threshold(1.0, 0.25)
 RETRIES = Threshold(10, 1)  # in five minutes
 RESTARTS = Threshold(3, 1)
 FLOWS_UP = Threshold(4, None, Worse.BELOW)
+FLOW_UP = Threshold(1, None, Worse.BELOW)  # each
 MEMORY_BYTES = Threshold(500 * 2**20, 350 * 2**20)
 CPU_CORES = Threshold(0.95, 0.8)
 CONNECTIONS_SHARE = Threshold(0.9, 0.7)
 CACHE_HIT_SHARE = Threshold(0.9, 0.98, Worse.BELOW)
+
+# how fast the error budget of the latency objective is spent: 1 spends it in just the span of the objective
+LATENCY_OBJECTIVE = 0.99  # share of events that are faster than 0.25 s
+BURN_FAST = Threshold(14.4)  # 2 % of a month's budget in an hour
+BURN_STEADY = Threshold(6)  # 5 % in six hours
+BURN_SLOW = Threshold(1)  # 10 % in three days
+
+# below these a share says nothing
+LEAST_ORDERS = 20  # in the usual hour
+LEAST_DAYS = 3  # with sales in that hour
+LEAST_VIEWS = 500
+LEAST_REFUNDS = 10
+LEAST_SEARCHES = 50
+LEAST_RECORDS = 100

@@ -7,7 +7,6 @@ from grafana.frame import Board, Variable
 from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words
 from grafana.queries import Column, numbers, series, table
 from grafana.ranges import FROM, GRAIN, TO, Source, bucket, by_grain, to_the_minute
-from grafana.thresholds import Threshold
 
 REFUSED = "code <> ''"
 CODE = Variable(
@@ -77,7 +76,7 @@ NEW_CODES = Panel(
             "new codes", "codes",
         ),
     ),
-    Unit.WHOLE, 0, Threshold(1), (Style("new codes"), Style("codes", neutral=True)),
+    Unit.WHOLE, 0, thresholds.NEW_CODES, (Style("new codes"), Style("codes", neutral=True)),
 )  # fmt: skip
 
 
@@ -125,9 +124,22 @@ VERSIONS = Panel(
     ),
     Unit.WHOLE,
 )  # fmt: skip
+RULES = Panel(
+    Words("Broken rules", "The rules that were broken most in the range, whatever the code", "short bars", "no rule was broken in this range"),
+    Bars(rows=True),
+    (
+        table(
+            "SELECT rule AS name, sum(broken) AS value\n"
+            f"FROM {to_the_minute(Source('quality.rules', ('rule', 'broken')))}\n"
+            "GROUP BY 1 HAVING sum(broken) > 0 ORDER BY 2 DESC, 1 LIMIT 10",
+            {"name": Column.TEXT, "value": Column.NUMBER},
+        ),
+    ),
+    Unit.WHOLE,
+)  # fmt: skip
 NEWEST = Panel(
     Words("Newest dead letters", "The newest hundred of the range with the first rule that each broke and the value that broke it; the"
-          " start of the payload is shown as text, other bytes as octal", "an empty table", NOTHING),
+          " payload is shown with a dot for each byte that is no letter", "an empty table", NOTHING),
     Grid(),
     (
         table(
@@ -135,7 +147,7 @@ NEWEST = Panel(
             "  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->> 'field' AS field,\n"
             "  left(violations -> 0 ->> 'value', 80) AS value, jsonb_array_length(violations) AS rules,\n"
             "  source_topic || '/' || source_partition || '/' || source_offset AS place, schema_fingerprint AS schema,\n"
-            "  octet_length(payload) AS bytes, left(encode(substring(payload FROM 1 FOR 64), 'escape'), 120) AS payload\n"
+            "  octet_length(payload) AS bytes, regexp_replace(\n    encode(substring(payload FROM 1 FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\n"
             f"FROM {STORED}\nORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
             {"received": Column.TIME, "code": Column.TEXT, "stage": Column.TEXT, "version": Column.TEXT, "rule": Column.TEXT,
              "field": Column.TEXT, "value": Column.TEXT, "rules": Column.NUMBER, "place": Column.TEXT, "schema": Column.TEXT,
@@ -144,20 +156,19 @@ NEWEST = Panel(
     ),
     Unit.WHOLE,
     styles=(
-        Style("received", title="Received", unit=Unit.TIME, width=170), Style("code", title="Code", width=140),
-        Style("stage", title="Stage", width=80), Style("version", title="Version", width=80), Style("rule", title="First rule", width=200),
-        Style("field", title="Field", width=130), Style("value", title="Value", width=150), Style("rules", title="Rules", width=60),
-        Style("place", title="Topic/partition/offset", width=170), Style("schema", title="Schema", width=150),
-        Style("bytes", title="Bytes", unit=Unit.BYTES, width=80), Style("payload", title="Payload starts with"),
+        Style("received", title="Received", unit=Unit.TIME, width=150), Style("code", title="Code", width=115),
+        Style("stage", title="Stage", width=80), Style("version", title="Version", width=70), Style("rule", title="First rule", width=180),
+        Style("field", title="Field", width=155), Style("value", title="Value", width=90), Style("rules", title="Rules", width=55),
+        Style("place", title="Topic/partition/offset", width=145), Style("schema", title="Schema", width=130),
+        Style("bytes", title="Bytes", unit=Unit.WHOLE, width=60), Style("payload", title="Payload"),
     ),
 )  # fmt: skip
 HELP = Panel(
     Words("What to do", "The way from a dead letter back to the numbers", "knowing it before it is needed", ""),
     Prose(
-        "1. **Why?** The table names the first broken rule, the field and its value; *Data quality* counts all rules.\n"
-        "2. **Whose?** *By producer version* says which release sends it. Codes: `flows/domain/codes.py`, rules: `docs/rules.md`.\n"
-        f"3. **Back in.** Fixed? See **replay** in the runbook: [`{names.RUNBOOK}#replay`](/{names.RUNBOOK}#replay)."
-        " Bytes, key and place are kept, so a replay changes nothing else."
+        "1. **Why?** The table names the first broken rule, its field and value.\n"
+        "2. **Whose?** *By producer version* says which release sends it.\n"
+        f"3. **Fixed?** [Replay]({names.RUNBOOK}#replay) them: section *replay* of `{names.RUNBOOK}`."
     ),
 )  # fmt: skip
 
@@ -165,8 +176,8 @@ LETTERS = Board(
     names.LETTERS, "Dead letters", "What was refused, why, since when and by whose hand, down to the record.",
     (
         (5, ((4, TOTAL), (4, SHARE), (4, OLDEST), (4, NEW_CODES), (8, HELP))),
-        (9, ((12, BY_CODE), (12, CODES))),
-        (8, ((12, BY_STAGE), (12, VERSIONS))),
+        (9, ((16, BY_CODE), (8, CODES))),
+        (8, ((8, BY_STAGE), (8, VERSIONS), (8, RULES))),
         (14, ((24, NEWEST),)),
     ),
     (CODE,), since="now-24h",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.domain.metrics import ORDERS_1M, SALES_1M, SEARCHES_1M, TRAFFIC_1M, MetricTable
 from grafana import colours, names, thresholds
-from grafana.catalogue import applies, source
+from grafana.catalogue import applies, source, trend
 from grafana.frame import CHANNEL, COUNTRY, CURRENCY, DEVICE, SHOP, Board
 from grafana.headline import Headline, headline
 from grafana.money import major
@@ -90,7 +90,7 @@ FRESHNESS = Panel(
 
 SALES = source(ORDERS_1M, "net_minor", "orders", "refund_minor")
 REVENUE_LINE = Panel(
-    Words("Net sales over time", "Net sales in $currency by minute, hour or day of the range, and dashed the same span before",
+    Words("Net sales over time", "Net sales in $currency in bars of a minute to a day, and dashed the same span before",
           "bars near the dashed line", "no orders in this range"),
     Chart(bars=True, legend_calcs=("sum",), minimum=None),
     (
@@ -104,7 +104,7 @@ REVENUE_LINE = Panel(
     Unit.MONEY, 2, styles=(*painted("Net sales", "Refunded"), *painted("Period before", line="dashed")), money=(".*",),
 )  # fmt: skip
 ORDERS_LINE = Panel(
-    Words("Orders over time", "Purchases in $currency by minute, hour or day of the range, and dashed the same span before",
+    Words("Orders over time", "Purchases in $currency in bars of a minute to a day, and dashed the same span before",
           "bars near the dashed line", "no orders in this range"),
     Chart(bars=True, legend_calcs=("sum",)),
     (
@@ -146,13 +146,7 @@ TOP = Panel(
             "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
             {"product": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER},
         ),
-        series(
-            f"WITH r AS (SELECT * FROM {by_grain(source(SALES_1M, 'product_id', 'gross_minor'))}),\n"
-            "top AS (SELECT product_id FROM r GROUP BY 1 ORDER BY sum(gross_minor) DESC, 1 LIMIT 20)\n"
-            f"SELECT window_start AS time, product_id AS product, {major('sum(gross_minor)')} AS value\n"
-            "FROM r JOIN top USING (product_id) GROUP BY 1, 2 ORDER BY 1, 2",
-            "value", by="product", ref="trend",
-        ),
+        trend(SALES_1M, "product_id", "gross_minor", 20),
     ),
     Unit.WHOLE,
     styles=(

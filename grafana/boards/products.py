@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.domain.metrics import PRODUCTS_1M, SALES_1M
 from grafana import colours, names, thresholds
-from grafana.catalogue import applies, over_time, source
+from grafana.catalogue import applies, over_time, source, trend
 from grafana.frame import CURRENCY, SHOP, Board
 from grafana.headline import Headline, headline
 from grafana.money import major
@@ -74,13 +74,7 @@ TABLE = Panel(
             {"product": Column.TEXT, "category": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER,
              "refunded": Column.NUMBER, "views": Column.NUMBER, "carted": Column.NUMBER, "bought": Column.NUMBER},
         ),
-        series(
-            f"WITH r AS (SELECT * FROM {by_grain(source(SALES_1M, 'product_id', 'gross_minor'))}),\n"
-            "top AS (SELECT product_id FROM r GROUP BY 1 ORDER BY sum(gross_minor) DESC, 1 LIMIT 40)\n"
-            f"SELECT window_start AS time, product_id AS product, {major('sum(gross_minor)')} AS value\n"
-            "FROM r JOIN top USING (product_id) GROUP BY 1, 2 ORDER BY 1, 2",
-            "value", by="product", ref="trend",
-        ),
+        trend(SALES_1M, "product_id", "gross_minor", 40),
     ),
     Unit.WHOLE,
     styles=(
@@ -157,7 +151,7 @@ UNBOUGHT = Panel(
     styles=(
         Style("product", title="Product"), Style("category", title="Category"), Style("views", title="Views"),
         Style("carts", title="Added to cart"), Style("purchases", title="Purchases"),
-        Style("conversion", title="Purchases for each view", unit=Unit.RATIO, decimals=1),
+        Style("conversion", title="Conversion", unit=Unit.RATIO, decimals=1),
     ),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ SCORES = (
     "FROM {rows} GROUP BY {keys}"
 )
 TO_LETTERS = ("Dead letters", f"/d/{names.LETTERS}?${{__url_time_range}}")
-SETTLING_SECONDS = 120  # newer minutes may still be on their way to one of the two tables
+SETTLING_SECONDS = 180  # newer minutes may still be on their way to one of the two tables
 
 
 def settled(column: str) -> str:
@@ -66,10 +66,15 @@ OVERALL = Panel(
     Unit.RATIO, 2, thresholds.QUALITY_SCORE,
 )  # fmt: skip
 RESIDUE = Panel(
-    Words("Accounting residue", "Refused records that were counted and are not in the dead letters, or the other way round: minute by"
-          " minute over the last six hours of the range, up to two minutes ago", "0", "nothing was refused in this range"),
+    Words("Accounting residue", "Offsets that clean went past and told no outcome of, and refused records that differ from the stored dead"
+          " letters, minute by minute over the range's last six hours", "0", "nothing was read in this range"),
     Stat("lastNotNull", sparkline=False),
     (
+        numbers(
+            'SELECT sum(abs(residue)) AS "residue" FROM quality.residue_1m_by_partition\n'
+            f"WHERE {settled('window_start')} HAVING count(*) > 0",
+            "residue",
+        ),
         numbers(
             "WITH counted AS (SELECT window_start, sum(records) AS records FROM quality.outcomes_1m_by_partition\n"
             f"  WHERE flow = 'clean' AND outcome IN ('rejected', 'late') AND partition >= 0 AND {settled('window_start')}\n"
@@ -77,13 +82,12 @@ RESIDUE = Panel(
             "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0)) AS window_start, count(*) AS records\n"
             f"  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0 AND {settled('source_timestamp')}\n"
             "  GROUP BY 1)\n"
-            'SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "residue",\n'
-            '  sum(counted.records) AS "refused"\n'
+            'SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "refused, not stored"\n'
             "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
-            "residue", "refused",
+            "refused, not stored", ref="B",
         ),
     ),
-    Unit.WHOLE, 0, thresholds.RESIDUE_RECORDS, (Style("residue"), Style("refused", neutral=True)),
+    Unit.WHOLE, 0, thresholds.RESIDUE_RECORDS, (Style("residue"), Style("refused, not stored")),
 )  # fmt: skip
 
 DIMENSIONS = Panel(
@@ -181,6 +185,26 @@ VERSIONS = Panel(
     ),
 )  # fmt: skip
 
+SHARES = Panel(
+    Words("Refused, late and duplicate over time", "Each as a share of all records of raw.web; late ones are among the refused",
+          "flat lines, refused below 1 %", "no records in this range"),
+    Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=0),
+    (
+        series(
+            "SELECT window_start AS time,\n"
+            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double precision / nullif(sum(records), 0)"
+            ' AS "Refused",\n'
+            "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision / nullif(sum(records), 0) AS \"Late\",\n"
+            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision / nullif(sum(records), 0)"
+            f' AS "Duplicate"\nFROM {by_grain(OUTCOMES)}\nGROUP BY 1 ORDER BY 1',
+            "Refused", "Late", "Duplicate",
+        ),
+    ),
+    Unit.RATIO, 2, thresholds.REFUSED_SHARE,
+    (Style("Refused", colours.OUTCOMES["rejected"]), Style("Late", colours.OUTCOMES["late"]),
+     Style("Duplicate", colours.OUTCOMES["duplicate"])),
+)  # fmt: skip
+
 QUALITY = Board(
     names.QUALITY, "Data quality", "Can the numbers be trusted: scores, accounting, what was refused and who sends it.",
     (
@@ -197,6 +221,6 @@ QUALITY = Board(
         )),
         (9, ((6, BY_DIMENSION), (9, DIMENSIONS), (9, OUTCOMES_LINE))),
         (10, ((12, BROKEN), (12, CODES))),
-        (8, ((24, VERSIONS),)),
+        (9, ((12, VERSIONS), (12, SHARES))),
     ),
 )  # fmt: skip

@@ -76,6 +76,9 @@ FROM minutes, (VALUES ('EVENT_ID_MISSING', 'completeness', 0.001), ('ORDER_ID_MI
   ('UNIT_PRICE_NEGATIVE', 'validity', 0.004), ('CURRENCY_UNKNOWN', 'validity', 0.001), ('TOTAL_NOT_SUM', 'consistency', 0.003),
   ('EVENT_ID_CONFLICT', 'uniqueness', 0.0005), ('EVENT_TIME_LATE', 'timeliness', 0.002)) AS r (rule, dimension, share),
   LATERAL (SELECT floor(1800 * {SHAPE} * (0.8 + 0.4 * random()))::bigint AS checked) AS d;
+INSERT INTO quality.rules_1m_by_partition (window_start, flow, source_topic, partition, rule, dimension, checked, broken)
+SELECT window_start, flow, source_topic, partition, 'RECORD_MISSING', 'completeness', sum(records), 0
+FROM quality.outcomes_1m_by_partition GROUP BY 1, 2, 3, 4;
 INSERT INTO quality.dead_letters (source_topic, source_partition, source_offset, source_timestamp, source_key, payload, flow, code,
   violations, schema_fingerprint, app_version, attempt)
 SELECT 'raw.web', partition, row_number() OVER (PARTITION BY partition ORDER BY window_start, code, i),
