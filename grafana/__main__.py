@@ -27,8 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     render.set_defaults(run=run_render)
     draw = commands.add_parser("pictures", help="draw each board to a PNG, from a database that has rows")
     draw.add_argument("--database", default=os.environ.get("DATABASE_URL"), metavar="URL", help="default: DATABASE_URL")
-    draw.add_argument("--prometheus", metavar="URL", help="for panels of telemetry; without it they say that they need it")
-    draw.add_argument("--board", choices=sorted(BY_UID), action="append", metavar="UID", help="only this one; may be repeated")
+    draw.add_argument(
+        "--prometheus", metavar="URL", help="for panels of telemetry; without it they say that they need it"
+    )
+    draw.add_argument(
+        "--board", choices=sorted(BY_UID), action="append", metavar="UID", help="only this one; may be repeated"
+    )
     draw.add_argument("--hours", type=float, metavar="N", help="length of the range (the board's own)")
     draw.add_argument("--end", type=datetime.fromisoformat, metavar="TIME", help="end of the range (now)")
     draw.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable's value")

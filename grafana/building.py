@@ -8,13 +8,15 @@ from typing import Any
 from grafana_foundation_sdk.builders import (
     bargauge,
     common,
-    dashboard as builders,
     heatmap,
     piechart,
     stat,
     table,
     text,
     timeseries,
+)
+from grafana_foundation_sdk.builders import (
+    dashboard as builders,
 )
 from grafana_foundation_sdk.models import bargauge as bargauge_models  # noqa: F401  registers how bar gauges load
 from grafana_foundation_sdk.models import common as c

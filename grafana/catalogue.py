@@ -60,9 +60,7 @@ def over_time(
     table, measure = find(path)
     columns = (measure.name,) if by is None else (measure.name, by)
     rows = by_grain(source(table, *columns))
-    words = Words(
-        measure.title, f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range", healthy
-    )
+    words = Words(measure.title, f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range", healthy)
     amounts = UNITS[measure.unit] is Unit.MONEY
     if by is None:
         text = (

@@ -25,13 +25,17 @@ DIMENSIONS = {
     "completeness": BLUE, "validity": TEAL, "consistency": VIOLET, "uniqueness": SKY, "timeliness": ORANGE,
     "volume": YELLOW, "overall": GREEN,
 }  # fmt: skip
+CODES = {
+    "LATE": AMBER, "INVALID": RED, "NOT_AVRO": VIOLET, "TRUNCATED": PINK, "ID_CONFLICT": SKY, "FUTURE_TIME": ORANGE, "EMPTY": DIM,
+    "TOO_LARGE": YELLOW, "BAD_MAGIC": BLUE, "UNKNOWN_SCHEMA": TEAL, "TRAILING_BYTES": GREY, "BAD_UTF8": GREEN,
+}  # fmt: skip
 FLOWS = {"clean": BLUE, "metrics": GREEN, "deadletters": ORANGE, "quality": VIOLET}
 PERCENTILES = {"p50": SKY, "p95": VIOLET, "p99": PINK}
 CHANGES = {"inserted": GREEN, "updated": BLUE, "unchanged": DIM}
 
 ANNOTATIONS = {"deployment": BLUE, "restart": AMBER, "replay": VIOLET, "schema": TEAL, "synthetic": DIM, "alert": RED}
 
-KNOWN = MEASURES | STEPS | OUTCOMES | CHANNELS | DEVICES | DIMENSIONS | FLOWS | PERCENTILES | CHANGES
+KNOWN = MEASURES | STEPS | OUTCOMES | CHANNELS | DEVICES | DIMENSIONS | CODES | FLOWS | PERCENTILES | CHANGES
 BY_NAME = "palette-classic-by-name"
 """Grafana's colour mode for what we do not know beforehand (products, categories, countries, codes): by name, so the
 same one everywhere."""

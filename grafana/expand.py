@@ -93,7 +93,9 @@ def written(name: str, chosen: Value, wanted: str | None, default: Callable[[str
     if wanted.startswith("date"):
         moment = datetime.fromtimestamp(int(many[0]) / 1000, UTC)
         asked = wanted.partition(":")[2]
-        return str(round(moment.timestamp())) if asked == "seconds" else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        return (
+            str(round(moment.timestamp())) if asked == "seconds" else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        )
     formats: dict[str, Callable[[], str]] = {
         "raw": lambda: ",".join(many),
         "csv": lambda: ",".join(many),

@@ -12,7 +12,8 @@ from grafana.names import PROVISIONING
 
 HEAD = "# written by `python -m grafana render`\n"
 
-DATASOURCES = f"""{HEAD}# Grafana expands $__file and $__env here, and once more in what they hold: secrets have no dollar sign in them.
+DATASOURCES = f"""{HEAD}# Grafana expands $__file and $__env here, and once more in what they hold:
+# secrets have no dollar sign in them.
 # A uid is for ever. Without deleteDatasources: it breaks the alerts that use one.
 apiVersion: 1
 prune: true

@@ -42,7 +42,8 @@ class Variable:
 def of_orders(name: str, column: str, label: str) -> Variable:
     """A variable whose values are those with traffic in the range, the busiest first."""
     source = Source("gold.traffic", (column, "events"))
-    text = f"SELECT {column} AS __text, {column} AS __value\nFROM {by_grain(source)}\nGROUP BY {column} ORDER BY sum(events) DESC, {column}"
+    text = f"SELECT {column} AS __text, {column} AS __value\nFROM {by_grain(source)}\nGROUP BY {column}"
+    text += f" ORDER BY sum(events) DESC, {column}"
     return Variable(name, column, label, table(text, {"__text": Column.TEXT, "__value": Column.TEXT}))
 
 
@@ -62,7 +63,7 @@ DEVICE = of_orders("device", "device", "Device")
 VARIABLES = {v.name: v for v in (SHOP, CURRENCY, COUNTRY, CHANNEL, DEVICE)}
 
 
-def annotations(
+def happenings(
     kinds: Sequence[str] = ("deployment", "restart", "replay", "schema", "synthetic"),
 ) -> list[tuple[str, Sql]]:
     """What happened to the pipeline, a query a kind so that each has its colour and its switch."""
@@ -136,7 +137,7 @@ def model(board: Board, boards: Mapping[str, str]) -> d.Dashboard:
     for number, panel, at in board.placed():
         made.with_panel(build(panel, number, at))
     dashboard = made.build()
-    dashboard.annotations = d.AnnotationContainer([alerts_annotation(), *(annotation(k, q) for k, q in annotations())])
+    dashboard.annotations = d.AnnotationContainer([alerts_annotation(), *(annotation(k, q) for k, q in happenings())])
     return dashboard
 
 

@@ -13,7 +13,7 @@ from grafana import colours
 from grafana.catalogue import source
 from grafana.panels import Panel, Stat, Style, Unit, Words
 from grafana.queries import numbers, series
-from grafana.ranges import GRAIN, TO, bucket, to_the_minute
+from grafana.ranges import BEFORE, TO, bucket, in_points, to_the_minute
 from grafana.thresholds import Threshold
 
 CHANGE = "against the same span before"
@@ -39,7 +39,7 @@ class Headline:
 
 def headline(asked: Headline) -> Panel:
     name = asked.words.title
-    rows = to_the_minute(source(asked.table, *asked.columns, more=asked.where), grain=GRAIN)
+    rows = in_points(source(asked.table, *asked.columns, more=asked.where))
     line = f'SELECT {bucket()} AS time, {asked.value} AS "{name}"\nFROM r GROUP BY 1'
     if asked.rate:
         line += f"\nUNION ALL SELECT to_timestamp({TO}), {asked.value} FROM r HAVING count(*) > 0"
@@ -59,7 +59,7 @@ def headline(asked: Headline) -> Panel:
 def change(asked: Headline) -> str:
     """SQL: how the value differs from that of the span before, as a share of it; NULL without a span before."""
     now = to_the_minute(source(asked.table, *asked.columns, more=asked.where))
-    before = to_the_minute(source(asked.table, *asked.columns, more=asked.where), before=True)
+    before = to_the_minute(source(asked.table, *asked.columns, more=asked.where), BEFORE)
     return (
         f'SELECT (n.value - b.value)::double precision / nullif(abs(b.value), 0) AS "{CHANGE}"\n'
         f"FROM (SELECT {asked.value} AS value FROM {now}) AS n,\n"

@@ -74,7 +74,7 @@ class Chart:
     stacked: bool = False
     limits: bool = False  # draw the thresholds
     legend_calcs: tuple[str, ...] = ()
-    fill: int = 12
+    fill: int = 0
     minimum: float | None = 0
     maximum: float | None = None
     step: bool = False

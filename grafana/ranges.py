@@ -20,7 +20,9 @@ FINE_UP_TO, COARSE_MINUTES = 2 * HOUR, 5 * MINUTE  # a longer range of minutes h
 SETTLED_SECONDS = 600  # an hour that ended this long ago is in the roll-ups; before that its minutes are read
 
 LENGTH = f"({TO} - {FROM})"
-GRAIN = f"(CASE WHEN {LENGTH} <= {MINUTES_UP_TO} THEN {MINUTE} WHEN {LENGTH} <= {HOURS_UP_TO} THEN {HOUR} ELSE {DAY} END)"
+GRAIN = (
+    f"(CASE WHEN {LENGTH} <= {MINUTES_UP_TO} THEN {MINUTE} WHEN {LENGTH} <= {HOURS_UP_TO} THEN {HOUR} ELSE {DAY} END)"
+)
 """Seconds of a row of the table that a chart reads."""
 POINT = f"(CASE WHEN {LENGTH} <= {FINE_UP_TO} THEN {MINUTE} WHEN {LENGTH} <= {MINUTES_UP_TO} THEN {COARSE_MINUTES} ELSE {GRAIN} END)"
 """Seconds of a point on a chart."""
@@ -43,17 +45,21 @@ def union(selects: Iterable[str], name: str = "r") -> str:
     return "(\n  " + "\n  UNION ALL ".join(selects) + f"\n) AS {name}"
 
 
-def by_grain(source: Source, before: bool = False) -> str:
-    """Rows of the whole points of the range, `window_start` being their point's. With `before`, of the range before it."""
-    guards = {
-        "1m": f"{LENGTH} <= {MINUTES_UP_TO}",
-        "1h": f"{LENGTH} > {MINUTES_UP_TO} AND {LENGTH} <= {HOURS_UP_TO}",
-        "1d": f"{LENGTH} > {HOURS_UP_TO}",
-    }
-    start, end = (f"(2 * {FROM} - {TO})", FROM) if before else (FROM, TO)
-    when = inside(ceiling(start, POINT), end)
+GUARDS = {
+    "1m": f"{LENGTH} <= {MINUTES_UP_TO}",
+    "1h": f"{LENGTH} > {MINUTES_UP_TO} AND {LENGTH} <= {HOURS_UP_TO}",
+    "1d": f"{LENGTH} > {HOURS_UP_TO}",
+}
+"""SQL: the range is one that is read from these tables."""
+BEFORE = (f"(2 * {FROM} - {TO})", FROM)
+"""The range of the same length that ends where the board's begins."""
+
+
+def by_grain(source: Source, span: tuple[str, str] = (FROM, TO)) -> str:
+    """Rows of the whole points of the range, `window_start` being their point's."""
+    when = inside(ceiling(span[0], POINT), span[1])
     times = {"1m": f"{bucket()} AS window_start"}
-    return union(source.select(grain, guard, when, time=times.get(grain, "window_start")) for grain, guard in guards.items())
+    return union(source.select(g, guard, when, time=times.get(g, "window_start")) for g, guard in GUARDS.items())
 
 
 def bucket(column: str = "window_start") -> str:
@@ -61,33 +67,46 @@ def bucket(column: str = "window_start") -> str:
     return f"date_bin(make_interval(secs => {POINT}), {column}, to_timestamp(0))"
 
 
-def to_the_minute(source: Source, before: bool = False, grain: str = str(DAY)) -> str:
-    """Rows of every minute that starts in the range, from the fewest rows.
-
-    `grain` bounds the coarsest table: with GRAIN the rows can be grouped into the points of a chart.
-    """
-    first, last = (f"(2 * {FROM} - {TO})", FROM) if before else (FROM, TO)
-    hours, days = ceiling(first, HOUR), ceiling(first, DAY)
-    hours_end, days_end = floor(f"({last} - {SETTLED_SECONDS})", HOUR), floor(f"({last} - {SETTLED_SECONDS})", DAY)
-    tail = f"greatest({hours_end}, {hours})"
-    late_hours = f"greatest({days_end}, {days})"
-    parts = (
-        ("1m", f"{grain} = {MINUTE}", first, last),
-        ("1m", f"{grain} > {MINUTE}", first, f"least({hours}, {last})"),
-        ("1m", f"{grain} > {MINUTE}", tail, last),
-        ("1h", f"{grain} = {HOUR}", hours, tail),
-        ("1h", f"{grain} = {DAY}", hours, f"least({days}, {tail})"),
-        ("1h", f"{grain} = {DAY}", late_hours, tail),
-        ("1d", f"{grain} = {DAY}", days, days_end),
+def to_the_minute(source: Source, span: tuple[str, str] = (FROM, TO)) -> str:
+    """Rows of every minute that starts in the range, from the fewest rows."""
+    cut = Cut.of(*span)
+    return union(
+        source.select(grain, inside(start, end)) for grain, start, end in (*cut.minutes, *cut.hours, *cut.days)
     )
-    # a guard that is plainly false for this grain needs no branch
-    possible = [p for p in parts if not grain.isdigit() or holds(p[1])]
-    return union(source.select(g, guard, inside(start, end)) for g, guard, start, end in possible)
 
 
-def holds(guard: str) -> bool:
-    left, sign, right = guard.split()
-    return int(left) == int(right) if sign == "=" else int(left) > int(right)
+def in_points(source: Source) -> str:
+    """The same rows, from tables no coarser than the points of a chart, so that they can be grouped by `bucket()`."""
+    cut = Cut.of(FROM, TO)
+    (head, tail), longer = cut.minutes, f"{LENGTH} > {MINUTES_UP_TO}"
+    parts = (
+        ("1m", GUARDS["1m"], FROM, TO), (head[0], longer, *head[1:]), (tail[0], longer, *tail[1:]),
+        ("1h", GUARDS["1h"], head[2], tail[1]), *((g, GUARDS["1d"], start, end) for g, start, end in (*cut.hours, *cut.days)),
+    )  # fmt: skip
+    return union(source.select(grain, guard, inside(start, end)) for grain, guard, start, end in parts)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A range cut at whole hours and days: table, start and end of each part. A part may be empty, and then ends before it starts."""
+
+    minutes: tuple[tuple[str, str, str], tuple[str, str, str]]
+    hours: tuple[tuple[str, str, str], ...]
+    days: tuple[tuple[str, str, str], ...]
+
+    @staticmethod
+    def of(first: str, last: str) -> Cut:
+        settled = f"({last} - {SETTLED_SECONDS})"
+        first_hour, first_day = ceiling(first, HOUR), ceiling(first, DAY)
+        last_hour, last_day = f"greatest({floor(settled, HOUR)}, {first_hour})", floor(settled, DAY)
+        return Cut(
+            (("1m", first, f"least({first_hour}, {last})"), ("1m", last_hour, last)),
+            (
+                ("1h", first_hour, f"least({first_day}, {last_hour})"),
+                ("1h", f"greatest({last_day}, {first_day})", last_hour),
+            ),
+            (("1d", first_day, last_day),),
+        )
 
 
 def inside(start: str, end: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from grafana import colours, names, thresholds
 from grafana.frame import Board, Variable
-from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words
+from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, GRAIN, TO, Source, bucket, by_grain, to_the_minute
+from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
 
 REFUSED = "code <> ''"
 CODE = Variable(
     "code", "code", "Code",
     table(
         "SELECT code AS __text, code AS __value\n"
-        f"FROM {by_grain(Source('quality.outcomes', ('code', 'records'), (REFUSED,)))}\nGROUP BY code ORDER BY sum(records) DESC, code",
+        f"FROM {by_grain(Source('quality.outcomes', ('code', 'records'), (REFUSED,)))}\n"
+        "GROUP BY code ORDER BY sum(records) DESC, code",
         {"__text": Column.TEXT, "__value": Column.TEXT},
     ),
 )  # fmt: skip
@@ -26,7 +27,7 @@ TOTAL = Panel(
     Stat("sum"),
     (
         series(
-            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\nFROM {to_the_minute(COUNTED, grain=GRAIN)}\n'
+            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\nFROM {in_points(COUNTED)}\n'
             "GROUP BY 1 ORDER BY 1",
             "Dead letters",
         ),
@@ -40,8 +41,9 @@ SHARE = Panel(
     (
         series(
             "WITH r AS (SELECT * FROM "
-            + to_the_minute(Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",)), grain=GRAIN)
-            + f")\nSELECT {bucket()} AS time, coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)::double precision\n"
+            + in_points(Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",)))
+            + f")\nSELECT {bucket()} AS time,\n"
+            f"  coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)::double precision\n"
             '  / nullif(sum(records), 0) AS "Share"\nFROM r GROUP BY 1\n'
             f"UNION ALL SELECT to_timestamp({TO}), coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)"
             "::double precision\n  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\nORDER BY 1",
@@ -70,7 +72,8 @@ NEW_CODES = Panel(
         numbers(
             f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\n"
             "before AS (SELECT DISTINCT code FROM quality.outcomes_1h\n"
-            f"  WHERE window_start >= to_timestamp({FROM} - 7 * 86400) AND window_start < to_timestamp({FROM} / 3600 * 3600) AND code <> '')\n"
+            f"  WHERE window_start >= to_timestamp({FROM} - 7 * 86400) AND window_start < to_timestamp({FROM} / 3600 * 3600)\n"
+            "    AND code <> '')\n"
             'SELECT count(*) FILTER (WHERE before.code IS NULL) AS "new codes", count(*) AS "codes"\n'
             "FROM now LEFT JOIN before USING (code) HAVING count(*) > 0",
             "new codes", "codes",
@@ -83,7 +86,7 @@ NEW_CODES = Panel(
 def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy: str) -> Panel:
     return Panel(
         Words(title, about, healthy, NOTHING),
-        Chart(bars=True, stacked=True, legend_calcs=("sum",)),
+        Chart(bars=True, stacked=True),
         (
             series(
                 f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\nFROM {by_grain(COUNTED)}\n"
@@ -91,12 +94,16 @@ def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy:
                 "value", by="metric",
             ),
         ),
-        Unit.WHOLE, styles=tuple(Style(name, tone) for name, tone in tones.items()),
+        Unit.WHOLE, styles=painted_all(tones),
     )  # fmt: skip
 
 
 BY_CODE = stacked(
-    "By code", "Refused records over time by the code that says why", "code", {}, "no rising bar and no new colour"
+    "By code",
+    "Refused records over time by the code that says why",
+    "code",
+    colours.CODES,
+    "no rising bar and no new colour",
 )
 BY_STAGE = stacked("By stage", "Refused records over time by the flow that refused them", "flow", colours.FLOWS,
                    "only clean, which judges what comes in")  # fmt: skip
@@ -109,7 +116,7 @@ CODES = Panel(
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
-    Unit.WHOLE,
+    Unit.WHOLE, styles=painted_all(colours.CODES),
 )  # fmt: skip
 VERSIONS = Panel(
     Words("By producer version", "Dead letters of the range by the app version that sent them; unreadable records name none",
@@ -125,7 +132,8 @@ VERSIONS = Panel(
     Unit.WHOLE,
 )  # fmt: skip
 RULES = Panel(
-    Words("Broken rules", "The rules that were broken most in the range, whatever the code", "short bars", "no rule was broken in this range"),
+    Words("Broken rules", "The rules that were broken most in the range, whatever the code", "short bars",
+          "no rule was broken in this range"),
     Bars(rows=True),
     (
         table(
@@ -147,7 +155,8 @@ NEWEST = Panel(
             "  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->> 'field' AS field,\n"
             "  left(violations -> 0 ->> 'value', 80) AS value, jsonb_array_length(violations) AS rules,\n"
             "  source_topic || '/' || source_partition || '/' || source_offset AS place, schema_fingerprint AS schema,\n"
-            "  octet_length(payload) AS bytes, regexp_replace(\n    encode(substring(payload FROM 1 FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\n"
+            "  octet_length(payload) AS bytes,\n  regexp_replace("
+            "encode(substring(payload FROM 1 FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\n"
             f"FROM {STORED}\nORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
             {"received": Column.TIME, "code": Column.TEXT, "stage": Column.TEXT, "version": Column.TEXT, "rule": Column.TEXT,
              "field": Column.TEXT, "value": Column.TEXT, "rules": Column.NUMBER, "place": Column.TEXT, "schema": Column.TEXT,
@@ -157,7 +166,8 @@ NEWEST = Panel(
     Unit.WHOLE,
     styles=(
         Style("received", title="Received", unit=Unit.TIME, width=150), Style("code", title="Code", width=115),
-        Style("stage", title="Stage", width=80), Style("version", title="Version", width=70), Style("rule", title="First rule", width=180),
+        Style("stage", title="Stage", width=80), Style("version", title="Version", width=70),
+        Style("rule", title="First rule", width=180),
         Style("field", title="Field", width=155), Style("value", title="Value", width=90), Style("rules", title="Rules", width=55),
         Style("place", title="Topic/partition/offset", width=145), Style("schema", title="Schema", width=130),
         Style("bytes", title="Bytes", unit=Unit.WHOLE, width=60), Style("payload", title="Payload"),

@@ -10,7 +10,7 @@ from grafana.headline import Headline, headline
 from grafana.money import major
 from grafana.panels import Bars, Chart, Grid, Panel, Pie, Stat, Style, Unit, Words, painted, painted_all
 from grafana.queries import Column, Sql, numbers, series, table
-from grafana.ranges import FROM, TO, by_grain, to_the_minute
+from grafana.ranges import BEFORE, FROM, TO, by_grain, to_the_minute
 
 VIEWS_AND_BUYS = ("event_type IN ('PAGE_VIEW', 'PURCHASE')",)
 TO_PRODUCTS = (
@@ -92,25 +92,25 @@ SALES = source(ORDERS_1M, "net_minor", "orders", "refund_minor")
 REVENUE_LINE = Panel(
     Words("Net sales over time", "Net sales in $currency in bars of a minute to a day, and dashed the same span before",
           "bars near the dashed line", "no orders in this range"),
-    Chart(bars=True, legend_calcs=("sum",), minimum=None),
+    Chart(bars=True, minimum=None),
     (
         series(f'SELECT window_start AS time, {major("sum(net_minor)")} AS "Net sales",\n'
                f'  -{major("sum(refund_minor)")} AS "Refunded"\n'
                f"FROM {by_grain(SALES)}\nGROUP BY 1 ORDER BY 1", "Net sales", "Refunded"),
         series(f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,\n"
                f'  {major("sum(net_minor)")} AS "Period before"\n'
-               f"FROM {by_grain(SALES, before=True)}\nGROUP BY 1 ORDER BY 1", "Period before", ref="B"),
+               f"FROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1", "Period before", ref="B"),
     ),
     Unit.MONEY, 2, styles=(*painted("Net sales", "Refunded"), *painted("Period before", line="dashed")), money=(".*",),
 )  # fmt: skip
 ORDERS_LINE = Panel(
     Words("Orders over time", "Purchases in $currency in bars of a minute to a day, and dashed the same span before",
           "bars near the dashed line", "no orders in this range"),
-    Chart(bars=True, legend_calcs=("sum",)),
+    Chart(bars=True),
     (
         series(f'SELECT window_start AS time, sum(orders) AS "Orders"\nFROM {by_grain(SALES)}\nGROUP BY 1 ORDER BY 1', "Orders"),
         series(f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time, sum(orders) AS \"Period before\"\n"
-               f"FROM {by_grain(SALES, before=True)}\nGROUP BY 1 ORDER BY 1", "Period before", ref="B"),
+               f"FROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1", "Period before", ref="B"),
     ),
     Unit.WHOLE, styles=(*painted("Orders"), *painted("Period before", line="dashed")),
 )  # fmt: skip
@@ -205,7 +205,7 @@ SEARCHED = Panel(
 ZERO = Panel(
     Words("Searches without result", "Share of searches that found nothing" + applies(SEARCHES_1M), "below 15 %",
           "nobody searched in this range"),
-    Chart(limits=True, legend_calcs=("lastNotNull", "max")),
+    Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=12),
     (
         series(
             'SELECT window_start AS time, sum(zero_results)::double precision / nullif(sum(searches), 0) AS "Without result"\n'

@@ -36,12 +36,13 @@ def quantile(q: float, metric: str, by: str = "") -> str:
 UP = stat(Words("Flows up", "Flow processes that answer Prometheus, of clean, metrics, deadletters and quality", "4 or more", NONE),
           f"sum(up{{{JOB}}})", Unit.WHOLE, 0, thresholds.FLOWS_UP)  # fmt: skip
 EVENTS = stat(Words("Events a second", "Records of raw.web that clean judged, a second", "near what the shop sends", NONE),
-              'sum(shopstream:records:rate1m{flow="clean"})', Unit.RATE, 0, None, colours.BLUE)  # fmt: skip
+              'sum(shopstream:records:rate1m{flow="clean"})', Unit.RATE, 1, None, colours.BLUE)  # fmt: skip
 P99 = stat(Words("Latency p99", "From Kafka to the committed row, 99 of 100 events are faster", "below 0.25 s", NONE),
            'shopstream:event_latency_seconds:p99{flow="metrics"}', Unit.SECONDS, 2, thresholds.LATENCY_SECONDS)  # fmt: skip
 LAG = stat(Words("Lag", "Age of the oldest record that a flow has not read yet, the worst partition", "below 10 s", NONE),
            "max(shopstream_lag_seconds)", Unit.SECONDS, 1, thresholds.LAG_SECONDS)  # fmt: skip
-BUDGET = stat(Words("Reject budget", "Share of a partition's reject budget that is used; at 100 % clean stops itself", "below 50 %", NONE),
+BUDGET = stat(Words("Reject budget", "Share of a partition's reject budget that is used; at 100 % clean stops itself",
+                    "below 50 %", NONE),
               "max(shopstream_budget_ratio)", Unit.RATIO, 0, thresholds.REJECT_BUDGET_RATIO)  # fmt: skip
 RESTARTED = stat(Words("Restarts", "Starts of flow processes in the last hour, beyond the first", "0", NONE),
                  f"sum(changes(shopstream_start_time_seconds{{{JOB}}}[1h]))", Unit.WHOLE, 0, thresholds.RESTARTS)  # fmt: skip
@@ -61,7 +62,8 @@ HEAT = Panel(
     Unit.SECONDS, 2,
 )  # fmt: skip
 PERCENTILES = chart(
-    Words("Latency percentiles", "From Kafka to the committed row; the dashed lines are the objective of 0.25 s and the alert", "p99 below 0.25 s",
+    Words("Latency percentiles", "From Kafka to the committed row; the dashed lines are the objective of 0.25 s and the alert",
+          "p99 below 0.25 s",
           NONE),
     tuple(
         Prom(f'shopstream:event_latency_seconds:{p}{{flow="metrics"}}', p, ref=ref)
@@ -70,7 +72,8 @@ PERCENTILES = chart(
     Unit.SECONDS, 2, threshold=thresholds.LATENCY_SECONDS, styles=painted_all(colours.PERCENTILES),
 )  # fmt: skip
 LAG_RECORDS = chart(
-    Words("Lag in records", "Records that a flow has not read yet, over all partitions", "below 10,000 and falling after a peak", NONE),
+    Words("Lag in records", "Records that a flow has not read yet, over all partitions",
+          "below 10,000 and falling after a peak", NONE),
     (Prom("sum by (flow) (shopstream_lag_records)", "{{flow}}"),), Unit.COUNT, 0, threshold=thresholds.LAG_RECORDS,
 )  # fmt: skip
 LAG_SECONDS = chart(
@@ -78,13 +81,14 @@ LAG_SECONDS = chart(
     (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),), Unit.SECONDS, 1, threshold=thresholds.LAG_SECONDS,
 )  # fmt: skip
 WATERMARK = chart(
-    Words("Watermark delay", "How far the worst partition's event time is behind the clock; a quiet shop's grows too", "below 60 s while"
-          " people shop", NONE),
+    Words("Watermark delay", "How far the worst partition's event time is behind the clock; a quiet shop's grows too",
+          "below 60 s while people shop", NONE),
     (Prom("max by (flow) (shopstream_watermark_delay_seconds)", "{{flow}}"),), Unit.SECONDS, 1,
     threshold=thresholds.WATERMARK_DELAY_SECONDS,
 )  # fmt: skip
 BATCH = chart(
-    Words("Batch size", "Records in a batch, the median and the 95th percentile of each flow", "small when caught up, full when behind",
+    Words("Batch size", "Records in a batch, the median and the 95th percentile of each flow",
+          "small when caught up, full when behind",
           NONE),
     (Prom(quantile(0.5, "shopstream_batch_records", ", flow"), "{{flow}}"),
      Prom(quantile(0.95, "shopstream_batch_records", ", flow"), "{{flow}} p95", ref="B")),
@@ -104,7 +108,7 @@ ROWS = chart(
     Chart(stacked=True, fill=40, legend_calcs=("mean",)), styles=painted_all(colours.CHANGES),
 )  # fmt: skip
 RETRIES = chart(
-    Words("Retries", "Calls to Kafka and to the database that had to be repeated, in five minutes: the health of both as the flows see it",
+    Words("Retries", "Calls to Kafka and to the database that had to be repeated, in five minutes: how both are, to the flows",
           "0", NONE),
     (Prom("sum by (target) (increase(shopstream_retries_total[5m]))", "{{target}}"),), Unit.WHOLE, 0, threshold=thresholds.RETRIES,
     styles=(Style("kafka", colours.ORANGE), Style("database", colours.TEAL)),
@@ -123,8 +127,8 @@ CPU = chart(
     threshold=thresholds.CPU_CORES,
 )  # fmt: skip
 DATABASE = Panel(
-    Words("Database", "Size, connections and cache of TimescaleDB as Grafana's own role sees them now", "connections below 70 % and a cache"
-          " share above 98 %", "the database does not answer"),
+    Words("Database", "Size, connections and cache of TimescaleDB as Grafana's own role sees them now",
+          "connections below 70 % and a cache share above 98 %", "the database does not answer"),
     Grid(),
     (
         table(
@@ -142,7 +146,8 @@ DATABASE = Panel(
     styles=(
         Style("size", title="Size", unit=Unit.BYTES, decimals=1), Style("cached", title="Read from cache", unit=Unit.RATIO, decimals=1,
               threshold=thresholds.CACHE_HIT_SHARE, cell="color-text"),
-        Style("connections", title="Connections", unit=Unit.RATIO, decimals=0, threshold=thresholds.CONNECTIONS_SHARE, cell="color-text"),
+        Style("connections", title="Connections", unit=Unit.RATIO, decimals=0, threshold=thresholds.CONNECTIONS_SHARE,
+              cell="color-text"),
         Style("deadlocks", title="Deadlocks"), Style("spilled", title="Spilled to disk", unit=Unit.BYTES),
         Style("up", title="Up for", unit=Unit.SECONDS, decimals=1),
     ),
@@ -169,7 +174,8 @@ PARTITIONS = Panel(
 )  # fmt: skip
 
 PIPELINE = Board(
-    names.PIPELINE, "Pipeline", "Does every flow keep up, how long does an event take, and what do broker, database and processes say.",
+    names.PIPELINE, "Pipeline",
+    "Does every flow keep up, how long does an event take, and what do broker, database and processes say.",
     (
         (4, ((4, UP), (4, EVENTS), (4, P99), (4, LAG), (4, BUDGET), (4, RESTARTED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),

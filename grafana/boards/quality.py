@@ -6,7 +6,7 @@ from grafana import colours, names, thresholds
 from grafana.frame import Board
 from grafana.panels import Bars, Chart, Grid, Panel, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, GRAIN, TO, Source, bucket, by_grain, to_the_minute
+from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
 from grafana.thresholds import Threshold
 
 OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = 'clean'",))
@@ -29,7 +29,7 @@ def settled(column: str) -> str:
 def share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
     """A stat: records of some outcome as a share of all."""
     value = f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision / nullif(sum(records), 0)"
-    rows = to_the_minute(OUTCOMES, grain=GRAIN)
+    rows = in_points(OUTCOMES)
     return Panel(
         Words(title, about, healthy, "no records in this range"), Stat("lastNotNull"),
         (
@@ -54,7 +54,7 @@ OVERALL = Panel(
     Stat("lastNotNull"),
     (
         series(
-            f"WITH r AS (SELECT * FROM {to_the_minute(RULES, grain=GRAIN)})\n"
+            f"WITH r AS (SELECT * FROM {in_points(RULES)})\n"
             f'SELECT time, avg(score) AS "Quality score"\nFROM ('
             + SCORES.format(time=f"{bucket()} AS time, ", rows="r", keys="1, 2")
             + f") AS scores\nGROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), avg(score) FROM ("
@@ -66,8 +66,8 @@ OVERALL = Panel(
     Unit.RATIO, 2, thresholds.QUALITY_SCORE,
 )  # fmt: skip
 RESIDUE = Panel(
-    Words("Accounting residue", "Offsets that clean went past and told no outcome of, and refused records that differ from the stored dead"
-          " letters, minute by minute over the range's last six hours", "0", "nothing was read in this range"),
+    Words("Accounting residue", "Offsets that clean went past and told no outcome of, and refused records that differ from the"
+          " stored dead letters, minute by minute over the range's last six hours", "0", "nothing was read in this range"),
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
@@ -119,7 +119,7 @@ BY_DIMENSION = Panel(
 OUTCOMES_LINE = Panel(
     Words("Outcomes over time", "Every record of raw.web by what became of it, by the time Kafka gave it",
           "nearly all accepted", "no records in this range"),
-    Chart(bars=True, stacked=True, legend_calcs=("sum",)),
+    Chart(bars=True, stacked=True),
     (
         series(
             "SELECT window_start AS time, outcome AS metric, sum(records) AS value\n"
@@ -132,7 +132,7 @@ OUTCOMES_LINE = Panel(
 CODES = Panel(
     Words("Refused by code over time", "Rejected and late records by the code that says why", "no new colour and no rising bar",
           "nothing was refused in this range"),
-    Chart(bars=True, stacked=True, legend_calcs=("sum",)),
+    Chart(bars=True, stacked=True),
     (
         series(
             "SELECT window_start AS time, code AS metric, sum(records) AS value\n"
@@ -141,7 +141,7 @@ CODES = Panel(
             "value", by="metric",
         ),
     ),
-    Unit.WHOLE, link=TO_LETTERS,
+    Unit.WHOLE, styles=painted_all(colours.CODES), link=TO_LETTERS,
 )  # fmt: skip
 BROKEN = Panel(
     Words("Rules by breakage", "How often each rule was broken in the range, the most broken first", "a share below 1 % in every row",

@@ -104,10 +104,14 @@ def ask(prometheus: str, query: Prom, around: Surroundings) -> dict[str, Points]
     step = max(around.interval, timedelta(seconds=15)).total_seconds()
     asked = {"query": expand_prometheus(query.expr, replace(around, min_interval=timedelta(seconds=15))), "step": step,
              "start": around.start.timestamp(), "end": around.end.timestamp()}  # fmt: skip
-    with urllib.request.urlopen(f"{prometheus}/api/v1/query_range?{urllib.parse.urlencode(asked)}", timeout=30) as answer:
+    with urllib.request.urlopen(
+        f"{prometheus}/api/v1/query_range?{urllib.parse.urlencode(asked)}", timeout=30
+    ) as answer:
         results = json.load(answer)["data"]["result"]
     return {
-        legend(query.legend, result["metric"]): [(datetime.fromtimestamp(t, UTC), float(v)) for t, v in result["values"]]
+        legend(query.legend, result["metric"]): [
+            (datetime.fromtimestamp(t, UTC), float(v)) for t, v in result["values"]
+        ]
         for result in results
     }
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.dates as dates
@@ -21,7 +22,7 @@ from grafana.expand import Surroundings, interpolate
 from grafana.panels import Bars, Chart, Grid, Heat, Panel, Pie, Prose, Stat, Unit
 from grafana.pictures.data import Data, Points
 from grafana.pictures.theme import BORDER, FAINT, GRID, LINK, PANEL, TEXT, colour_of, judged, style_of
-from grafana.pictures.words import written
+from grafana.pictures.words import NOTHING, written
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ class Page:
 
     def frame(self, box: Box, title: str) -> None:
         axes = self.blank(box)
-        axes.add_patch(FancyBboxPatch((0.5, 0.5), box.w - 1, box.h - 1, boxstyle="round,pad=0,rounding_size=3", fc=PANEL, ec=BORDER, lw=0.8))
+        axes.add_patch(
+            FancyBboxPatch(
+                (0.5, 0.5), box.w - 1, box.h - 1, boxstyle="round,pad=0,rounding_size=3", fc=PANEL, ec=BORDER, lw=0.8
+            )
+        )
         axes.text(9, 14, shortened(title, box.w - 18, 6.4), color=TEXT, fontsize=8.5, va="center")
 
 
@@ -79,7 +84,8 @@ def draw(page: Page, box: Box, panel: Panel, data: Data, around: Surroundings) -
     elif data.missing or not (data.rows or any(data.series.values())):
         axes = page.blank(inside)
         text = data.missing or panel.words.nothing
-        axes.text(inside.w / 2, inside.h / 2, "\n".join(textwrap.wrap(text, int(inside.w / 6))), color=FAINT, fontsize=8.5, ha="center",
+        said = "\n".join(textwrap.wrap(text, int(inside.w / 6)))
+        axes.text(inside.w / 2, inside.h / 2, said, color=FAINT, fontsize=8.5, ha="center",
                   va="center")  # fmt: skip
     else:
         LOOKS[type(panel.look)](page, inside, panel, data)
@@ -116,16 +122,37 @@ def stat(page: Page, box: Box, panel: Panel, data: Data) -> None:
         threshold = style.threshold if style and style.threshold else panel.threshold
         tone = (style.colour or colours.GREY) if style and style.neutral else judged(value, threshold)
         unit, decimals = unit_of(panel, data, name)
-        text = written(value, unit, decimals) if value is not None else panel.words.nothing if i == 0 else "–"
+        text = written(value, unit, decimals) if value is not None else panel.words.nothing if i == 0 else NOTHING
         if len(shown) == 1:
-            axes.text(box.w / 2, box.h * (0.36 if lines else 0.5), text, color=tone, fontsize=24, ha="center", va="center", fontweight="bold")
+            axes.text(
+                box.w / 2,
+                box.h * (0.36 if lines else 0.5),
+                text,
+                color=tone,
+                fontsize=24,
+                ha="center",
+                va="center",
+                fontweight="bold",
+            )
         elif i == 0 or not data.series:
-            axes.text(4, height * (i + 0.5), text, color=tone, fontsize=20 if i == 0 else 13, va="center", fontweight="bold")
+            axes.text(
+                4, height * (i + 0.5), text, color=tone, fontsize=20 if i == 0 else 13, va="center", fontweight="bold"
+            )
             if i or not data.series:
-                axes.text(box.w - 4, height * (i + 0.5), shortened(name, box.w * 0.5), color=FAINT, fontsize=7.5, ha="right", va="center")
+                axes.text(
+                    box.w - 4,
+                    height * (i + 0.5),
+                    shortened(name, box.w * 0.5),
+                    color=FAINT,
+                    fontsize=7.5,
+                    ha="right",
+                    va="center",
+                )
         else:
             axes.text(4, box.h - 8, text, color=tone, fontsize=10, va="center", fontweight="bold")
-            axes.text(box.w - 4, box.h - 8, shortened(name, box.w * 0.72), color=FAINT, fontsize=7, ha="right", va="center")
+            axes.text(
+                box.w - 4, box.h - 8, shortened(name, box.w * 0.72), color=FAINT, fontsize=7, ha="right", va="center"
+            )
     if look.sparkline and lines:
         top = box.h * (0.5 if len(shown) > 1 else 0.62)
         spark = page.axes(box.inner(-4, top, -4, 18 if len(shown) > 1 else 0))
@@ -172,14 +199,16 @@ def chart(page: Page, box: Box, panel: Panel, data: Data) -> None:
             target.plot(x, y, color=tone, lw=1, ls=(0, (4, 3)), zorder=5)
         elif look.bars and not (style and style.line == "lines"):
             bottoms = np.array([base.get(v, 0.0) for v in x]) if look.stacked else 0
-            target.bar(x, np.nan_to_num(y), width=width * 0.8, bottom=bottoms, color=tone, alpha=0.85, align="edge", lw=0)
+            target.bar(
+                x, np.nan_to_num(y), width=width * 0.8, bottom=bottoms, color=tone, alpha=0.85, align="edge", lw=0
+            )
             if look.stacked:
-                base |= {v: base.get(v, 0.0) + (0 if n != n else n) for v, n in zip(x, y, strict=True)}
+                base |= {v: base.get(v, 0.0) + (0.0 if n != n else float(n)) for v, n in zip(x, y, strict=True)}
         elif look.stacked:
             bottoms = np.array([base.get(v, 0.0) for v in x])
             target.fill_between(x, bottoms, bottoms + np.nan_to_num(y), color=tone, alpha=0.4, lw=0)
             target.plot(x, bottoms + np.nan_to_num(y), color=tone, lw=1)
-            base |= {v: b + (0 if n != n else n) for v, b, n in zip(x, bottoms, y, strict=True)}
+            base |= {v: float(b + np.nan_to_num(n)) for v, b, n in zip(x, bottoms, y, strict=True)}
         else:
             how: Any = target.step if look.step else target.plot
             how(x, y, color=tone, lw=1.3, **({"where": "post"} if look.step else {}))
@@ -190,7 +219,7 @@ def chart(page: Page, box: Box, panel: Panel, data: Data) -> None:
 
 
 def bar_width(moments: list[datetime]) -> float:
-    gaps = [b - a for a, b in zip(moments, moments[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(moments)]
     return min(gaps).total_seconds() / 86_400 if gaps else 1 / 1_440
 
 
@@ -213,7 +242,11 @@ def dress(axes: Axes, panel: Panel, data: Data, look: Chart, moments: list[datet
     axes.grid(axis="both", color=GRID, lw=0.6)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MaxNLocator(5, min_n_ticks=2, integer=unit in (Unit.WHOLE,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: written(v, Unit.COUNT if unit == Unit.WHOLE else unit, axis_decimals(v, unit, decimals))))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(
+            lambda v, _: written(v, Unit.COUNT if unit == Unit.WHOLE else unit, axis_decimals(v, unit, decimals))
+        )
+    )
     locator = dates.AutoDateLocator(minticks=3, maxticks=8, tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC, show_offset=False))
@@ -260,7 +293,9 @@ def legend(page: Page, box: Box, panel: Panel, data: Data, look: Chart) -> None:
         axes.add_patch(Rectangle((4, y - 1.5), 10, 3, color=colour_of(panel, name)))
         axes.text(18, y, shortened(name, columns[0] - 80), color=TEXT, fontsize=7.5, va="center")
         for x, calc in zip(columns, look.legend_calcs, strict=True):
-            axes.text(x, y, written(reduced(points, calc), unit, decimals), color=TEXT, fontsize=7.5, va="center", ha="right")
+            axes.text(
+                x, y, written(reduced(points, calc), unit, decimals), color=TEXT, fontsize=7.5, va="center", ha="right"
+            )
 
 
 def named(panel: Panel, data: Data) -> list[tuple[str, float]]:
@@ -285,8 +320,25 @@ def bars(page: Page, box: Box, panel: Panel, data: Data) -> None:
         axes.add_patch(Rectangle((left, y), room, thick, color="#22252b"))
         length = max(room * value / most, 1.5)
         gradient = np.linspace(0.35, 1, 64)[None, :]
-        axes.imshow(gradient, extent=(left, left + length, y + thick, y), aspect="auto", cmap=shade(tone), vmin=0, vmax=1, zorder=3)
-        axes.text(box.w - 4, y + thick / 2, written(value, unit, decimals), color=tone, fontsize=9, ha="right", va="center", fontweight="bold")
+        axes.imshow(
+            gradient,
+            extent=(left, left + length, y + thick, y),
+            aspect="auto",
+            cmap=shade(tone),
+            vmin=0,
+            vmax=1,
+            zorder=3,
+        )
+        axes.text(
+            box.w - 4,
+            y + thick / 2,
+            written(value, unit, decimals),
+            color=tone,
+            fontsize=9,
+            ha="right",
+            va="center",
+            fontweight="bold",
+        )
     axes.set_xlim(0, box.w)
     axes.set_ylim(box.h, 0)
 
@@ -302,7 +354,13 @@ def pie(page: Page, box: Box, panel: Panel, data: Data) -> None:
     side = min(box.h - 8, box.w * 0.46)
     axes = page.axes(Box(box.x + 4, box.y + (box.h - side) / 2, side, side))
     tones = [colour_of(panel, name) for name, _ in rows]
-    axes.pie([v for _, v in rows], colors=tones, startangle=90, counterclock=False, wedgeprops={"width": 0.38, "edgecolor": PANEL, "linewidth": 1})
+    axes.pie(
+        [v for _, v in rows],
+        colors=tones,
+        startangle=90,
+        counterclock=False,
+        wedgeprops={"width": 0.38, "edgecolor": PANEL, "linewidth": 1},
+    )
     words = page.blank(Box(box.x + side + 20, box.y, box.w - side - 20, box.h))
     total = sum(v for _, v in rows) or 1
     top = box.h / 2 - 9 * len(rows)
@@ -311,8 +369,12 @@ def pie(page: Page, box: Box, panel: Panel, data: Data) -> None:
         unit, decimals = unit_of(panel, data, name)
         words.add_patch(Rectangle((0, y - 2), 10, 4, color=tones[i]))
         words.text(16, y, name, color=TEXT, fontsize=8, va="center")
-        words.text(box.w - side - 90, y, f"{100 * value / total:.0f} %", color=TEXT, fontsize=8, va="center", ha="right")
-        words.text(box.w - side - 26, y, written(value, unit, decimals), color=FAINT, fontsize=8, va="center", ha="right")
+        words.text(
+            box.w - side - 90, y, f"{100 * value / total:.0f} %", color=TEXT, fontsize=8, va="center", ha="right"
+        )
+        words.text(
+            box.w - side - 26, y, written(value, unit, decimals), color=FAINT, fontsize=8, va="center", ha="right"
+        )
 
 
 def grid(page: Page, box: Box, panel: Panel, data: Data) -> None:
@@ -335,7 +397,15 @@ def grid(page: Page, box: Box, panel: Panel, data: Data) -> None:
         style = styles[name]
         right = not isinstance(data.rows[0].get(name), str | datetime | None.__class__) and name != "Trend #trend"
         title = shortened((style.title if style and style.title else name), width - 6)
-        axes.text(left + (width - 8 if right else 6), 9, title, color=LINK, fontsize=7.8, va="center", ha="right" if right else "left")
+        axes.text(
+            left + (width - 8 if right else 6),
+            9,
+            title,
+            color=LINK,
+            fontsize=7.8,
+            va="center",
+            ha="right" if right else "left",
+        )
     for i, row in enumerate(data.rows):
         y = 28 + 22 * i
         if y > box.h - 6:
@@ -360,13 +430,35 @@ def cell(page: Page, axes: Axes, box: Box, panel: Panel, data: Data, name: str, 
     unit, decimals = unit_of(panel, data, name)
     text = written(value, unit, decimals)
     if isinstance(value, str | datetime) or value is None:
-        axes.text(at.x + 6, middle, shortened(text.replace("\n", " "), at.w - 8, 5.0), color=TEXT, fontsize=7.8, va="center", parse_math=False)
+        axes.text(
+            at.x + 6,
+            middle,
+            shortened(text.replace("\n", " "), at.w - 8, 5.0),
+            color=TEXT,
+            fontsize=7.8,
+            va="center",
+            parse_math=False,
+        )
         return
-    tone = judged(value, style.threshold) if style and style.threshold else style.colour if style and style.colour else TEXT
+    tone = (
+        judged(value, style.threshold)
+        if style and style.threshold
+        else style.colour
+        if style and style.colour
+        else TEXT
+    )
     if style and style.cell == "gauge":
         room = at.w - 74
         axes.add_patch(Rectangle((at.x + 4, at.y + 3), room, at.h - 6, color="#22252b"))
-        axes.add_patch(Rectangle((at.x + 4, at.y + 3), max(room * min(value / (style.maximum or 1), 1), 1), at.h - 6, color=tone, alpha=0.75))
+        axes.add_patch(
+            Rectangle(
+                (at.x + 4, at.y + 3),
+                max(room * min(value / (style.maximum or 1), 1), 1),
+                at.h - 6,
+                color=tone,
+                alpha=0.75,
+            )
+        )
     axes.text(at.x + at.w - 8, middle, text, color=tone, fontsize=7.8, va="center", ha="right")
 
 
@@ -378,8 +470,18 @@ def heat(page: Page, box: Box, panel: Panel, data: Data) -> None:
     table = np.diff(table, axis=0, prepend=0)
     moments = [dates.date2num(t) for t, _ in data.series[bounds[0]]]
     shown = np.where(table > 0, table, np.nan)
-    axes.imshow(shown, aspect="auto", origin="lower", cmap="viridis", extent=(moments[0], moments[-1], 0, len(bounds)), interpolation="nearest")
-    axes.set_yticks(range(1, len(bounds) + 1, max(len(bounds) // 6, 1)), [bounds[i] for i in range(0, len(bounds), max(len(bounds) // 6, 1))])
+    axes.imshow(
+        shown,
+        aspect="auto",
+        origin="lower",
+        cmap="viridis",
+        extent=(moments[0], moments[-1], 0, len(bounds)),
+        interpolation="nearest",
+    )
+    axes.set_yticks(
+        range(1, len(bounds) + 1, max(len(bounds) // 6, 1)),
+        [bounds[i] for i in range(0, len(bounds), max(len(bounds) // 6, 1))],
+    )
     locator = dates.AutoDateLocator(minticks=3, maxticks=8, tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC, show_offset=False))

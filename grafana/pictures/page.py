@@ -30,7 +30,9 @@ class Places:
     prometheus: str | None
 
 
-def picture(board: Board, places: Places, end: datetime, length: timedelta, chosen: Mapping[str, str], to: Path) -> None:
+def picture(
+    board: Board, places: Places, end: datetime, length: timedelta, chosen: Mapping[str, str], to: Path
+) -> None:
     """Draw a board as someone sees it who opens it."""
     matplotlib.rcParams["font.family"] = ["DejaVu Sans"]
     around = choose(places.database, board, Surroundings(end - length, end), chosen)
@@ -61,5 +63,3 @@ def head(page: Page, board: Board, around: Surroundings) -> None:
         x += 44 + 6.6 * len(variable.label) + 7.4 * len(text)
     links = "     ".join(title for uid, title in TITLES.items() if uid != board.uid)
     axes.text(page.width - MARGIN - 4, 52, links, color=LINK, fontsize=9, va="center", ha="right")
-
-

@@ -7,18 +7,19 @@ from typing import Any
 
 from grafana.panels import Unit
 
+NOTHING = "-"
 SIGNS = {"GBP": "£", "EUR": "€", "USD": "$", "JPY": "¥", "SEK": "kr", "PLN": "zł"}
 
 
 def written(value: Any, unit: str, decimals: int) -> str:
     if value is None:
-        return "–"
+        return NOTHING
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, str):
         return value
     if value != value:
-        return "–"
+        return NOTHING
     if unit.startswith("currency"):
         code = unit.removeprefix("currency").strip(": ")
         sign = SIGNS.get(code, code + " ")
@@ -53,4 +54,4 @@ def lasting(seconds: float, decimals: int) -> str:
     for limit, size, name in ((60, 1, "s"), (3_600, 60, "min"), (86_400, 3_600, "hours"), (1e12, 86_400, "days")):
         if abs(seconds) < limit:
             return f"{seconds / size:.{decimals}f} {name}"
-    return "–"
+    return NOTHING

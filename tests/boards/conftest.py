@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -51,9 +50,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def grafana(owner: psycopg.Connection[TupleRow], url: str, name: str) -> Iterator[psycopg.Connection[TupleRow]]:
     """A session of a login role that is a member of shopstream_reader, with the limits that a login has to be given itself."""
     role = sql.Identifier(name)
-    owner.execute(
-        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(role, sql.Literal(name))
-    )
+    owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(role, sql.Literal(name)))
     try:
         owner.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
         owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))

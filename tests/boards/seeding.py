@@ -30,14 +30,16 @@ SELECT 'p-' || lpad(n::text, 4, '0') AS product,
   (ARRAY['lamps', 'chairs', 'kitchen', 'garden', 'toys', 'books', 'shoes', 'bags'])[1 + n %% 8] AS category,
   1.0 / power(n + 1, 0.9) AS weight, 500 + 137 * (n * 7 %% 60) AS price
 FROM generate_series(0, 19) AS n;
-CREATE TEMP TABLE minutes AS SELECT generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 minute', '1 minute') AS m;
+CREATE TEMP TABLE minutes AS
+SELECT generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 minute', '1 minute') AS m;
 """
 
 GOLD = f"""
 INSERT INTO gold.traffic_1m_by_partition (window_start, partition, shop_id, event_type, channel, device, country, events, visitors)
 SELECT m, 0, shop, kind, channel, device, country, n, ceil(n * 0.6)
 FROM minutes, segments, (VALUES ('PAGE_VIEW', 1.0), ('ADD_TO_CART', 0.16), ('CHECKOUT', 0.07), ('PURCHASE', 0.045), ('SEARCH', 0.2))
-  AS k (kind, share), LATERAL (SELECT floor(weight * share * {SHAPE} * 4 * (0.7 + 0.6 * random()) + random())::bigint AS n) AS drawn WHERE n > 0;
+  AS k (kind, share),
+  LATERAL (SELECT floor(weight * share * {SHAPE} * 4 * (0.7 + 0.6 * random()) + random())::bigint AS n) AS drawn WHERE n > 0;
 INSERT INTO gold.orders_1m_by_partition (window_start, partition, shop_id, currency, country, channel, device, events, orders, units,
   gross_minor, discount_minor, tax_minor, shipping_minor, refunds, refund_minor)
 SELECT m, 0, shop, currency, country, channel, device, orders + refunds, orders, orders * 2, orders * price, orders * price / 20, 0, 0,
@@ -60,7 +62,8 @@ INSERT INTO gold.searches_1m_by_partition (window_start, partition, shop_id, que
 SELECT m, 0, shop, query, n, n, CASE WHEN lost THEN n ELSE 0 END
 FROM minutes, (SELECT DISTINCT shop FROM segments) AS s,
   (VALUES ('lamp', 9, false), ('oak chair', 6, false), ('teapot', 5, false), ('blue lamp', 4, false), ('café table', 3, true),
-    ('puzzle', 3, false), ('trainers', 2, true), ('rug', 2, false), ('gift card', 2, true), ('50%% off', 1, true), ('o''clock', 1, false))
+    ('puzzle', 3, false), ('trainers', 2, true), ('rug', 2, false), ('gift card', 2, true),
+    ('50%% off', 1, true), ('o''clock', 1, false))
   AS q (query, weight, lost), LATERAL (SELECT floor(weight * 0.5 * {SHAPE} * random())::bigint AS n) AS drawn WHERE n > 0;
 """
 
@@ -71,7 +74,8 @@ FROM minutes, generate_series(0, 1) AS p, (VALUES ('accepted', '', 900.0), ('dup
   ('rejected', 'INVALID', 6), ('rejected', 'NOT_AVRO', 1.5), ('rejected', 'TRUNCATED', 1), ('rejected', 'ID_CONFLICT', 0.5))
   AS o (outcome, code, size), LATERAL (SELECT floor(size * {SHAPE} * (0.5 + random()) + random() * 0.3)::bigint AS n) AS d WHERE n > 0;
 INSERT INTO quality.rules_1m_by_partition (window_start, flow, source_topic, partition, rule, dimension, checked, broken)
-SELECT m, 'clean', 'raw.web', 0, rule, dimension, checked, least(checked, floor(checked * share * 2 * random() + share * 40 * random())::bigint)
+SELECT m, 'clean', 'raw.web', 0, rule, dimension, checked,
+  least(checked, floor(checked * share * 2 * random() + share * 40 * random())::bigint)
 FROM minutes, (VALUES ('EVENT_ID_MISSING', 'completeness', 0.001), ('ORDER_ID_MISSING', 'completeness', 0.002),
   ('UNIT_PRICE_NEGATIVE', 'validity', 0.004), ('CURRENCY_UNKNOWN', 'validity', 0.001), ('TOTAL_NOT_SUM', 'consistency', 0.003),
   ('EVENT_ID_CONFLICT', 'uniqueness', 0.0005), ('EVENT_TIME_LATE', 'timeliness', 0.002)) AS r (rule, dimension, share),
@@ -87,7 +91,8 @@ SELECT 'raw.web', partition, row_number() OVER (PARTITION BY partition ORDER BY 
   jsonb_build_array(jsonb_build_object('rule', CASE code WHEN 'INVALID' THEN 'UNIT_PRICE_NEGATIVE' WHEN 'LATE' THEN 'EVENT_TIME_LATE'
     ELSE 'RECORD_UNREADABLE' END, 'field', CASE code WHEN 'INVALID' THEN 'items.unit_price_minor' ELSE '' END, 'dimension', 'validity',
     'value', CASE code WHEN 'INVALID' THEN (-i)::text END)), '9c2f64b1d0aa35e7',
-  CASE WHEN code IN ('NOT_AVRO', 'TRUNCATED') THEN NULL ELSE (ARRAY['4.2.0', '4.1.3', '4.1.2', '3.9.8'])[1 + (i * 7 + partition) %% 4] END, 1
+  CASE WHEN code IN ('NOT_AVRO', 'TRUNCATED') THEN NULL
+    ELSE (ARRAY['4.2.0', '4.1.3', '4.1.2', '3.9.8'])[1 + (i * 7 + partition) %% 4] END, 1
 FROM quality.outcomes_1m_by_partition, generate_series(1, records) AS i WHERE code <> '' AND window_start >= %(letters)s;
 INSERT INTO ops.progress (flow, source_topic, partition, source_offset, watermark)
 SELECT 'metrics', 'raw.web', p, 100000 + p, %(end)s::timestamptz - p * interval '3 seconds' FROM generate_series(0, 3) AS p;

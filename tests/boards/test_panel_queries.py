@@ -13,7 +13,7 @@ from conftest import Shop
 from grafana.boards import BOARDS
 from grafana.building import queries_of
 from grafana.expand import Surroundings, Value, expand
-from grafana.frame import annotations
+from grafana.frame import happenings
 from grafana.queries import Column, Format, Sql
 
 TYPES = {
@@ -40,11 +40,15 @@ def cases() -> Iterator[Case]:
             for query in queries_of(panel):
                 if isinstance(query, Sql):
                     # eight days are seeded: nothing lies before thirty
-                    compares = query.ref == "B" and ("before" in str(query.columns).lower() or "before" in query.text.lower())
-                    yield Case(f"{board.uid}: {panel.title}: {query.ref}", query, without=("thirty days",) if compares else ())
+                    compares = query.ref == "B" and (
+                        "before" in str(query.columns).lower() or "before" in query.text.lower()
+                    )
+                    yield Case(
+                        f"{board.uid}: {panel.title}: {query.ref}", query, without=("thirty days",) if compares else ()
+                    )
         for variable in (*board.variables, *board.extra):
             yield Case(f"{board.uid}: ${variable.name}", variable.query)
-    for kind, query in annotations():
+    for kind, query in happenings():
         yield Case(f"annotation {kind}", query, kind in ("deployment", "restart"), ("an hour",))
 
 
@@ -56,7 +60,8 @@ STATES = {
     "all": {**ALL, "currency": Value("EUR")},
     "one": {"shop": Value(("shop-uk",)), "country": Value(("GB",)), "channel": Value(("SEARCH",)), "device": Value(("MOBILE",)),
             "currency": Value("GBP"), "code": Value(("INVALID",))},
-    "many, with a quote": {"shop": Value(("shop o'neill", "shop-eu")), "country": Value(("KW", "DE")), "channel": Value(("ADS", "DIRECT")),
+    "many, with a quote": {"shop": Value(("shop o'neill", "shop-eu")), "country": Value(("KW", "DE")),
+                           "channel": Value(("ADS", "DIRECT")),
                            "device": Value(("MOBILE", "DESKTOP")), "currency": Value("KWD"), "code": Value(("INVALID", "LATE"))},
 }  # fmt: skip
 RANGES = {
@@ -133,5 +138,3 @@ def test_the_reader_can_change_nothing(shop: Shop) -> None:
     for statement in ("DELETE FROM ops.annotations", "CREATE TABLE gold.mine (n integer)"):
         with pytest.raises((psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)):
             shop.reader.execute(statement.encode())
-
-
