@@ -180,8 +180,8 @@ def chart(page: Page, box: Box, panel: Panel, data: Data) -> None:
     names = list(data.series)
     lines_needed = min(max(len(names), 1), 8)
     legend_height = 4 + (15 * lines_needed + 14 if look.legend_calcs else 16)
-    legend_height = min(legend_height, box.h * 0.42)
-    axes = page.axes(box.inner(46, 6, 44 if any(s.right_axis for s in panel.styles) else 6, legend_height + 18))
+    room = min(legend_height, box.h * 0.42)
+    axes = page.axes(box.inner(46, 6, 44 if any(s.right_axis for s in panel.styles) else 6, room + 18))
     moments = [t for points in data.series.values() for t, _ in points]
     width = bar_width([t for t, _ in max(data.series.values(), key=len)])
     base: dict[float, float] = {}
@@ -215,7 +215,7 @@ def chart(page: Page, box: Box, panel: Panel, data: Data) -> None:
             if look.fill:
                 target.fill_between(x, np.nan_to_num(y), 0, color=tone, alpha=look.fill / 150, lw=0)
     dress(axes, panel, data, look, moments)
-    legend(page, Box(box.x, box.y + box.h - legend_height, box.w, legend_height), panel, data, look)
+    legend(page, Box(box.x, box.y + box.h - room, box.w, room), panel, data, look)
 
 
 def bar_width(moments: list[datetime]) -> float:
