@@ -15,7 +15,7 @@ from grafana import colours, names
 from grafana.building import build
 from grafana.panels import Panel, Prose
 from grafana.queries import TIMESCALE, Column, Sql, SqlTarget, table
-from grafana.ranges import Source, by_grain
+from grafana.ranges import Source, roughly
 
 COLUMNS = 24
 
@@ -42,7 +42,7 @@ class Variable:
 def of_orders(name: str, column: str, label: str) -> Variable:
     """A variable whose values are those with traffic in the range, the busiest first."""
     source = Source("gold.traffic", (column, "events"))
-    text = f"SELECT {column} AS __text, {column} AS __value\nFROM {by_grain(source)}\nGROUP BY {column}"
+    text = f"SELECT {column} AS __text, {column} AS __value\nFROM {roughly(source)}\nGROUP BY {column}"
     text += f" ORDER BY sum(events) DESC, {column}"
     return Variable(name, column, label, table(text, {"__text": Column.TEXT, "__value": Column.TEXT}))
 
@@ -50,7 +50,7 @@ def of_orders(name: str, column: str, label: str) -> Variable:
 CURRENCY = Variable(
     "currency", "currency", "Currency",
     table(
-        f"SELECT currency AS __text, currency AS __value\nFROM {by_grain(Source('gold.orders', ('currency', 'orders')))}\n"
+        f"SELECT currency AS __text, currency AS __value\nFROM {roughly(Source('gold.orders', ('currency', 'orders')))}\n"
         "GROUP BY currency ORDER BY sum(orders) DESC, currency",
         {"__text": Column.TEXT, "__value": Column.TEXT},
     ),

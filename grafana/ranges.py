@@ -86,6 +86,21 @@ def in_points(source: Source) -> str:
     return union(source.select(grain, guard, inside(start, end)) for grain, guard, start, end in parts)
 
 
+def roughly(source: Source) -> str:
+    """Rows of the hours, or for more than a day the days, that touch the range, and of its last minutes: to list what there is.
+
+    A list needs no sums, so it can read little; what came just now is in no roll-up yet.
+    """
+    day = f"{LENGTH} <= {DAY}"
+    return union(
+        (
+            source.select("1m", inside(f"greatest({FROM}, {TO} - {SETTLED_SECONDS})", TO)),
+            source.select("1h", day, inside(floor(FROM, HOUR), TO)),
+            source.select("1d", f"NOT {day}", inside(floor(FROM, DAY), TO)),
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Cut:
     """A range cut at whole hours and days: table, start and end of each part. A part may be empty, and then ends before it starts."""

@@ -50,20 +50,20 @@ CONVERSION = headline(Headline(
 # Distinct visitors add up over segments of one minute (a visitor has one country, channel and device), never over minutes.
 VISITORS = Panel(
     Words("Visitors in a minute", "Different visitors with a page view in the newest whole minute; minutes do not add up, so longer"
-          " ranges show their last six hours" + applies(TRAFFIC_1M), "a line like that of the days before",
+          " ranges show their last hour" + applies(TRAFFIC_1M), "a line like that of the days before",
           "nobody looked in this range"),
     Stat("lastNotNull"),
     (
         series(
             'SELECT window_start AS time, sum(visitors) AS "Visitors"\nFROM gold.traffic_1m\n'
-            f"WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 21600)) AND window_start < to_timestamp({TO} - 60)\n"
+            f"WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
             f"  AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
             "GROUP BY 1 ORDER BY 1",
             "Visitors",
         ),
         numbers(
             'SELECT max(visitors) AS "busiest minute"\nFROM (SELECT window_start, sum(visitors) AS visitors FROM gold.traffic_1m\n'
-            f"  WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 21600)) AND window_start < to_timestamp({TO} - 60)\n"
+            f"  WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
             f"    AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
             "  GROUP BY 1) AS minutes",
             "busiest minute",
