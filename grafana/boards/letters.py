@@ -120,7 +120,8 @@ CODES = Panel(
     Unit.WHOLE, styles=painted_all(colours.CODES),
 )  # fmt: skip
 VERSIONS = Panel(
-    Words("By producer version", f"The range's newest {MOST:,} dead letters by the app version that sent them; unreadable ones name none",
+    Words("By producer version", f"The range's newest {MOST:,} dead letters by the app version that sent them;"
+          " unreadable ones name none",
           "no version far above the others", NOTHING),
     Bars(rows=True),
     (

@@ -221,7 +221,7 @@ LIVE = Board(
     (
         (5, ((4, NET), (4, ORDERS), (4, AOV), (4, CONVERSION), (4, VISITORS), (4, FRESHNESS))),
         (9, ((12, REVENUE_LINE), (12, ORDERS_LINE))),
-        (10, ((8, FUNNEL), (16, TOP))),
+        (9, ((8, FUNNEL), (16, TOP))),
         (8, ((8, share("channel", colours.CHANNELS)), (8, share("device", colours.DEVICES)), (8, COUNTRIES))),
         (9, ((12, SEARCHED), (12, ZERO))),
     ),
