@@ -166,7 +166,8 @@ BROKEN = Panel(
 )  # fmt: skip
 VERSIONS = Panel(
     Words("Refused by app version", f"The range's newest {MOST:,} dead letters by the version of the app that sent them, and its"
-          " commonest code; unreadable records name no version", "no version far above the others", "nothing was refused in this range"),
+          " commonest code; unreadable records name no version",
+          "no version far above the others", "nothing was refused in this range"),
     Grid(sort=("Refused", True)),
     (
         table(

@@ -278,7 +278,7 @@ def legend(page: Page, box: Box, panel: Panel, data: Data, look: Chart) -> None:
         for name in data.series:
             axes.add_patch(Rectangle((x, 8), 10, 3, color=colour_of(panel, name)))
             axes.text(x + 14, 10, name, color=TEXT, fontsize=7.5, va="center")
-            x += 24 + 5.2 * len(name)
+            x += 26 + 6.1 * len(name)
         return
     titles = {"sum": "Total", "lastNotNull": "Last *", "max": "Max", "min": "Min", "mean": "Mean"}
     columns = [box.w - 8 - 82 * (len(look.legend_calcs) - 1 - i) for i in range(len(look.legend_calcs))]
@@ -309,7 +309,7 @@ def bars(page: Page, box: Box, panel: Panel, data: Data) -> None:
     axes = page.blank(box)
     rows = named(panel, data)
     most = look.maximum or max(v for _, v in rows) or 1
-    left = min(max(len(n) for n, _ in rows) * 5.6 + 12, box.w * 0.45)
+    left = min(max(len(n) for n, _ in rows) * 6.6 + 12, box.w * 0.45)
     height = min(box.h / len(rows), 70)
     for i, (name, value) in enumerate(rows):
         y, thick = height * i + 3, height - 7

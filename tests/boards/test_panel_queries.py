@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from conftest import Shop
+from shop_database import Shop
 
 from grafana.boards import BOARDS
 from grafana.building import queries_of

@@ -6,9 +6,9 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
-from conftest import Shop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shop_database import Shop
 
 from grafana.expand import Surroundings, expand
 from grafana.ranges import BEFORE, Source, by_grain, in_points, to_the_minute
