@@ -46,7 +46,8 @@ datasources:
     editable: false
     jsonData:
       httpMethod: POST
-      timeInterval: 15s
+      # as often as prometheus/prometheus.yml scrapes: the least that a rate looks back is four of it
+      timeInterval: 5s
       prometheusType: Prometheus
 """
 
