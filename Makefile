@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench lint lock
+.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench boards lint lock
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -42,6 +42,9 @@ prometheus: .venv/.installed ## watch the flows of `shopstream up` and demos, on
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)
+
+boards: .venv/.installed ## render the files that Grafana reads from grafana/
+	@exec $(py) -m grafana render
 
 lint: .venv/.installed ## check style and types
 	@$(py) -m ruff check .

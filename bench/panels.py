@@ -1,0 +1,171 @@
+"""`python -m bench.panels`: how long each query of each board takes, on a database that has thirty days of history.
+
+Fill it first (`python -m shopstream history --days 30`), or name another database. Each query is sent as Grafana sends
+it, read only, for the ranges that people choose; the first run of each warms the cache and is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench.usage import machine
+from flows.runtime.services import native
+from grafana.boards import BOARDS
+from grafana.building import queries_of
+from grafana.expand import Surroundings, expand
+from grafana.frame import Board, happenings
+from grafana.pictures.data import choose
+from grafana.queries import Sql
+
+RESULTS = Path(__file__).parent / "results" / "panels.json"
+P95_MS = 150.0
+RANGES = {"1h": 1, "6h": 6, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
+BIG = (
+    "gold.traffic",
+    "gold.orders",
+    "gold.sales",
+    "gold.products",
+    "gold.searches",
+    "quality.outcomes",
+    "quality.rules",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    board: str
+    name: str
+    query: Sql
+
+
+@dataclass
+class Timing:
+    """Milliseconds of the counted runs of a query over a range."""
+
+    asked: Asked
+    span: str
+    rows: int
+    runs: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return sorted(self.runs)[len(self.runs) // 2]
+
+
+def every(board: Board) -> Iterator[Asked]:
+    for panel in board.panels:
+        for query in queries_of(panel):
+            if isinstance(query, Sql):
+                yield Asked(board.uid, f"{panel.title} ({query.ref})", query)
+    for variable in (*board.variables, *board.extra):
+        yield Asked(board.uid, f"${variable.name}", variable.query)
+
+
+def questions() -> list[Asked]:
+    return [a for board in BOARDS for a in every(board)] + [Asked("all", kind, query) for kind, query in happenings()]
+
+
+def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Timing]:
+    found = []
+    for span, hours in RANGES.items():
+        around = Surroundings(end - timedelta(hours=hours), end)
+        chosen = {board.uid: choose(db, board, around, {}) for board in BOARDS}
+        for asked in questions():
+            sql = expand(asked.query.text, chosen.get(asked.board, around)).encode()
+            timing = Timing(asked, span, len(db.execute(sql).fetchall()))
+            for _ in range(repeats):
+                before = time.perf_counter()
+                db.execute(sql).fetchall()
+                timing.runs.append((time.perf_counter() - before) * 1000)
+            found.append(timing)
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest rank."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def stored(db: psycopg.Connection[Any]) -> dict[str, int]:
+    """Rows by table."""
+    found = {}
+    for base in BIG:
+        for suffix in ("1m_by_partition", "1h_rows", "1d_rows"):
+            counted = db.execute(f"SELECT count(*) FROM {base}_{suffix}".encode()).fetchone()
+            found[f"{base}_{suffix}"] = int(counted[0]) if counted else 0
+    return found
+
+
+def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
+    runs = [ms for t in timings for ms in t.runs]
+    slow = sorted(timings, key=lambda t: -t.median)
+    return {
+        "p95_ms": round(percentile(runs, 0.95), 1),
+        "limit_ms": P95_MS,
+        "p50_ms": round(percentile(runs, 0.5), 1),
+        "max_ms": round(max(runs), 1),
+        "queries": len({(t.asked.board, t.asked.name) for t in timings}),
+        "p95_ms_by_range": {
+            span: round(percentile([ms for t in timings if t.span == span for ms in t.runs], 0.95), 1)
+            for span in RANGES
+        },
+        "rows": rows,
+        "slowest": [
+            {
+                "board": t.asked.board,
+                "query": t.asked.name,
+                "range": t.span,
+                "median_ms": round(t.median, 1),
+                "rows": t.rows,
+            }
+            for t in slow[:15]
+        ],
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.panels", description=__doc__)
+    parser.add_argument("--database", metavar="URL", help="default: DATABASE_URL, else that of `make services`")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted runs of each query and range (5)")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
+    args = parser.parse_args(arguments)
+    services = native()
+    url = args.database or os.environ.get("DATABASE_URL") or (services and services.database_url)
+    if not url:
+        print("bench: no database: name one, or run `make services`", file=sys.stderr)
+        return 2
+    load = os.getloadavg()
+    with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c default_transaction_read_only=on") as db:
+        rows = stored(db)
+        if not sum(rows.values()):
+            print("bench: the database is empty: python -m shopstream history --days 30", file=sys.stderr)
+            return 2
+        timings = measure(db, datetime.now(UTC), args.repeats)
+    found = report(timings, rows) | {
+        "machine": machine(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_average_before": [round(one, 2) for one in load],
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    for t in found["slowest"]:
+        print(f"{t['median_ms']:8.1f} ms  {t['range']:>4}  {t['board']}: {t['query']}")
+    print(f"p95 {found['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms; written to {args.out}")
+    return 0 if found["p95_ms"] <= P95_MS else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""The files that Grafana reads at start: datasources, where dashboards lie, and the dashboards. Written as text, so that they
+are small and say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grafana import alerts, names
+from grafana.boards import BOARDS, TITLES
+from grafana.frame import rendered
+from grafana.names import PROVISIONING
+
+HEAD = "# written by `python -m grafana render`\n"
+
+DATASOURCES = f"""{HEAD}# Grafana expands $__file and $__env here, and once more in what they hold:
+# secrets have no dollar sign in them.
+# A uid is for ever. Without deleteDatasources: it breaks the alerts that use one.
+apiVersion: 1
+prune: true
+datasources:
+  - name: {names.TIMESCALE}
+    uid: {names.TIMESCALE}
+    type: {names.TIMESCALE_TYPE}
+    access: proxy
+    url: $__env{{GRAFANA_DB_HOST}}
+    user: $__env{{GRAFANA_DB_USER}}
+    isDefault: true
+    editable: false
+    jsonData:
+      database: $__env{{GRAFANA_DB_NAME}}
+      sslmode: $__env{{GRAFANA_DB_SSLMODE}}
+      postgresVersion: 1700
+      # true on plain PostgreSQL too: migrations make a time_bucket there
+      timescaledb: true
+      timeInterval: 1m
+      maxOpenConns: 10
+      maxIdleConns: 4
+      connMaxLifetime: 14400
+    secureJsonData:
+      password: $__file{{/run/secrets/grafana_db_password}}
+  - name: {names.PROMETHEUS}
+    uid: {names.PROMETHEUS}
+    type: {names.PROMETHEUS_TYPE}
+    access: proxy
+    url: $__env{{GRAFANA_PROMETHEUS_URL}}
+    editable: false
+    jsonData:
+      httpMethod: POST
+      # as often as prometheus/prometheus.yml scrapes: the least that a rate looks back is four of it
+      timeInterval: 5s
+      prometheusType: Prometheus
+"""
+
+PROVIDER = f"""{HEAD}# Dashboards come from files alone: what is changed in Grafana is overwritten.
+apiVersion: 1
+providers:
+  - name: {names.FOLDER}
+    orgId: 1
+    folder: {names.FOLDER}
+    folderUid: {names.FOLDER_UID}
+    type: file
+    disableDeletion: false
+    allowUiUpdates: false
+    updateIntervalSeconds: 30
+    options:
+      path: {names.PROVISIONING_IN_GRAFANA}/dashboards
+"""
+
+
+def files() -> dict[Path, str]:
+    dashboards = PROVISIONING / "dashboards"
+    found = {
+        PROVISIONING / "datasources" / "shopstream.yaml": DATASOURCES,
+        dashboards / "shopstream.yaml": PROVIDER,
+        **{dashboards / f"{board.uid}.json": rendered(board, TITLES) for board in BOARDS},
+    }
+    return found | alerts.render(found)
+
+
+def orphans(found: dict[Path, str]) -> list[Path]:
+    """Files of ours that nothing makes any more."""
+    present = [p for folder in ("datasources", "dashboards") for p in (PROVISIONING / folder).iterdir() if p.is_file()]
+    return sorted(set(present) - set(found))

@@ -1,0 +1,1 @@
+"""Pictures of the boards from the same queries, so that a person can judge them without Grafana."""

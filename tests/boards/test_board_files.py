@@ -1,0 +1,265 @@
+"""What is checked in is what the code renders, and what Grafana and a reader of a board can rely on."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import bargauge, heatmap, piechart, stat, table, text, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana import colours, files, names, thresholds
+from grafana.boards import BOARDS, BY_UID
+from grafana.building import steps
+from grafana.frame import VARIABLES, Board
+from grafana.panels import Panel, Prose, Stat, Unit
+from grafana.thresholds import Threshold, Worse
+
+ROOT = Path(__file__).parents[2]
+CORE = {"stat", "timeseries", "bargauge", "piechart", "table", "heatmap", "text"}
+LOADED = (
+    stat,
+    timeseries,
+    bargauge,
+    piechart,
+    table,
+    heatmap,
+    text,
+)  # importing a module teaches the SDK to load its panels
+SCREEN, SCREENS = 24, 2  # rows of Grafana's grid on a screen of 1,080 points
+DATASOURCES = {
+    names.TIMESCALE: names.TIMESCALE_TYPE,
+    names.PROMETHEUS: names.PROMETHEUS_TYPE,
+    "-- Grafana --": "grafana",
+}
+EACH = [(board, panel) for board in BOARDS for panel in board.panels]
+
+
+def checked_in(board: Board) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((names.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
+    return loaded
+
+
+def named(value: Any) -> str:
+    return value.title if isinstance(value, Panel) else value.uid if isinstance(value, Board) else str(value)
+
+
+def test_what_is_checked_in_is_what_is_rendered() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "grafana", "render", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from grafana import __main__ as command
+
+    found = {tmp_path / p.name: t for p, t in files.files().items()}
+    monkeypatch.setattr(files, "files", lambda: found)
+    monkeypatch.setattr(files, "orphans", lambda _: [])
+    monkeypatch.setattr(command, "PROVISIONING", tmp_path)
+    assert command.main(["render"]) == 0
+    assert command.main(["render", "--check"]) == 0
+    (tmp_path / "shopstream-live.json").write_text("{}")
+    assert command.main(["render", "--check"]) == 1
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=named)
+def test_a_board_loads_into_the_models_of_grafana(board: Board) -> None:
+    raw = checked_in(board)
+    again = json.loads(json.dumps(Dashboard.from_json(raw), cls=JSONEncoder))
+    assert {m.__name__.rpartition(".")[2] for m in LOADED} >= {p["type"] for p in raw["panels"]}
+    for ours, theirs in zip(raw["panels"], again["panels"], strict=True):
+        assert theirs == ours, ours["title"]  # nothing is unknown to the models and lost
+    assert again["templating"] == raw.get("templating", again["templating"])
+    assert raw["schemaVersion"] >= 39 and raw["id"] is None and raw["editable"] is False
+
+
+def test_uids_titles_and_panel_ids_are_unique() -> None:
+    assert len({b.uid for b in BOARDS}) == len({b.title for b in BOARDS}) == len(BOARDS) == 5
+    for board in BOARDS:
+        raw = checked_in(board)
+        assert re.fullmatch(r"[a-z0-9-]{1,40}", raw["uid"])
+        assert max(Counter(p["id"] for p in raw["panels"]).values()) == 1
+        assert max(Counter(p["title"] for p in raw["panels"]).values()) == 1
+        assert names.TAG in raw["tags"]
+        assert [board.panel_id(p["title"]) for p in raw["panels"]] == [p["id"] for p in raw["panels"]]
+
+
+def references(value: Any) -> Iterator[dict[str, str]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("datasource"), dict):
+            yield value["datasource"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=named)
+def test_every_reference_resolves(board: Board) -> None:
+    raw = checked_in(board)
+    for found in references(raw):
+        assert DATASOURCES[found["uid"]] == found["type"]
+    for uid in re.findall(r"/d/([a-z0-9-]+)", json.dumps(raw)):
+        assert uid in BY_UID
+    offered = {v["name"] for v in raw.get("templating", {}).get("list", [])}
+    own = {
+        "__all",
+        "__from",
+        "__to",
+        "__interval",
+        "__rate_interval",
+        "__url_time_range",
+        "__timeFilter",
+        "__unixEpochFrom",
+        "__unixEpochTo",
+    }
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(raw)))
+    assert used - own <= offered
+    assert not re.search(r"\$\{DS_|__inputs", json.dumps(raw))
+    assert not re.search(r"https?://", json.dumps(raw))  # no internet
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=named)
+def test_a_board_fits_two_screens_without_holes(board: Board) -> None:
+    panels = checked_in(board)["panels"]
+    cells = Counter((x, y) for p in panels for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
+                    for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"]))  # fmt: skip
+    assert set(cells.values()) == {1}
+    height = max(y for _, y in cells) + 1
+    assert {x for x, _ in cells} == set(range(24)) and len(cells) == 24 * height
+    assert height <= SCREEN * SCREENS
+    first = [p for p in panels if p["gridPos"]["y"] == 0]
+    assert {p["type"] for p in first} <= {"stat", "text"}  # "are we fine?" comes first
+    assert len(panels) <= 24
+
+
+@pytest.mark.parametrize(("board", "panel"), EACH, ids=named)
+def test_a_panel_says_what_it_shows(board: Board, panel: Panel) -> None:
+    raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
+    assert raw["type"] in CORE
+    sentences = re.findall(r"[.](?= [A-Z]|$)", raw["description"])
+    assert 1 <= len(sentences) <= 2 and "Healthy is " in raw["description"], raw["description"]
+    assert ".." not in raw["description"] and raw["title"][0].isupper() and len(raw["title"]) <= 40
+    if isinstance(panel.look, Prose):
+        return
+    defaults = raw["fieldConfig"]["defaults"]
+    assert defaults["unit"] and defaults["decimals"] >= 0 and len(defaults["noValue"]) > 5
+    assert defaults["thresholds"]["steps"][0]["value"] is None
+    assert raw["targets"] and all(t.get("rawSql") or t.get("expr") for t in raw["targets"])
+    assert len({t["refId"] for t in raw["targets"]}) == len(raw["targets"])
+
+
+def test_amounts_follow_the_currency_and_its_exponent() -> None:
+    for board, panel in EACH:
+        text = " ".join(q.text for q in panel.sql)
+        minor = set(re.findall(r"(?:sum|max)\((\w+_minor)", text))
+        shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
+        if panel.money or (minor and not shares):
+            assert "gold.in_major(" in text and "currency = '$currency'" in text, panel.title
+            raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
+            assert any(t["id"] == "configFromData" for t in raw["transformations"])
+        if "gold.orders" in text or "gold.sales" in text:
+            assert "currency = '$currency'" in text, f"{panel.title} adds currencies"
+    currency = VARIABLES["currency"]
+    assert not currency.many
+    for board in BOARDS:
+        for variable in checked_in(board).get("templating", {}).get("list", []):
+            many = variable["name"] != "currency"
+            assert (variable["multi"], variable["includeAll"]) == (many, many)
+            assert variable.get("allValue") == (VARIABLES[variable["name"]].column if variable["name"] in VARIABLES and many else
+                                                "code" if many else None)  # fmt: skip
+
+
+def test_different_visitors_are_never_summed_over_time() -> None:
+    for _, panel in EACH:
+        for query in panel.sql:
+            if "visitors" in query.text:
+                assert not re.search(r"traffic_1[hd]", query.text)
+                assert re.search(r"sum\(visitors\).*GROUP BY 1", query.text, re.DOTALL)
+                assert isinstance(panel.look, Stat) and panel.look.calc == "lastNotNull"
+
+
+def test_the_same_thing_has_the_same_colour_everywhere() -> None:
+    seen: dict[str, str] = {}
+    for _, panel in EACH:
+        for style in panel.styles:
+            if style.colour and style.name in colours.KNOWN and not style.neutral:
+                assert seen.setdefault(style.name, style.colour) == style.colour == colours.KNOWN[style.name], (
+                    panel.title
+                )
+
+
+def test_thresholds_are_those_that_alerts_share() -> None:
+    shared = {id(t) for t in vars(thresholds).values() if isinstance(t, Threshold)}
+    for _, panel in EACH:
+        used = [panel.threshold, *(s.threshold for s in panel.styles)]
+        assert all(id(t) in shared for t in used if t is not None), panel.title
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [
+    (Threshold(10, 5), [(None, colours.GREEN), (5, colours.AMBER), (10, colours.RED)]),
+    (Threshold(1), [(None, colours.GREEN), (1, colours.RED)]),
+    (Threshold(0.9, 0.95, Worse.BELOW), [(None, colours.RED), (0.9, colours.AMBER), (0.95, colours.GREEN)]),
+    (Threshold(4, None, Worse.BELOW), [(None, colours.RED), (4, colours.GREEN)]),
+    (None, [(None, colours.GREEN)]),
+])  # fmt: skip
+def test_a_threshold_is_drawn_in_grafanas_order(
+    threshold: Threshold | None, expected: list[tuple[float | None, str]]
+) -> None:
+    assert [(s.value, s.color) for s in steps(threshold).build().steps] == expected
+
+
+def test_boards_link_to_each_other_with_range_and_variables() -> None:
+    for board in BOARDS:
+        links = {link["url"]: link for link in checked_in(board)["links"]}
+        assert links.keys() == {f"/d/{other.uid}" for other in BOARDS if other is not board}
+        assert all(link["keepTime"] and link["includeVars"] for link in links.values())
+
+
+def test_datasources_and_provider_are_what_grafana_takes() -> None:
+    loaded = yaml.safe_load((names.PROVISIONING / "datasources" / "shopstream.yaml").read_text())
+    by_uid = {d["uid"]: d for d in loaded["datasources"]}
+    timescale = by_uid[names.TIMESCALE]
+    assert {uid: d["type"] for uid, d in by_uid.items()} == {
+        names.TIMESCALE: names.TIMESCALE_TYPE,
+        names.PROMETHEUS: names.PROMETHEUS_TYPE,
+    }
+    assert (
+        "database" not in timescale
+        and timescale["jsonData"]["database"]
+        and timescale["jsonData"]["timescaledb"] is True
+    )
+    assert set(timescale["secureJsonData"]) == {"password"} and timescale["secureJsonData"]["password"].startswith(
+        "$__file{"
+    )
+    assert "deleteDatasources" not in loaded and all(d["editable"] is False for d in loaded["datasources"])
+    (provider,) = yaml.safe_load((names.PROVISIONING / "dashboards" / "shopstream.yaml").read_text())["providers"]
+    assert provider["allowUiUpdates"] is False and provider["folderUid"] == names.FOLDER_UID
+    assert provider["options"]["path"] == f"{names.PROVISIONING_IN_GRAFANA}/dashboards"
+
+
+def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
+    from flows.domain.metrics import CATALOGUE
+    from grafana.catalogue import UNITS, over_time
+
+    for metric in CATALOGUE:
+        for measure in metric.measures:
+            if measure.distinct is not None:
+                with pytest.raises(ValueError, match="do not add up"):
+                    over_time(f"{metric.name}.{measure.name}")
+                continue
+            panel = over_time(f"{metric.name}.{measure.name}")  # a new metric is placed in this one line
+            assert panel.title == measure.title and measure.help.rstrip(".") in panel.words.description
+            assert panel.unit is UNITS[measure.unit] and bool(panel.money) is (panel.unit is Unit.MONEY)

@@ -1,0 +1,140 @@
+"""Every SQL of every panel, variable and annotation, as Grafana sends it, on a real database as Grafana's role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from shop_database import Shop
+
+from grafana.boards import BOARDS
+from grafana.building import queries_of
+from grafana.expand import Surroundings, Value, expand
+from grafana.frame import happenings
+from grafana.queries import Column, Format, Sql
+
+TYPES = {
+    Column.TIME: {"timestamptz"},
+    Column.TEXT: {"text"},
+    Column.NUMBER: {"int4", "int8", "numeric", "float8"},
+}
+MOST_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A query, and whether rows must come where the seeded shop has data."""
+
+    name: str
+    query: Sql
+    rows: bool = True
+    without: tuple[str, ...] = ()  # ranges in which there is nothing to see
+
+
+def cases() -> Iterator[Case]:
+    for board in BOARDS:
+        for panel in board.panels:
+            for query in queries_of(panel):
+                if isinstance(query, Sql):
+                    # eight days are seeded: nothing lies before thirty
+                    compares = query.ref == "B" and (
+                        "before" in str(query.columns).lower() or "before" in query.text.lower()
+                    )
+                    yield Case(
+                        f"{board.uid}: {panel.title}: {query.ref}", query, without=("thirty days",) if compares else ()
+                    )
+        for variable in (*board.variables, *board.extra):
+            yield Case(f"{board.uid}: ${variable.name}", variable.query)
+    for kind, query in happenings():
+        yield Case(f"annotation {kind}", query, kind in ("deployment", "restart"), ("an hour",))
+
+
+CASES = tuple(cases())
+
+ALL = {name: Value(column, raw=True, text="All") for name, column in (
+    ("shop", "shop_id"), ("country", "country"), ("channel", "channel"), ("device", "device"), ("code", "code"))}  # fmt: skip
+STATES = {
+    "all": {**ALL, "currency": Value("EUR")},
+    "one": {"shop": Value(("shop-uk",)), "country": Value(("GB",)), "channel": Value(("SEARCH",)), "device": Value(("MOBILE",)),
+            "currency": Value("GBP"), "code": Value(("INVALID",))},
+    "many, with a quote": {"shop": Value(("shop o'neill", "shop-eu")), "country": Value(("KW", "DE")),
+                           "channel": Value(("ADS", "DIRECT")),
+                           "device": Value(("MOBILE", "DESKTOP")), "currency": Value("KWD"), "code": Value(("INVALID", "LATE"))},
+}  # fmt: skip
+RANGES = {
+    "an hour": (timedelta(hours=1), timedelta(0)),
+    "six hours": (timedelta(hours=6), timedelta(0)),
+    "seven days": (timedelta(days=7), timedelta(0)),
+    "thirty days": (timedelta(days=30), timedelta(0)),
+}
+ODD = {
+    "the future": (timedelta(hours=6), timedelta(days=3)),
+    "the wrong way round": (-timedelta(hours=6), timedelta(0)),
+    "long ago": (timedelta(hours=6), -timedelta(days=4_000)),
+    "a moment": (timedelta(seconds=5), timedelta(0)),
+}
+
+
+def around(shop: Shop, span: tuple[timedelta, timedelta], state: str) -> Surroundings:
+    length, shift = span
+    end = shop.end + shift + timedelta(seconds=37)  # nobody looks on the minute
+    return Surroundings(end - length, end, STATES[state])
+
+
+def run(shop: Shop, case: Case, given: Surroundings) -> tuple[list[psycopg.Column], list[tuple[object, ...]]]:
+    cursor = shop.reader.execute(expand(case.query.text, given).encode())
+    return list(cursor.description or ()), cursor.fetchall()
+
+
+def types(shop: Shop, columns: list[psycopg.Column]) -> list[str]:
+    return [shop.reader.adapters.types[c.type_code].name for c in columns]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("span", RANGES)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_query_returns_its_columns_and_rows(shop: Shop, case: Case, span: str, state: str) -> None:
+    given = around(shop, RANGES[span], state)
+    columns, rows = run(shop, case, given)
+    check_shape(shop, case, columns)
+    if case.rows and span not in case.without:
+        assert rows, "no rows where there is data"
+        assert any(value is not None for row in rows for value in row)
+    assert len(rows) <= MOST_ROWS
+    if case.query.format is Format.SERIES:
+        times = [row[0] for row in rows]
+        assert times == sorted(times)  # type: ignore[type-var]
+        assert len({row[: 1 + (list(case.query.columns.values())[1:2] == [Column.TEXT])] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("span", ODD)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_an_odd_range_is_no_error(shop: Shop, case: Case, span: str) -> None:
+    check_shape(shop, case, run(shop, case, around(shop, ODD[span], "all"))[0])
+
+
+@pytest.mark.parametrize("currency", ["", "GBP"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_an_empty_database_is_no_error(empty: Shop, case: Case, currency: str) -> None:
+    end = datetime.now(UTC)
+    given = Surroundings(end - timedelta(hours=6), end, {**ALL, "currency": Value(currency)})
+    columns, rows = run(empty, case, given)
+    check_shape(empty, case, columns)
+    assert len(rows) <= 1
+
+
+def check_shape(shop: Shop, case: Case, columns: list[psycopg.Column]) -> None:
+    assert [c.name for c in columns] == list(case.query.columns)
+    for name, kind, wanted in zip(case.query.columns, types(shop, columns), case.query.columns.values(), strict=True):
+        assert kind in TYPES[wanted], f"{name} is {kind}"
+    if case.query.format is Format.SERIES:
+        assert columns[0].name == "time"
+
+
+def test_the_reader_can_change_nothing(shop: Shop) -> None:
+    for statement in ("DELETE FROM ops.annotations", "CREATE TABLE gold.mine (n integer)"):
+        with pytest.raises((psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)):
+            shop.reader.execute(statement.encode())
