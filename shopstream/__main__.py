@@ -10,7 +10,7 @@ from flows.domain.errors import ShopstreamError
 from flows.runtime import logins, topics
 from flows.runtime.migrate import migrate
 from flows.runtime.settings import Settings, environment_name, settings_or_exit
-from shopstream import demo, doctor, pages, up, verify
+from shopstream import demo, doctor, growing, pages, up, verify
 
 
 def add_migrate(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +56,7 @@ COMMANDS = {
     "topics": ("make the Kafka topics, or mend their settings", add_topics),
     "verify": ("compare what the pipeline made with a ledger", verify.add),
     "pages": ("write the pages of docs/ that follow from code", pages.add),
+    "growing": ("tell by the exit code whether records come in", growing.add),
     "doctor": ("look at settings, broker, topics, database and clock", doctor.add),
 }
 
