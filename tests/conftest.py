@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-# some tests share plain modules (events by hand, the oracle, the stack), which lie beside their first user
-sys.path[:0] = [str(TESTS.parent), str(TESTS / "unit" / "flows"), str(TESTS / "end_to_end"), str(TESTS / "boards")]
+# some tests share plain modules (events by hand, the oracle, the stack, the compose file), which lie beside their first user
+SHARED = ("unit/flows", "unit/deploy", "end_to_end", "boards")
+sys.path[:0] = [str(TESTS.parent), *(str(TESTS / folder) for folder in SHARED)]
 
 from stack import Stack, open_stack  # noqa: E402
 

@@ -9,7 +9,9 @@ from datetime import timedelta
 from difflib import get_close_matches
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -42,6 +44,11 @@ class Settings(BaseSettings):
         validation_alias=plain("DATABASE_URL"),
         pattern="^postgres(ql)?://",
         description="PostgreSQL, with or without TimescaleDB.",
+    )
+    database_password_file: Path | None = Field(
+        None,
+        validation_alias=plain("DATABASE_PASSWORD_FILE"),
+        description="File that holds the password, for a DATABASE_URL without one.",
     )
     registry: str | None = Field(
         None,
@@ -148,6 +155,10 @@ def load_settings() -> Settings:
             f"{PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one early event would make all others late"
         )
     lines += shortened(settings)
+    try:
+        settings = with_password(settings)
+    except ConfigError as error:
+        lines.append(str(error))
     if lines:
         raise ConfigError("\n".join(lines))
     return settings
@@ -162,6 +173,35 @@ def shortened(settings: Settings) -> Iterator[str]:
                 f"{environment_name(coarser)}={longer} must not be below"
                 f" {environment_name(finer)}={0 if days == inf else days}{' (all)' if days == inf else ''}"
             )
+
+
+def with_password(settings: Settings) -> Settings:
+    """Complete the URL from the password's file: so a container gets it without a variable that `docker inspect` shows.
+
+    Errors: ConfigError naming the variable, never the password.
+    """
+    file = settings.database_password_file
+    if file is None:
+        return settings
+    if conninfo_to_dict(settings.database_url).get("password"):
+        raise ConfigError("DATABASE_PASSWORD_FILE: DATABASE_URL has a password already; set one of them")
+    password = read_secret("DATABASE_PASSWORD_FILE", file)
+    joint = "&" if "?" in settings.database_url else "?"
+    return settings.model_copy(
+        update={"database_url": f"{settings.database_url}{joint}password={quote(password, safe='')}"}
+    )
+
+
+def read_secret(name: str, file: Path) -> str:
+    """Read a secret of one line, as editors and `echo` leave it. Errors: ConfigError naming variable or option."""
+    try:
+        secret = file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        raise ConfigError(f"{name}={str(file)!r}: cannot be read: {reason}") from None
+    if not secret or len(secret.splitlines()) > 1:
+        raise ConfigError(f"{name}={str(file)!r}: must hold one line, the password")
+    return secret
 
 
 def settings_or_exit() -> Settings:

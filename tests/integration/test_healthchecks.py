@@ -1,0 +1,227 @@
+"""The healthchecks of docker-compose.yml, run as they are written: green on what works, red on what does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from compose_file import services
+from psycopg.conninfo import conninfo_to_dict
+from stack import ROOT, Stack
+
+from flows.runtime.launch import FLOWS
+from flows.runtime.services import Services
+
+SERVICES = services()
+HTTP = ("grafana", "kafka-ui", "registry", "clean")
+
+
+def check(name: str, replaced: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a service's healthcheck, with other places in it; Docker ends one that takes longer than its timeout."""
+    kind, *words = SERVICES[name]["healthcheck"]["test"]
+    command = words if kind == "CMD" else ["sh", "-c", *words]
+    for old, new in replaced.items():
+        assert any(old in word for word in command), f"{old} is not in the healthcheck of {name}"
+        command = [word.replace(old, new) for word in command]
+    if command[0] in ("python", "python3"):
+        command[0] = sys.executable
+    if (program := shutil.which(command[0])) is None:
+        pytest.skip(f"needs {command[0]}")
+    seconds = int(SERVICES[name]["healthcheck"]["timeout"].removesuffix("s"))
+    process = subprocess.Popen(
+        [program, *command[1:]], env=os.environ | environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, error = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, error = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A web server on a port of its own that gives every question this answer."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port that takes connections and says nothing, as a server that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def closed() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def web(name: str, port: int) -> int:
+    if name in FLOWS:
+        return check(name, {}, SHOPSTREAM_TELEMETRY_PORT=str(port)).returncode
+    inside = SERVICES[name]["ports"][0].rpartition(":")[2]
+    return check(name, {f"127.0.0.1:{inside}": f"127.0.0.1:{port}"}).returncode
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_web_service_is_healthy_when_it_says_so(name: str) -> None:
+    with answering(200) as port:
+        assert web(name, port) == 0
+
+
+def test_all_flows_are_asked_alike() -> None:
+    assert all(SERVICES[flow]["healthcheck"] == SERVICES["clean"]["healthcheck"] for flow in FLOWS)
+
+
+@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_web_service_is_ill_when_it_says_so(name: str, status: int) -> None:
+    with answering(status) as port:
+        assert web(name, port) != 0
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_web_service_is_ill_when_nobody_is_there(name: str) -> None:
+    assert web(name, closed()) != 0
+
+
+@pytest.mark.parametrize("name", ["clean", "grafana", "registry"])
+def test_a_web_service_is_ill_when_it_hangs(name: str) -> None:
+    with silent() as port:
+        assert web(name, port) != 0
+
+
+def kafka(port: int) -> int:
+    return check("kafka", {"127.0.0.1/9092": f"127.0.0.1/{port}"}).returncode
+
+
+def test_kafka_is_healthy_when_the_broker_answers(services: Services) -> None:
+    assert kafka(int(services.bootstrap.rpartition(":")[2])) == 0
+
+
+def test_kafka_is_ill_when_something_else_is_there_or_nothing() -> None:
+    assert kafka(closed()) != 0
+    with answering(200) as port:
+        assert kafka(port) != 0
+    with silent() as port:
+        assert kafka(port) != 0
+
+
+def test_the_database_is_healthy_when_it_answers_a_query(stack: Stack, tmp_path: Path) -> None:
+    place = conninfo_to_dict(stack.database_url)
+    secret = tmp_path / "password"
+    secret.write_text(str(place.get("password") or "none"))
+    where = {"-h 127.0.0.1": f"-h {place['host']}", "/run/secrets/database_owner_password": str(secret)}
+    who = {
+        "POSTGRES_USER": str(place["user"]),
+        "POSTGRES_DB": str(place["dbname"]),
+        "PGPORT": str(place.get("port", 5432)),
+    }
+    done = check("timescaledb", where, **who)
+    assert done.returncode == 0, done.stderr
+    assert check("timescaledb", where, **who | {"POSTGRES_DB": "no_such_database"}).returncode != 0
+    assert check("timescaledb", where, **who | {"PGPORT": str(closed())}).returncode != 0
+
+
+@pytest.mark.services
+def test_the_database_is_ill_when_the_password_is_another(services: Services, tmp_path: Path) -> None:
+    """Only with the right one does it prove that the data folder and the secret belong together."""
+    place = conninfo_to_dict(services.database_url)
+    secret = tmp_path / "password"
+    secret.write_text("certainly-another-one")
+    done = check(
+        "timescaledb", {"/run/secrets/database_owner_password": str(secret)},
+        POSTGRES_USER=str(place["user"]), POSTGRES_DB=str(place["dbname"]), PGPORT=str(place["port"]),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "authentication failed" in done.stderr
+
+
+def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("needs prometheus")
+    (tmp_path / "prometheus.yml").write_text("global: {}\n")
+    port = closed()
+    there = {"127.0.0.1:9090": f"127.0.0.1:{port}"}
+    assert check("prometheus", there).returncode != 0
+    server = subprocess.Popen(
+        [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+    )  # fmt: skip
+    try:
+        tries = 0
+        while check("prometheus", there).returncode != 0:
+            tries += 1
+            assert tries < 60 and server.poll() is None
+            threading.Event().wait(0.25)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.mark.parametrize(
+    "flags", ["--storage.tsdb.path", "--storage.tsdb.retention.time", "--storage.tsdb.retention.size"]
+)
+def test_prometheus_knows_its_flags(flags: str) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("needs prometheus")
+    told = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=20)
+    assert f"{flags}=" in told.stdout + told.stderr
+    assert any(word.startswith(f"{flags}=") for word in SERVICES["prometheus"]["command"])
+
+
+def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
+    environment = stack.environment | {"SHOPSTREAM_STARTUP_SECONDS": "5"}
+    assert check("generator", {}, **environment).returncode == 1
+    done = threading.Event()
+
+    def produce() -> None:
+        while not done.wait(0.3):
+            stack.produce([(b"key", b"value")])
+
+    sending = threading.Thread(target=produce)
+    sending.start()
+    try:
+        assert check("generator", {}, **environment).returncode == 0
+    finally:
+        done.set()
+        sending.join()
+
+
+def test_a_topic_that_is_missing_is_told(stack: Stack) -> None:
+    if stack.services.embedded:
+        pytest.skip("this broker makes each topic that it is asked for: make services")
+    done = check("generator", {}, **stack.environment | {"SHOPSTREAM_TOPIC_RAW_WEB": stack.topic("nowhere")})
+    assert done.returncode == 3
+    assert re.search(r"nowhere.*(unknown|not)", done.stderr, re.IGNORECASE)
