@@ -10,7 +10,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 # some tests share plain modules (events by hand, the oracle, the stack), which lie beside their first user
-sys.path[:0] = [str(TESTS.parent), str(TESTS / "unit" / "flows"), str(TESTS / "end_to_end")]
+sys.path[:0] = [str(TESTS.parent), *(str(TESTS / part) for part in ("unit/flows", "end_to_end", "integration"))]
 
 from stack import Stack, open_stack  # noqa: E402
 
