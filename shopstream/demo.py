@@ -50,7 +50,7 @@ from shopstream.verify import Ledger, junit, show, verify
 LOOK_SECONDS, PLAIN_SECONDS = 1.0, 3.0
 READY_SECONDS = 20.0
 DRAIN_SECONDS = 60.0
-# a demo should not wait for its past: a fifth of a million rows, some ten seconds
+# a demo should not wait long for its past: with 30 days about a million rows, in some ten seconds
 HISTORY_RATE = 1.0
 # half a minute of events must be enough to see a repeat that came too late
 DEMO_LATENESS = {"SHOPSTREAM_ALLOWED_LATENESS_SECONDS": "10", "SHOPSTREAM_FUTURE_TOLERANCE_SECONDS": "5"}

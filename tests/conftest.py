@@ -10,7 +10,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 # some tests share plain modules (events by hand, the oracle, the stack, the compose file), which lie beside their first user
-SHARED = ("unit/flows", "unit/deploy", "end_to_end", "boards")
+SHARED = ("unit/flows", "unit/deploy", "end_to_end", "integration", "boards")
 sys.path[:0] = [str(TESTS.parent), *(str(TESTS / folder) for folder in SHARED)]
 
 from stack import Stack, open_stack  # noqa: E402

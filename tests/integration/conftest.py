@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import psycopg
 import pytest
+from databases import Database
 from psycopg import sql
 
 from flows.runtime.migrate import connect, migrate
 from flows.runtime.services import Services, drop_database, embedded, native
-
-
-@dataclass(frozen=True)
-class Database:
-    url: str
-    timescale: bool
-
-    def connect(self) -> psycopg.Connection[Any]:
-        return connect(self.url, 5.0)
-
-    def query(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self.connect() as db:
-            return db.execute(statement, arguments).fetchall()  # type: ignore[call-overload]
-
-    def execute(self, statement: str, *arguments: Any) -> None:
-        with self.connect() as db:
-            db.execute(statement, arguments or None)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session", params=["plain", "timescale"])

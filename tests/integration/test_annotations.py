@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Database
+from databases import Database
 from stack import wait_until
 
 from flows.runtime.annotations import Annotation, Kind

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Database
+from databases import Database
 from recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, stored, write
 
 from flows.connectors.retention import Keep, forget

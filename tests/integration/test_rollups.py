@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
-from conftest import Database
+from databases import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, write
