@@ -18,6 +18,8 @@ from flows.runtime.migrate import SQL, TABLES, connect
 from flows.runtime.settings import Settings, load_settings
 
 SKEW_SECONDS = 1.0
+# six runs of the job that `up` starts
+ROLLUP_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,20 @@ def examine_schema(db: psycopg.Connection) -> Iterator[Finding]:
             )
     if not files - done:
         yield Finding("schema", f"level {max(files)}")
+        yield from examine_rollups(db)
+
+
+def examine_rollups(db: psycopg.Connection) -> Iterator[Finding]:
+    """Whether somebody keeps hours and days up to date, and whether any change came too late for them."""
+    marks = scalar(db, "SELECT count(DISTINCT hour) FROM ops.changes")
+    since = scalar(db, "SELECT extract(epoch FROM now() - finished_at)::bigint FROM ops.jobs WHERE job = 'rollup'")
+    found = "never rolled up" if since is None else f"last rolled up {since} s ago"
+    behind = marks and (since is None or since > ROLLUP_SECONDS)
+    todo = "Run `python -m shopstream rollup --every 10`; `shopstream up` does" if behind else ""
+    yield Finding("hours and days", f"{found}, {marks} changed hours wait", todo)
+    if (late := scalar(db, "SELECT count(*) FROM ops.sealed_changes")) > 0:
+        todo = "See ops.sealed_changes: keep minutes longer than logs are replayed (SHOPSTREAM_RETENTION_1M_DAYS)"
+        yield Finding("sealed hours", f"{late} changed after their minutes were dropped; their roll-ups did not", todo)
 
 
 def scalar(db: psycopg.Connection, query: str):  # type: ignore[no-untyped-def]  # whatever the query says

@@ -7,12 +7,15 @@ Synthetic rows have partition -1 in every table, and quality rows the topic `syn
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psycopg
@@ -48,6 +51,14 @@ class Loaded:
     def total(self) -> int:
         return sum(self.rows.values())
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        days = (self.past.end - self.past.start).days
+        return {
+            "days": days, "rate": self.past.rate, "events": self.events, "rows": self.total,
+            "seconds": round(self.seconds, 1), "rows_per_second": round(self.total / self.seconds), "by_table": self.rows,
+        }  # fmt: skip
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=30, help="how far back (30)")
@@ -59,6 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grains", type=grains, default=tuple(Grain), metavar="LIST", help="which tables (1m,1h,1d)"
     )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was loaded, and how fast, as JSON")
     parser.add_argument("--remove", action="store_true", help="take all synthetic rows away, and add none")
     parser.set_defaults(run=run)
 
@@ -78,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"removed {gone:,} synthetic rows", flush=True)
         if not args.remove:
             past = Past.until(datetime.now(UTC), args.days, args.rate, args.seed)
-            say(load(settings, past, args.grains, lambda day: print(f"{day:%Y-%m-%d} is filled", flush=True)))
+            done = load(settings, past, args.grains, lambda day: print(f"{day:%Y-%m-%d} is filled", flush=True))
+            say(done)
+            if args.json:
+                args.json.write_text(json.dumps(done.figures, indent=2) + "\n")
     except psycopg.Error as error:
         raise refused(error) from error
     return 0

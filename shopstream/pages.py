@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.rollups import Grain, additive, rolled
 from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
 from flows.runtime.services import ROOT
 from flows.runtime.settings import Settings, environment_name
@@ -30,9 +31,13 @@ def metric_section(metric: MetricTable) -> str:
     rows = [
         f"| {m.name} | {m.unit} | {m.help} |" + (f" `{m.formula}` |" if m.formula else " |") for m in metric.measures
     ]
+    coarse = " and ".join(f"`gold.{rolled(metric, grain).name}`" for grain in (Grain.HOUR, Grain.DAY))
+    lost = [m.name for m in metric.measures if m not in additive(metric)]
+    without = f" without {', '.join(lost)}" if lost else ""
     seconds = int(metric.window.total_seconds())
     return (
-        f"## gold.{metric.name}: {metric.title}\n\nWindow {seconds} s, counts {metric.scope}s. Keys: {keys}.{note}\n\n"
+        f"## gold.{metric.name}: {metric.title}\n\nWindow {seconds} s, counts {metric.scope}s. Keys: {keys}.{note}"
+        f" By hour and day: {coarse}{without}.\n\n"
         "| measure | unit | what it counts | formula |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 

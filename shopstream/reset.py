@@ -6,12 +6,14 @@ import time
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from psycopg import sql
 
 from flows.domain.errors import TransientError
 from flows.runtime.launch import FLOWS
-from flows.runtime.migrate import connect
+from flows.runtime.migrate import TABLES, connect
 from flows.runtime.settings import Settings
 from flows.runtime.topics import existing, wanted
+from flows.runtime.views import identifier
 
 
 def empty(settings: Settings) -> None:
@@ -34,4 +36,6 @@ def empty(settings: Settings) -> None:
             raise TransientError("the topics of an earlier demo are still being deleted")
         time.sleep(0.1)
     with connect(settings.database_url, settings.startup_seconds) as db:
+        for table in TABLES:  # one by one: a year of chunks in one transaction would need more locks than a server has
+            db.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(identifier(table.name)))
         db.execute("DROP SCHEMA IF EXISTS gold, quality, ops CASCADE")

@@ -17,6 +17,7 @@ from flows.connectors.rollup import DAY, floor, roll_up
 from flows.domain.rollups import BY_GRAIN, GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain
 from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.services import ROOT
+from shopstream.doctor import examine_rollups
 
 WEEK = Keep({Grain.MINUTE: 7, Grain.HOUR: 0, Grain.DAY: 0}, 0)
 HOURS_AND_DAYS = (*GOLD_ROLLUPS.values(), *QUALITY_ROLLUPS)
@@ -168,3 +169,19 @@ def test_the_command_says_what_went(database: Database) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(MINUTES)
     assert "gold.orders_1m_by_partition: " in done.stdout
+
+
+def test_the_doctor_sees_that_nobody_rolls_up_and_what_came_too_late(database: Database) -> None:
+    with database.connect() as db:
+        assert [f.todo for f in examine_rollups(db)] == [""], "nothing has changed yet"
+        prepare(db)
+        fill(db, 10, 3)
+        (behind,) = examine_rollups(db)
+        assert behind.found == "never rolled up, 3 changed hours wait"
+        assert "rollup --every" in behind.todo
+        forget(db, WEEK)
+        assert [f.todo for f in examine_rollups(db)] == [""]
+        fill(db, 10, 1, partition=1)
+        roll_up(db)
+        _, late = examine_rollups(db)
+        assert late.found.startswith(f"{3 * len(MINUTES)} changed after")
