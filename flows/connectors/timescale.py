@@ -127,6 +127,8 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._db = psycopg.connect(
                 self._url, autocommit=True, connect_timeout=5, keepalives_idle=5, keepalives_interval=2,
                 keepalives_count=3, tcp_user_timeout=15_000, options="-c timezone=UTC", application_name="shopstream",
+                # else psycopg prepares statements of its own, and after a rollback it deallocates all, ours too
+                prepare_threshold=None,
             )  # fmt: skip
             self._db.execute(self._merge.prepare)
         return self._db

@@ -41,6 +41,7 @@ def frame_of(table: Table, rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
 
 def prepare(db: psycopg.Connection[Any]) -> None:
     """What a flow does when it connects."""
+    db.prepare_threshold = None
     db.execute(MERGE.prepare)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,6 +147,25 @@ def test_a_row_only_moves_forward(stack: Stack, writer: Writer) -> None:
     for events in (5, 3, 5, 7, 6):
         writer.write_batch([Item(searches("shoes", events))])
     assert stored(stack) == {"shoes": 7}
+
+
+def progress(offset: int) -> Rows:
+    row = ("metrics", "raw.web", 0, offset, NOON)
+    frame = pl.DataFrame([row], {c: KINDS[t] for c, t in PROGRESS.columns.items()}, orient="row")
+    return Rows(PROGRESS, frame)
+
+
+def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements(stack: Stack) -> None:
+    with closing(
+        Writer(stack.database_url, Merge([PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0)
+    ) as writer:
+        for offset in range(12):  # often enough for a client that prepares what is repeated
+            writer.write_batch([Item(progress(offset))])
+        assert writer._db is not None
+        with pytest.raises(ZeroDivisionError), writer._db.transaction():  # as after a deadlock: the connection stays
+            raise ZeroDivisionError
+        writer.write_batch([Item(progress(20))])
+    assert stack.query("SELECT source_offset FROM ops.progress") == [(20,)]
 
 
 def test_the_newest_of_one_flush_is_stored(stack: Stack, writer: Writer) -> None:
