@@ -149,12 +149,6 @@ def test_a_row_only_moves_forward(stack: Stack, writer: Writer) -> None:
     assert stored(stack) == {"shoes": 7}
 
 
-def progress(offset: int) -> Rows:
-    row = ("metrics", "raw.web", 0, offset, NOON)
-    frame = pl.DataFrame([row], {c: KINDS[t] for c, t in PROGRESS.columns.items()}, orient="row")
-    return Rows(PROGRESS, frame)
-
-
 def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements(stack: Stack) -> None:
     with closing(
         Writer(stack.database_url, Merge([PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0)
