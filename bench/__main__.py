@@ -18,15 +18,16 @@ from typing import Any
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.places import FOLDER, alone
 from bench.report import results, show
-from bench.rounds import HEALTHY, STEPS, Bench, Plan
-from bench.usage import machine
+from bench.resources import machine
+from bench.runner import HEALTHY, STEPS, Bench, Plan
+from bench.sandbox import FOLDER, alone
 from flows.domain.errors import ShopstreamError
-from flows.runtime.services import ROOT, native
+from flows.runtime.paths import ROOT
 from flows.runtime.settings import PREFIX, settings_or_exit
 from generators.errors import GeneratorError
 from generators.scenarios import SCENARIOS
+from shopstream.demo.dev_services import native
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 WIDTH = 110  # of a log; a terminal knows its own
@@ -43,9 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     load = os.getloadavg()
     plan = Plan(
-        args.events, 1 if args.quick else args.repeats, args.only, args.form, args.scenario,
-        args.form == "event" and {"clean", "chain"} <= set(args.only), args.verify,
-    )  # fmt: skip
+        args.events,
+        1 if args.quick else args.repeats,
+        args.only,
+        args.form,
+        args.scenario,
+        args.form == "event" and {"clean", "chain"} <= set(args.only),
+        args.verify,
+    )
     about = {
         "machine": machine(),
         "commit": commit(),
@@ -105,21 +111,44 @@ def steps(text: str) -> tuple[str, ...]:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    made.add_argument("--events", type=int, default=2_000_000, metavar="N", help="backlog to drain (2000000)")
-    made.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each step; speeds are medians (3)")
+    made.add_argument(
+        "--events", type=int, default=2_000_000, metavar="N", help="backlog to drain (2000000)"
+    )
+    made.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        metavar="N",
+        help="runs of each step; speeds are medians (3)",
+    )
     made.add_argument("--quick", action="store_true", help="each step once")
     made.add_argument(
-        "--only", type=steps, default=STEPS, metavar="STEPS", help=f"of {','.join(STEPS)}; what they need is run too"
-    )
-    made.add_argument("--form", choices=("event", "batch"), default="event", help="records of clean.web (event)")
-    made.add_argument(
-        "--scenario", choices=SCENARIOS, default=HEALTHY, metavar="NAME", help=f"what is sent ({HEALTHY})"
-    )
-    made.add_argument(
-        "--verify", action="store_true", help="also drain up to 200,000 events with an answer key, and compare all"
+        "--only",
+        type=steps,
+        default=STEPS,
+        metavar="STEPS",
+        help=f"of {','.join(STEPS)}; what they need is run too",
     )
     made.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: bench/results/latest.json, or, for a part, .shopstream/bench"
+        "--form", choices=("event", "batch"), default="event", help="records of clean.web (event)"
+    )
+    made.add_argument(
+        "--scenario",
+        choices=SCENARIOS,
+        default=HEALTHY,
+        metavar="NAME",
+        help=f"what is sent ({HEALTHY})",
+    )
+    made.add_argument(
+        "--verify",
+        action="store_true",
+        help="also drain up to 200,000 events with an answer key, and compare all",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="default: bench/results/latest.json, or, for a part, .shopstream/bench",
     )
     return made
 

@@ -1,7 +1,9 @@
-"""`python -m bench.panels`: how long each query of each board takes, on a database that has thirty days of history.
+"""`python -m bench.panels`: how long each query of each board takes, on a database that has thirty
+days of history.
 
-Fill it first (`python -m shopstream history --days 30`), or name another database. Each query is sent as Grafana sends
-it, read only, for the ranges that people choose; the first run of each warms the cache and is not counted.
+Fill it first (`python -m shopstream history --days 30`), or name another database. Each query is
+sent as Grafana sends it, read only, for the ranges that people choose; the first run of each warms
+the cache and is not counted.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from typing import Any
 
 import psycopg
 
-from bench.usage import machine
-from flows.runtime.services import native
+from bench.resources import machine
 from grafana.boards import BOARDS
-from grafana.building import queries_of
-from grafana.expand import Surroundings, expand
-from grafana.frame import Board, happenings
-from grafana.pictures.data import choose
+from grafana.dashboard import Board, happenings
+from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
+from grafana.to_grafana import queries_of
+from shopstream.demo.dev_services import native
+from tools.pictures.data import choose
 
 RESULTS = Path(__file__).parent / "results" / "panels.json"
 P95_MS = 150.0
@@ -74,7 +76,9 @@ def every(board: Board) -> Iterator[Asked]:
 
 
 def questions() -> list[Asked]:
-    return [a for board in BOARDS for a in every(board)] + [Asked("all", kind, query) for kind, query in happenings()]
+    return [a for board in BOARDS for a in every(board)] + [
+        Asked("all", kind, query) for kind, query in happenings()
+    ]
 
 
 def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Timing]:
@@ -119,7 +123,9 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
         "max_ms": round(max(runs), 1),
         "queries": len({(t.asked.board, t.asked.name) for t in timings}),
         "p95_ms_by_range": {
-            span: round(percentile([ms for t in timings if t.span == span for ms in t.runs], 0.95), 1)
+            span: round(
+                percentile([ms for t in timings if t.span == span for ms in t.runs], 0.95), 1
+            )
             for span in RANGES
         },
         "rows": rows,
@@ -138,8 +144,16 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.panels", description=__doc__)
-    parser.add_argument("--database", metavar="URL", help="default: DATABASE_URL, else that of `make services`")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted runs of each query and range (5)")
+    parser.add_argument(
+        "--database", metavar="URL", help="default: DATABASE_URL, else that of `make services`"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="counted runs of each query and range (5)",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
     args = parser.parse_args(arguments)
     services = native()
@@ -148,10 +162,15 @@ def main(arguments: Sequence[str]) -> int:
         print("bench: no database: name one, or run `make services`", file=sys.stderr)
         return 2
     load = os.getloadavg()
-    with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c default_transaction_read_only=on") as db:
+    with psycopg.connect(
+        url, autocommit=True, options="-c timezone=UTC -c default_transaction_read_only=on"
+    ) as db:
         rows = stored(db)
         if not sum(rows.values()):
-            print("bench: the database is empty: python -m shopstream history --days 30", file=sys.stderr)
+            print(
+                "bench: the database is empty: python -m shopstream history --days 30",
+                file=sys.stderr,
+            )
             return 2
         timings = measure(db, datetime.now(UTC), args.repeats)
     found = report(timings, rows) | {
@@ -163,7 +182,10 @@ def main(arguments: Sequence[str]) -> int:
     args.out.write_text(json.dumps(found, indent=2) + "\n")
     for t in found["slowest"]:
         print(f"{t['median_ms']:8.1f} ms  {t['range']:>4}  {t['board']}: {t['query']}")
-    print(f"p95 {found['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms; written to {args.out}")
+    print(
+        f"p95 {found['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms;"
+        f" written to {args.out}"
+    )
     return 0 if found["p95_ms"] <= P95_MS else 1
 
 

@@ -10,11 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.draining import Drained, rounded
+from bench.drain import Drained, rounded
 from bench.peers import PEERS
-from bench.rounds import Measured
-
-FLOW_NAMES = ("clean", "metrics", "quality", "deadletters")
+from bench.runner import Measured
+from flows.registry import UPSTREAM_FIRST
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,28 @@ FLOORS = (
     Floor("p99 at 1,000/s", ("latency_ms", "1000", "p99"), 250, "ms", most=True),
     Floor("p50 at 16,700/s", ("latency_ms", "16700", "p50"), 250, "ms", most=True),
     Floor("p99 at 16,700/s", ("latency_ms", "16700", "p99"), 250, "ms", most=True),
-    *(Floor(f"memory of {flow}", ("rss_mib", flow), 500, "MiB", most=True) for flow in FLOW_NAMES),
+    *(
+        Floor(f"memory of {flow}", ("rss_mib", flow), 500, "MiB", most=True)
+        for flow in UPSTREAM_FIRST
+    ),
 )
 
 
 def results(measured: Measured) -> dict[str, Any]:
-    """The figures of a bench; None where a step was not asked for. Speeds are medians, memory is the highest of all runs."""
+    """The figures of a bench; None where a step was not asked for. Speeds are medians, memory is
+    the highest of all runs."""
     found: dict[str, Any] = {
         "chain_eps": middle([d.work_eps for d in measured.chain]),
         "clean_eps": middle([d.work_eps for d in measured.clean]),
         "metrics_eps": middle([d.work_eps for d in measured.metrics]),
         "generator_eps": middle([f.sending_eps for f in measured.generator]),
         "latency_ms": {
-            str(w.rate): {"p50": round(w.latency.p50, 1), "p99": round(w.latency.p99, 1)} for w in measured.latency
+            str(w.rate): {"p50": round(w.latency.p50, 1), "p99": round(w.latency.p99, 1)}
+            for w in measured.latency
         },
-        "rss_mib": highest([d.rss_mib for d in measured.chain] + [w.rss_mib for w in measured.latency]),
+        "rss_mib": highest(
+            [d.rss_mib for d in measured.chain] + [w.rss_mib for w in measured.latency]
+        ),
         "from_process_start_eps": {
             "chain": middle([d.start_eps for d in measured.chain]),
             "clean": middle([d.start_eps for d in measured.clean]),
@@ -87,13 +93,18 @@ def middle(speeds: Sequence[float]) -> int | None:
 
 def highest(runs: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
     """The highest figure of each flow over all runs."""
-    return {flow: max((round(r[flow], 1) for r in runs if flow in r), default=None) for flow in FLOW_NAMES}
+    return {
+        flow: max((round(r[flow], 1) for r in runs if flow in r), default=None)
+        for flow in UPSTREAM_FIRST
+    }
 
 
 def cpu(runs: Sequence[Drained]) -> dict[str, float]:
     """CPU seconds a million events, by process; medians of the runs."""
     names = runs[0].cpu_s_per_million if runs else {}
-    return rounded({name: median([r.cpu_s_per_million.get(name, 0.0) for r in runs]) for name in names}, 2)
+    return rounded(
+        {name: median([r.cpu_s_per_million.get(name, 0.0) for r in runs]) for name in names}, 2
+    )
 
 
 def value_at(found: Mapping[str, Any], path: Sequence[str]) -> float | None:
@@ -123,8 +134,16 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 
 def beside(found: Mapping[str, Any]) -> Table:
-    """The chain beside other engines, whose figures are of another run: a ratio is a hint, not a proof."""
-    table = Table("engine", "settings", "events/s", "chain is", box=None, title="Others, measured in another run")
+    """The chain beside other engines, whose figures are of another run: a ratio is a hint, not a
+    proof."""
+    table = Table(
+        "engine",
+        "settings",
+        "events/s",
+        "chain is",
+        box=None,
+        title="Others, measured in another run",
+    )
     for column in (2, 3):
         table.columns[column].justify = "right"
     for peer in PEERS:

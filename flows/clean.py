@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.connectors import encode, schemas
-from flows.connectors.decode import Decoder
-from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink, Records
+from flows.connectors.avro import encode, schemas
+from flows.connectors.avro.decode import Decoder
+from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink, Records
 from flows.connectors.kafka_source import KafkaSource
 from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
 from flows.domain.cleaning import Cleaned, Cleaning, Read
 from flows.domain.judge import Limits
 from flows.runtime.launch import Process, destination, subscription
-from flows.runtime.telemetry.scraped import StateView
+from flows.runtime.telemetry.collector import StateView
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,13 @@ def build(raw: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
     settings, process = Process.prepare("clean")
-    told = process.telemetry
+    telemetry = process.telemetry
     decoder = Decoder(
-        schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(settings.registry),
+        schemas.load("web_event"),
+        schemas.published("web_event"),
+        schemas.ConfluentIds(settings.registry),
         settings.max_record_bytes,
-    )  # fmt: skip
+    )
     cleaning = Cleaning(
         Limits(settings.allowed_lateness, settings.future_tolerance),
         RejectBudget(settings.reject_budget_ratio, settings.reject_budget_records),
@@ -75,14 +77,33 @@ def flow() -> Dataflow:
     def tallies(_: Cleaned) -> Records:
         return encode.tallies("clean", settings.topic_raw_web, cleaning.take_tallies())
 
-    told.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
-    steps = Steps(told.flow.step("decode", decode), told.flow.step("judge", cleaning.clean, told.flow.cleaned))
-    raw = KafkaSource(subscription(settings, settings.topic_raw_web, "clean"), cleaning, process.stopping, told.source)
-    form = encode.one_event_a_record if settings.clean_form == "event" else encode.one_batch_a_record
+    telemetry.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
+    steps = Steps(
+        telemetry.flow.step("decode", decode),
+        telemetry.flow.step("judge", cleaning.clean, telemetry.flow.cleaned),
+    )
+    raw = KafkaSource(
+        subscription(settings, settings.topic_raw_web, "clean"),
+        cleaning,
+        process.stopping,
+        telemetry.source,
+    )
+    form = (
+        encode.one_event_a_record if settings.clean_form == "event" else encode.one_batch_a_record
+    )
     outputs = Outputs(
-        KafkaSink(destination(settings, settings.topic_clean_web), form, told.sinks),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), dead_letters, told.sinks),
-        KafkaSink(destination(settings, settings.topic_tallies), tallies, told.sinks, every_seconds=0.5),
+        KafkaSink(destination(settings, settings.topic_clean_web), form, telemetry.sinks),
+        KafkaSink(
+            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
+            dead_letters,
+            telemetry.sinks,
+        ),
+        KafkaSink(
+            destination(settings, settings.topic_tallies),
+            tallies,
+            telemetry.sinks,
+            every_seconds=0.5,
+        ),
     )
     process.begin(raw, outputs.clean, outputs.dead, outputs.tallies)
     return build(raw, steps, outputs)

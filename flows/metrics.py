@@ -3,7 +3,8 @@
     clean.web ─> decode ─> count ─┬─ changed rows ─> gold.*, ops.progress
                     └─ unreadable ──> dead.letters
 
-Rows hold absolute numbers and replace what is stored only when they count more events: repeating is harmless.
+Rows hold absolute numbers and replace what is stored only when they count more events: repeating is
+harmless.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from dataclasses import dataclass
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink
+from flows.connectors.avro.readers import CleanReader
+from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink
 from flows.connectors.kafka_source import KafkaSource
-from flows.connectors.readers import CleanReader
 from flows.connectors.timescale import TimescaleSink
 from flows.domain.batch import Batch
 from flows.domain.counting import CleanEvents, Counting
 from flows.domain.tables import GOLD, PROGRESS
 from flows.runtime.launch import Process, destination, subscription
-from flows.runtime.telemetry.scraped import StateView
+from flows.runtime.telemetry.collector import StateView
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,16 @@ def build(clean: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
     settings, process = Process.prepare("metrics")
-    told = process.telemetry
+    telemetry = process.telemetry
     counting = Counting(settings.topic_raw_web, settings.allowed_lateness, settings.query_cap)
     reader = CleanReader(settings.topic_clean_web, "metrics")
-    told.show(StateView(counting.watermarks, counting.sizes))
-    steps = Steps(told.flow.step("decode", reader.read), told.flow.step("count", counting.count, told.flow.counted))
+    telemetry.show(StateView(counting.watermarks, counting.sizes))
+    steps = Steps(
+        telemetry.flow.step("decode", reader.read),
+        telemetry.flow.step("count", counting.count, telemetry.flow.counted),
+    )
     read = subscription(settings, settings.topic_clean_web, "metrics")
-    clean = KafkaSource(read, counting, process.stopping, told.source)
+    clean = KafkaSource(read, counting, process.stopping, telemetry.source)
     outputs = Outputs(
         TimescaleSink(
             settings.database_url,
@@ -64,9 +68,13 @@ def flow() -> Dataflow:
             Counting.take,
             process.stopping,
             settings.startup_seconds,
-            events=told.sinks,
+            events=telemetry.sinks,
         ),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable, told.sinks),
+        KafkaSink(
+            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
+            reader.unreadable,
+            telemetry.sinks,
+        ),
     )
     process.begin(clean, outputs.gold, outputs.dead)
     return build(clean, steps, outputs)

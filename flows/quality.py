@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.connectors.kafka_sink import LETTER_BYTES, KafkaSink
+from flows.connectors.avro.readers import TallyReader
+from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink
 from flows.connectors.kafka_source import KafkaSource
-from flows.connectors.readers import TallyReader
 from flows.connectors.timescale import TimescaleSink
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
@@ -44,10 +44,10 @@ def build(tallies: KafkaSource, decode: Read, positions: Positions, outputs: Out
 def flow() -> Dataflow:
     """The flow of this process, from environment settings."""
     settings, process = Process.prepare("quality")
-    told = process.telemetry
+    telemetry = process.telemetry
     positions, reader = Positions(), TallyReader(settings.topic_tallies, "quality")
     read = subscription(settings, settings.topic_tallies, "quality")
-    tallies = KafkaSource(read, positions, process.stopping, told.source)
+    tallies = KafkaSource(read, positions, process.stopping, telemetry.source)
     outputs = Outputs(
         TimescaleSink(
             settings.database_url,
@@ -55,9 +55,15 @@ def flow() -> Dataflow:
             TallyReader.take,
             process.stopping,
             settings.startup_seconds,
-            events=told.sinks,
+            events=telemetry.sinks,
         ),
-        KafkaSink(destination(settings, settings.topic_dead_letters, LETTER_BYTES), reader.unreadable, told.sinks),
+        KafkaSink(
+            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
+            reader.unreadable,
+            telemetry.sinks,
+        ),
     )
     process.begin(tallies, outputs.tables, outputs.dead)
-    return build(tallies, told.flow.step("decode", reader.read, told.flow.read), positions, outputs)
+    return build(
+        tallies, telemetry.flow.step("decode", reader.read, telemetry.flow.read), positions, outputs
+    )

@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from generators.config import FORMS, SINKS, Contract, ReplayPlan, Report, RunPlan, Target
 from generators.errors import ConfigError, GeneratorError
-from generators.faults import FAULTS, GROUPS, expand
-from generators.plans import FORMS, SINKS, Contract, ReplayPlan, Report, RunPlan, Target
-from generators.running import replay, run
+from generators.faults.catalogue import FAULTS, GROUPS, expand
+from generators.runner import replay, run
 from generators.scenarios import SCENARIOS
-from generators.schedule import SHAPES
+from generators.sending.schedule import SHAPES
 from generators.settings import Surroundings, read_surroundings
 
 _RUN_EXAMPLES = """examples:
@@ -78,7 +78,11 @@ def _replay(options: argparse.Namespace) -> int:
     report = replay(plan)
     _tell(report, plan.ledger)
     if report.rejected_rows:
-        where = f", listed in {report.rejected_file}" if report.rejected_file else " (--ledger lists them)"
+        where = (
+            f", listed in {report.rejected_file}"
+            if report.rejected_file
+            else " (--ledger lists them)"
+        )
         print(f"{report.rejected_rows} rows could not be read{where}", file=sys.stderr)
     return 0
 
@@ -96,8 +100,9 @@ def _scenarios(options: argparse.Namespace) -> int:
 
 def _tell(report: Report, ledger: Path | None) -> None:
     line = (
-        f"sent {report.sent} records ({report.healthy} healthy) in {report.seconds:.1f} s, {report.per_second:,.0f}/s;"
-        f" behind the schedule p99 {report.behind_p99_ms:.0f} ms, max {report.behind_max_ms:.0f} ms"
+        f"sent {report.sent} records ({report.healthy} healthy) in {report.seconds:.1f} s,"
+        f" {report.per_second:,.0f}/s; behind the schedule p99 {report.behind_p99_ms:.0f} ms, max"
+        f" {report.behind_max_ms:.0f} ms"
     )
     print(line, file=sys.stderr)
     if ledger is not None:
@@ -109,8 +114,14 @@ def _target(options: argparse.Namespace, around: Surroundings) -> Target:
     if options.sink == "file" and options.out is None:
         raise ConfigError("--sink file needs --out FILE")
     registry = around.registry_url
-    return Target(options.sink, options.bootstrap or around.bootstrap, options.topic or around.topic, registry,
-                  options.out, options.format)  # fmt: skip
+    return Target(
+        options.sink,
+        options.bootstrap or around.bootstrap,
+        options.topic or around.topic,
+        registry,
+        options.out,
+        options.format,
+    )
 
 
 def _contract(options: argparse.Namespace, around: Surroundings) -> Contract:
@@ -122,7 +133,9 @@ def _contract(options: argparse.Namespace, around: Surroundings) -> Contract:
 def _share(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
     if name not in FAULTS and name not in GROUPS:
-        raise argparse.ArgumentTypeError(f"unknown fault {name!r}; see: python -m generators scenarios --faults")
+        raise argparse.ArgumentTypeError(
+            f"unknown fault {name!r}; see: python -m generators scenarios --faults"
+        )
     try:
         return name, float(share)
     except ValueError:
@@ -130,51 +143,111 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m generators", description="Shop traffic with an answer key.")
+    parser = argparse.ArgumentParser(
+        prog="python -m generators", description="Shop traffic with an answer key."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     keep = argparse.RawDescriptionHelpFormatter
-    run_ = commands.add_parser("run", help="send synthetic shoppers", formatter_class=keep, epilog=_RUN_EXAMPLES,
-                               description="Send synthetic shoppers on an open loop, with faults.")  # fmt: skip
-    run_.add_argument("--scenario", choices=SCENARIOS, default="faults", metavar="NAME",
-                      help="mixture of shape and faults, listed by `scenarios` (default: faults)")  # fmt: skip
-    run_.add_argument("--rate", type=float, default=1000, help="healthy events a second (default: 1000)")
-    run_.add_argument("--duration", type=float, default=30, metavar="SECONDS", help="length (default: 30)")
-    run_.add_argument("--events", type=int, metavar="N", help="healthy events in all, instead of a duration")
-    run_.add_argument("--seed", type=int, default=1, help="same seed and start, same bytes (default: 1)")
-    run_.add_argument("--shape", choices=SHAPES, help="shape of the load, instead of the scenario's")
-    run_.add_argument("--fault", type=_share, action="append", default=[], metavar="NAME=SHARE",
-                      help="extra records a healthy event, of a fault or spread over a group"
-                      f" ({', '.join(GROUPS)}); may be repeated")  # fmt: skip
-    run_.add_argument("--start", type=datetime.fromisoformat, metavar="ISO", help="event time of the start, UTC")
-    run_.add_argument("--visitors", type=int, default=20_000, help="shoppers known (default: 20000)")
+    run_ = commands.add_parser(
+        "run",
+        help="send synthetic shoppers",
+        formatter_class=keep,
+        epilog=_RUN_EXAMPLES,
+        description="Send synthetic shoppers on an open loop, with faults.",
+    )
+    run_.add_argument(
+        "--scenario",
+        choices=SCENARIOS,
+        default="faults",
+        metavar="NAME",
+        help="mixture of shape and faults, listed by `scenarios` (default: faults)",
+    )
+    run_.add_argument(
+        "--rate", type=float, default=1000, help="healthy events a second (default: 1000)"
+    )
+    run_.add_argument(
+        "--duration", type=float, default=30, metavar="SECONDS", help="length (default: 30)"
+    )
+    run_.add_argument(
+        "--events", type=int, metavar="N", help="healthy events in all, instead of a duration"
+    )
+    run_.add_argument(
+        "--seed", type=int, default=1, help="same seed and start, same bytes (default: 1)"
+    )
+    run_.add_argument(
+        "--shape", choices=SHAPES, help="shape of the load, instead of the scenario's"
+    )
+    run_.add_argument(
+        "--fault",
+        type=_share,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=(
+            "extra records a healthy event, of a fault or spread over a group"
+            f" ({', '.join(GROUPS)}); may be repeated"
+        ),
+    )
+    run_.add_argument(
+        "--start", type=datetime.fromisoformat, metavar="ISO", help="event time of the start, UTC"
+    )
+    run_.add_argument(
+        "--visitors", type=int, default=20_000, help="shoppers known (default: 20000)"
+    )
     run_.add_argument("--products", type=int, default=400, help="products sold (default: 400)")
     run_.set_defaults(command=_run)
-    replay_ = commands.add_parser("replay", help="send a real shop's invoices",
-                                  description="Send a CSV in the layout of the UCI Online Retail data set, plain or"
-                                  " gzip: one event an invoice.")  # fmt: skip
+    replay_ = commands.add_parser(
+        "replay",
+        help="send a real shop's invoices",
+        description=(
+            "Send a CSV in the layout of the UCI Online Retail data set, plain or"
+            " gzip: one event an invoice."
+        ),
+    )
     replay_.add_argument("file", type=Path, metavar="FILE", help="the CSV")
     replay_.set_defaults(command=_replay)
     for command, speed in ((run_, 1.0), (replay_, 0.0)):
         _add_shared(command, speed)
     listing = commands.add_parser("scenarios", help="list scenarios or faults")
-    listing.add_argument("--faults", action="store_true", help="list the faults and what must become of them")
+    listing.add_argument(
+        "--faults", action="store_true", help="list the faults and what must become of them"
+    )
     listing.set_defaults(command=_scenarios)
     return parser
 
 
 def _add_shared(command: argparse.ArgumentParser, speed: float) -> None:
-    command.add_argument("--ledger", type=Path, metavar="DIR", help="write the answer key into this folder")
-    command.add_argument("--speed", type=float, default=speed, metavar="X",
-                         help="event seconds a second; 60: an hour a minute, 0: as fast as it goes"
-                         f" (default: {speed:g})")  # fmt: skip
+    command.add_argument(
+        "--ledger", type=Path, metavar="DIR", help="write the answer key into this folder"
+    )
+    command.add_argument(
+        "--speed",
+        type=float,
+        default=speed,
+        metavar="X",
+        help=(
+            "event seconds a second; 60: an hour a minute, 0: as fast as it goes"
+            f" (default: {speed:g})"
+        ),
+    )
     command.add_argument("--sink", choices=SINKS, default="kafka", help="where to (default: kafka)")
     command.add_argument("--out", type=Path, metavar="FILE", help="the file of --sink file")
-    command.add_argument("--format", choices=FORMS, default="avro",
-                         help="of file and stdout: avro (length-prefixed) or json lines (default: avro)")  # fmt: skip
-    command.add_argument("--bootstrap", metavar="HOST:PORT", help="instead of KAFKA_BOOTSTRAP_SERVERS")
+    command.add_argument(
+        "--format",
+        choices=FORMS,
+        default="avro",
+        help="of file and stdout: avro (length-prefixed) or json lines (default: avro)",
+    )
+    command.add_argument(
+        "--bootstrap", metavar="HOST:PORT", help="instead of KAFKA_BOOTSTRAP_SERVERS"
+    )
     command.add_argument("--topic", help="instead of SHOPSTREAM_TOPIC_RAW_WEB (raw.web)")
-    command.add_argument("--lateness", type=float, metavar="SECONDS",
-                         help="instead of SHOPSTREAM_ALLOWED_LATENESS_SECONDS; the flows need the same")  # fmt: skip
+    command.add_argument(
+        "--lateness",
+        type=float,
+        metavar="SECONDS",
+        help="instead of SHOPSTREAM_ALLOWED_LATENESS_SECONDS; the flows need the same",
+    )
 
 
 if __name__ == "__main__":

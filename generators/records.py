@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from generators.expect import IS_ACCEPTED, Verdict
+from generators.answer_key.verdicts import IS_ACCEPTED, Verdict
 
 
 @dataclass(frozen=True)
 class Answers:
     """What must become of a stretch of records.
 
-    Shape: `order` maps each record to a row of `batch`, or, from len(batch) on, to an entry of the lists.
-    Records of the batch are healthy: accepted, without a fault.
+    Shape: `order` maps each record to a row of `batch`, or, from len(batch) on, to an entry of the
+    lists. Records of the batch are healthy: accepted, without a fault.
     """
 
     batch: pa.RecordBatch | None
@@ -32,7 +32,10 @@ class Answers:
         events: list[dict[str, Any] | None] = []
         if self.batch is not None:
             times = self.batch.column("event_time").cast(pa.int64()).to_pylist()
-            events += [{**row, "event_time": ms} for row, ms in zip(self.batch.to_pylist(), times, strict=True)]
+            events += [
+                {**row, "event_time": ms}
+                for row, ms in zip(self.batch.to_pylist(), times, strict=True)
+            ]
         events += self.events
         for at in self.order.tolist():
             if at < healthy:
@@ -45,7 +48,8 @@ class Answers:
 class Records:
     """Records to send, in order.
 
-    Shape: lists and arrays of one length. Units: `due_us` in microseconds since the start of the schedule.
+    Shape: lists and arrays of one length. Units: `due_us` in microseconds since the start of the
+    schedule.
     """
 
     keys: list[bytes]

@@ -1,6 +1,8 @@
-"""What the generator takes from the environment: the flows' own settings, so that both judge by the same terms.
+"""What the generator takes from the environment: the flows' own settings, so that both judge by the
+same terms.
 
-This is the one place that knows flows/; the answer key shares no code with it (test_the_answer_key_shares_no_code).
+This is the one place that knows flows/; the answer key shares no code with it
+(test_the_answer_key_shares_no_code).
 """
 
 from __future__ import annotations
@@ -8,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.runtime.settings import load_settings
+from generators.answer_key.verdicts import MAX_RECORD_BYTES
+from generators.config import Contract
 from generators.errors import ConfigError
-from generators.expect import MAX_RECORD_BYTES
-from generators.plans import Contract
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ def read_surroundings() -> Surroundings:
         raise ConfigError(str(error)) from error
     if settings.max_record_bytes != MAX_RECORD_BYTES:
         raise ConfigError(
-            f"SHOPSTREAM_MAX_RECORD_BYTES={settings.max_record_bytes}: the answer key knows only {MAX_RECORD_BYTES}"
+            f"SHOPSTREAM_MAX_RECORD_BYTES={settings.max_record_bytes}: the answer key knows only"
+            f" {MAX_RECORD_BYTES}"
         )
     return Surroundings(
         bootstrap=settings.bootstrap,

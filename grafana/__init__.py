@@ -1,1 +1,2 @@
-"""What people look at: dashboards as data, rendered to the files that Grafana provisions. See grafana/__main__.py."""
+"""What people look at: dashboards as data, rendered to the files that Grafana provisions. See
+grafana/__main__.py."""

@@ -1,7 +1,8 @@
-"""From the metric catalogue to panels: a metric is placed on a board in one line, e.g. `over_time("orders_1m.units")`.
+"""From the metric catalogue to panels: a metric is placed on a board in one line, e.g.
+`over_time("orders_1m.units")`.
 
-Title, help, unit and formula are those of `flows/domain/metrics.py`; the filters are the variables that the table has
-columns for, and the description says which of the others do not apply.
+Title, help, unit and formula are those of `flows/domain/metrics.py`; the filters are the variables
+that the table has columns for, and the description says which of the others do not apply.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from dataclasses import replace
 from flows.domain import metrics
 from flows.domain.metrics import CATALOGUE, Measure, MetricTable
 from grafana import colours
-from grafana.frame import VARIABLES
-from grafana.money import major
+from grafana.currency import major
+from grafana.dashboard import VARIABLES
 from grafana.panels import Chart, Panel, Style, Unit, Words
 from grafana.queries import Sql, series
 from grafana.ranges import Source, by_grain
 
 TABLES = {metric.name: metric for metric in CATALOGUE}
-UNITS = {metrics.Unit.COUNT: Unit.WHOLE, metrics.Unit.PIECES: Unit.WHOLE, metrics.Unit.MINOR: Unit.MONEY}
+UNITS = {
+    metrics.Unit.COUNT: Unit.WHOLE,
+    metrics.Unit.PIECES: Unit.WHOLE,
+    metrics.Unit.MINOR: Unit.MONEY,
+}
 
 
 def find(path: str) -> tuple[MetricTable, Measure]:
@@ -39,7 +44,8 @@ def source(table: MetricTable, *columns: str, more: tuple[str, ...] = ()) -> Sou
 
 
 def summed(measure: Measure) -> str:
-    """SQL: the measure over rows, in the unit of the panel. Errors: ValueError for distinct counts, which do not add up."""
+    """SQL: the measure over rows, in the unit of the panel. Errors: ValueError for distinct counts,
+    which do not add up."""
     if measure.distinct is not None:
         raise ValueError(f"{measure.name}: different values do not add up over time")
     total = f"sum({measure.name})"
@@ -54,43 +60,62 @@ def applies(table: MetricTable, offered: tuple[str, ...] = tuple(VARIABLES)) -> 
 
 
 def over_time(
-    path: str, healthy: str = "a line like that of the days before", by: str | None = None, top: int = 8
+    path: str,
+    healthy: str = "a line like that of the days before",
+    by: str | None = None,
+    top: int = 8,
 ) -> Panel:
     """A measure over time, in bars; with `by` stacked by a dimension, its biggest `top` values."""
     table, measure = find(path)
     columns = (measure.name,) if by is None else (measure.name, by)
     rows = by_grain(source(table, *columns))
-    words = Words(measure.title, f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range", healthy)
+    words = Words(
+        measure.title,
+        f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range",
+        healthy,
+    )
     amounts = UNITS[measure.unit] is Unit.MONEY
     if by is None:
         text = (
-            f'SELECT window_start AS time, {summed(measure)} AS "{measure.title}"\nFROM {rows}\nGROUP BY 1 ORDER BY 1'
+            f'SELECT window_start AS time, {summed(measure)} AS "{measure.title}"\nFROM'
+            f" {rows}\nGROUP BY 1 ORDER BY 1"
         )
         query = series(text, measure.title)
-        styles: tuple[Style, ...] = (Style(measure.title, colours.KNOWN.get(measure.title, colours.BLUE)),)
+        styles: tuple[Style, ...] = (
+            Style(measure.title, colours.KNOWN.get(measure.title, colours.BLUE)),
+        )
     else:
         words = replace(words, title=f"{measure.title} by {by.removesuffix('_id')}")
         text = (
-            f"WITH r AS (SELECT * FROM {rows}),\n"
-            f"top AS (SELECT {by} FROM r GROUP BY 1 ORDER BY sum({measure.name}) DESC, 1 LIMIT {top})\n"
-            f"SELECT window_start AS time, {by} AS metric, {summed(measure)} AS value\n"
-            f"FROM r JOIN top USING ({by}) GROUP BY 1, 2 ORDER BY 1, 2"
+            f"WITH r AS (SELECT * FROM {rows}),\ntop AS (SELECT {by} FROM r GROUP BY 1 ORDER BY"
+            f" sum({measure.name}) DESC, 1 LIMIT {top})\nSELECT window_start AS time, {by} AS"
+            f" metric, {summed(measure)} AS value\nFROM r JOIN top USING ({by}) GROUP BY 1, 2 ORDER"
+            " BY 1, 2"
         )
         query, styles = series(text, "value", by="metric"), ()
     return Panel(
-        words, Chart(bars=True, stacked=by is not None), (query,), UNITS[measure.unit], 2 if amounts else 0, None, styles,
+        words,
+        Chart(bars=True, stacked=by is not None),
+        (query,),
+        UNITS[measure.unit],
+        2 if amounts else 0,
+        None,
+        styles,
         money=(".*",) if amounts else (),
-    )  # fmt: skip
+    )
 
 
 def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
-    """A line for each of the biggest values of a column, for the sparklines of a table: zero where nothing was."""
+    """A line for each of the biggest values of a column, for the sparklines of a table: zero where
+    nothing was."""
     value = summed({m.name: m for m in table.measures}[measure])
     return series(
-        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\n"
-        f"top AS (SELECT {key} FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\n"
-        f"SELECT window_start AS time, {key} AS product, coalesce({value}, 0) AS value\n"
-        f"FROM (SELECT DISTINCT window_start FROM r) AS points CROSS JOIN top LEFT JOIN r USING (window_start, {key})\n"
-        "GROUP BY 1, 2 ORDER BY 1, 2",
-        "value", by="product", ref="trend",
-    )  # fmt: skip
+        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\ntop AS (SELECT {key}"
+        f" FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\nSELECT window_start AS"
+        f" time, {key} AS product, coalesce({value}, 0) AS value\nFROM (SELECT DISTINCT"
+        " window_start FROM r) AS points CROSS JOIN top LEFT JOIN r USING (window_start,"
+        f" {key})\nGROUP BY 1, 2 ORDER BY 1, 2",
+        "value",
+        by="product",
+        ref="trend",
+    )

@@ -1,14 +1,14 @@
-"""The files that Grafana reads at start: datasources, where dashboards lie, and the dashboards. Written as text, so that they
-are small and say why."""
+"""The files that Grafana reads at start: datasources, where dashboards lie, and the dashboards.
+Written as text, so that they are small and say why."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from grafana import alerts, names
+from grafana import alerts, uids
 from grafana.boards import BOARDS, TITLES
-from grafana.frame import rendered
-from grafana.names import PROVISIONING
+from grafana.dashboard import rendered
+from grafana.uids import PROVISIONING
 
 HEAD = "# written by `python -m grafana render`\n"
 
@@ -18,9 +18,9 @@ DATASOURCES = f"""{HEAD}# Grafana expands $__file and $__env here, and once more
 apiVersion: 1
 prune: true
 datasources:
-  - name: {names.TIMESCALE}
-    uid: {names.TIMESCALE}
-    type: {names.TIMESCALE_TYPE}
+  - name: {uids.TIMESCALE}
+    uid: {uids.TIMESCALE}
+    type: {uids.TIMESCALE_TYPE}
     access: proxy
     url: $__env{{GRAFANA_DB_HOST}}
     user: $__env{{GRAFANA_DB_USER}}
@@ -38,9 +38,9 @@ datasources:
       connMaxLifetime: 14400
     secureJsonData:
       password: $__file{{/run/secrets/grafana_db_password}}
-  - name: {names.PROMETHEUS}
-    uid: {names.PROMETHEUS}
-    type: {names.PROMETHEUS_TYPE}
+  - name: {uids.PROMETHEUS}
+    uid: {uids.PROMETHEUS}
+    type: {uids.PROMETHEUS_TYPE}
     access: proxy
     url: $__env{{GRAFANA_PROMETHEUS_URL}}
     editable: false
@@ -54,16 +54,16 @@ datasources:
 PROVIDER = f"""{HEAD}# Dashboards come from files alone: what is changed in Grafana is overwritten.
 apiVersion: 1
 providers:
-  - name: {names.FOLDER}
+  - name: {uids.FOLDER}
     orgId: 1
-    folder: {names.FOLDER}
-    folderUid: {names.FOLDER_UID}
+    folder: {uids.FOLDER}
+    folderUid: {uids.FOLDER_UID}
     type: file
     disableDeletion: false
     allowUiUpdates: false
     updateIntervalSeconds: 30
     options:
-      path: {names.PROVISIONING_IN_GRAFANA}/dashboards
+      path: {uids.PROVISIONING_IN_GRAFANA}/dashboards
 """
 
 
@@ -79,5 +79,10 @@ def files() -> dict[Path, str]:
 
 def orphans(found: dict[Path, str]) -> list[Path]:
     """Files of ours that nothing makes any more."""
-    present = [p for folder in ("datasources", "dashboards") for p in (PROVISIONING / folder).iterdir() if p.is_file()]
+    present = [
+        p
+        for folder in ("datasources", "dashboards")
+        for p in (PROVISIONING / folder).iterdir()
+        if p.is_file()
+    ]
     return sorted(set(present) - set(found))

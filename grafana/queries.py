@@ -12,10 +12,10 @@ from grafana_foundation_sdk.cog import builder, runtime, variants
 from grafana_foundation_sdk.models import dashboard
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
-from grafana import names
+from grafana import uids
 
-TIMESCALE = dashboard.DataSourceRef(names.TIMESCALE_TYPE, names.TIMESCALE)
-PROMETHEUS = dashboard.DataSourceRef(names.PROMETHEUS_TYPE, names.PROMETHEUS)
+TIMESCALE = dashboard.DataSourceRef(uids.TIMESCALE_TYPE, uids.TIMESCALE)
+PROMETHEUS = dashboard.DataSourceRef(uids.PROMETHEUS_TYPE, uids.PROMETHEUS)
 
 
 class Format(StrEnum):
@@ -54,7 +54,9 @@ class Prom:
 
     def target(self) -> builder.Builder[variants.Dataquery]:
         made = prometheus.Dataquery().ref_id(self.ref).expr(self.expr).datasource(PROMETHEUS)
-        made = made.legend_format(self.legend or "__auto").editor_mode(prometheus_models.QueryEditorMode.CODE)
+        made = made.legend_format(self.legend or "__auto").editor_mode(
+            prometheus_models.QueryEditorMode.CODE
+        )
         if self.heatmap:
             made = made.format(prometheus_models.PromQueryFormat.HEATMAP)
         return made.instant() if self.instant else made.range()
@@ -65,7 +67,11 @@ Query = Sql | Prom
 
 def series(text: str, *values: str, by: str | None = None, ref: str = "A") -> Sql:
     """A query of time, perhaps a text that names the series, and numbers."""
-    columns = {"time": Column.TIME} | ({by: Column.TEXT} if by else {}) | dict.fromkeys(values, Column.NUMBER)
+    columns = (
+        {"time": Column.TIME}
+        | ({by: Column.TEXT} if by else {})
+        | dict.fromkeys(values, Column.NUMBER)
+    )
     return Sql(text, columns, Format.SERIES, ref)
 
 
@@ -109,4 +115,6 @@ class Ready(builder.Builder[variants.Dataquery]):
         return self._made
 
 
-runtime.register_dataquery_variant(runtime.DataqueryConfig(names.TIMESCALE_TYPE, SqlTarget.from_json))
+runtime.register_dataquery_variant(
+    runtime.DataqueryConfig(uids.TIMESCALE_TYPE, SqlTarget.from_json)
+)

@@ -56,7 +56,8 @@ CPU_CORES = Threshold(0.95, 0.8)
 CONNECTIONS_SHARE = Threshold(0.9, 0.7)
 CACHE_HIT_SHARE = Threshold(0.9, 0.98, Worse.BELOW)
 
-# how fast the error budget of the latency objective is spent: 1 spends it in just the span of the objective
+# how fast the error budget of the latency objective is spent: 1 spends it in just the span of the
+# objective
 LATENCY_OBJECTIVE = 0.99  # share of events that are faster than 0.25 s
 BURN_FAST = Threshold(14.4)  # 2 % of a month's budget in an hour
 BURN_STEADY = Threshold(6)  # 5 % in six hours

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from database.annotations import Annotation, Kind, annotate
+from database.connection import connect
+from database.maintenance import broken_contract
 from flows.domain.errors import ShopstreamError
-from flows.runtime.annotations import Annotation, Kind, annotate
-from flows.runtime.migrate import connect
 from flows.runtime.settings import settings_or_exit
-from flows.runtime.upkeep import refused
 
 BY_HAND = [Kind.DEPLOYMENT, Kind.RESTART, Kind.REPLAY, Kind.SCHEMA]
 
@@ -24,9 +24,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=[str(k) for k in BY_HAND], help="what happened")
     parser.add_argument("title", help="in a few words")
     parser.add_argument("--text", default="", help="in more words")
-    parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a tag; may be repeated")
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="a tag; may be repeated"
+    )
     parser.add_argument("--at", type=moment, metavar="TIME", help="when (ISO 8601; now)")
-    parser.add_argument("--until", type=moment, metavar="TIME", help="until when, for a stretch of time")
+    parser.add_argument(
+        "--until", type=moment, metavar="TIME", help="until when, for a stretch of time"
+    )
     parser.set_defaults(run=run)
 
 
@@ -39,8 +43,13 @@ def moment(text: str) -> datetime:
 def run(args: argparse.Namespace) -> int:
     settings = settings_or_exit()
     one = Annotation(
-        Kind(args.kind), args.title, args.text, tuple(args.tag), args.at or datetime.now(UTC), args.until
-    )  # fmt: skip
+        Kind(args.kind),
+        args.title,
+        args.text,
+        tuple(args.tag),
+        args.at or datetime.now(UTC),
+        args.until,
+    )
     if one.end is not None and one.end < one.time:
         print("--until must not be before the time itself")
         return 2
@@ -48,16 +57,17 @@ def run(args: argparse.Namespace) -> int:
         with closing(connect(settings.database_url, settings.startup_seconds)) as db:
             annotate(db, one)
     except psycopg.Error as error:
-        raise refused(error) from error
+        raise broken_contract(error) from error
     print(f"{one.time.isoformat(timespec='seconds')} {one.kind}: {one.title}")
     return 0
 
 
 class Annotator:
-    """Annotations from a supervisor, which must not wait for a database: a thread writes them when it is there.
+    """Annotations from a supervisor, which must not wait for a database: a thread writes them when
+    it is there.
 
-    State: what was not written yet, in memory. Delivery: best effort; what some seconds of trying at the end do not
-    bring home is lost, and the logs have it too.
+    State: what was not written yet, in memory. Delivery: best effort; what some seconds of trying
+    at the end do not bring home is lost, and the logs have it too.
     """
 
     RETRY_SECONDS, LAST_SECONDS = 2.0, 3.0

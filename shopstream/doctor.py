@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 import psycopg
 from confluent_kafka.admin import AdminClient
 
+from database.connection import connect
+from database.migrate import SQL, TABLES
 from flows.domain.errors import ConfigError, ShopstreamError
-from flows.runtime import topics
-from flows.runtime.migrate import SQL, TABLES, connect
 from flows.runtime.settings import Settings, load_settings
+from shopstream.kafka import topics
 
 SKEW_SECONDS = 1.0
 # six runs of the job that `up` starts
@@ -54,7 +55,9 @@ def run(_: argparse.Namespace) -> int:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     named = [n for n in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL") if n not in os.environ]
-    yield Finding("settings", "all readable" + (f"; by default: {', '.join(named)}" if named else ""))
+    yield Finding(
+        "settings", "all readable" + (f"; by default: {', '.join(named)}" if named else "")
+    )
     yield from examine_kafka(settings)
     yield from examine_database(settings)
 
@@ -65,7 +68,9 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
         there = topics.existing(admin, 5.0)
     except ShopstreamError as error:
         yield Finding(
-            "broker", f"{settings.bootstrap}: {error}", "Start it (`make services`) or set KAFKA_BOOTSTRAP_SERVERS"
+            "broker",
+            f"{settings.bootstrap}: {error}",
+            "Start it (`make services`) or set KAFKA_BOOTSTRAP_SERVERS",
         )
         return
     yield Finding("broker", f"{settings.bootstrap} answers")
@@ -74,19 +79,25 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
         wrong = topics.differences(admin, [t for t in expected if t.name in there])
     except ShopstreamError as error:
         wrong = {}
-        yield Finding("topic settings", str(error), "An embedded broker has none; else check rights")
+        yield Finding(
+            "topic settings", str(error), "An embedded broker has none; else check rights"
+        )
     for topic in expected:
         if topic.name not in there:
             yield Finding(f"topic {topic.name}", "missing", "Run `python -m shopstream topics`")
         elif wrong.get(topic.name):
-            changes = ", ".join(f"{k} is {was}, should be {want}" for k, (was, want) in wrong[topic.name].items())
+            changes = ", ".join(
+                f"{k} is {was}, should be {want}" for k, (was, want) in wrong[topic.name].items()
+            )
             yield Finding(f"topic {topic.name}", changes, "Run `python -m shopstream topics`")
         else:
             yield Finding(f"topic {topic.name}", f"{there[topic.name]} partitions")
     raw, clean = there.get(settings.topic_raw_web), there.get(settings.topic_clean_web)
     if raw is not None and clean is not None and raw != clean:
         found = f"{settings.topic_raw_web} has {raw}, {settings.topic_clean_web} {clean}"
-        yield Finding("partitions", found, "They must be equal: make clean.web anew with as many as raw.web")
+        yield Finding(
+            "partitions", found, "They must be equal: make clean.web anew with as many as raw.web"
+        )
 
 
 def examine_database(settings: Settings) -> Iterator[Finding]:
@@ -100,7 +111,9 @@ def examine_database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", f"PostgreSQL {version}")
         licence = scalar(db, "SELECT current_setting('timescaledb.license', true)")
         edition = {None: "none", "": "none", "apache": "apache"}.get(licence, "timescale")
-        yield Finding("edition", edition + ("" if edition != "none" else ": plain tables, every query works"))
+        yield Finding(
+            "edition", edition + ("" if edition != "none" else ": plain tables, every query works")
+        )
         yield from examine_schema(db)
         skew = (datetime.now(UTC) - scalar(db, "SELECT clock_timestamp()")).total_seconds()
         todo = (
@@ -118,18 +131,25 @@ def examine_schema(db: psycopg.Connection) -> Iterator[Finding]:
     done = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
     files = {file.stem for file in SQL.glob("[0-9]*.sql")}
     if files - done:
-        yield Finding("schema", f"without {', '.join(sorted(files - done))}", "Run `python -m shopstream migrate`")
+        yield Finding(
+            "schema",
+            f"without {', '.join(sorted(files - done))}",
+            "Run `python -m shopstream migrate`",
+        )
     for table in TABLES:
         columns = {
             name
             for (name,) in db.execute(
-                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
+                " AND NOT attisdropped",
                 (table.name,),
             )
         }
         if missing := table.columns.keys() - columns:
             yield Finding(
-                f"table {table.name}", f"without {', '.join(sorted(missing))}", "Run `python -m shopstream migrate`"
+                f"table {table.name}",
+                f"without {', '.join(sorted(missing))}",
+                "Run `python -m shopstream migrate`",
             )
     if not files - done:
         yield Finding("schema", f"level {max(files)}")
@@ -137,18 +157,30 @@ def examine_schema(db: psycopg.Connection) -> Iterator[Finding]:
 
 
 def examine_rollups(db: psycopg.Connection) -> Iterator[Finding]:
-    """Whether somebody keeps hours and days up to date, and whether any change came too late for them."""
+    """Whether somebody keeps hours and days up to date, and whether any change came too late for
+    them."""
     marks = scalar(db, "SELECT count(DISTINCT hour) FROM ops.changes")
-    since = scalar(db, "SELECT extract(epoch FROM now() - finished_at)::bigint FROM ops.jobs WHERE job = 'rollup'")
+    since = scalar(
+        db,
+        "SELECT extract(epoch FROM now() - finished_at)::bigint FROM ops.jobs WHERE job = 'rollup'",
+    )
     found = "never rolled up" if since is None else f"last rolled up {since} s ago"
     behind = marks and (since is None or since > ROLLUP_SECONDS)
     todo = "Run `python -m shopstream rollup --every 10`; `shopstream up` does" if behind else ""
     yield Finding("hours and days", f"{found}, {marks} changed hours wait", todo)
     if (late := scalar(db, "SELECT count(*) FROM ops.sealed_changes")) > 0:
-        todo = "See ops.sealed_changes: keep minutes longer than logs are replayed (SHOPSTREAM_RETENTION_1M_DAYS)"
-        yield Finding("sealed hours", f"{late} changed after their minutes were dropped; their roll-ups did not", todo)
+        todo = (
+            "See ops.sealed_changes: keep minutes longer than logs are replayed"
+            " (SHOPSTREAM_RETENTION_1M_DAYS)"
+        )
+        yield Finding(
+            "sealed hours",
+            f"{late} changed after their minutes were dropped; their roll-ups did not",
+            todo,
+        )
 
 
-def scalar(db: psycopg.Connection, query: str):  # type: ignore[no-untyped-def]  # whatever the query says
+# whatever the query says
+def scalar(db: psycopg.Connection, query: str):  # type: ignore[no-untyped-def]
     row = db.execute(query).fetchone()
     return None if row is None else row[0]

@@ -1,4 +1,4 @@
-"""`shopstream rollup` and `shopstream retention`: hours and days from minutes, and what is old forgotten."""
+"""`shopstream rollup`: hours and days from minutes, once or for as long as it runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,32 @@ from types import FrameType
 
 import psycopg
 
-from flows.connectors.retention import forget
-from flows.connectors.rollup import rebuild, roll_up
-from flows.runtime.migrate import connect
+from database import log
+from database.connection import connect
+from database.maintenance import Upkeep, broken_contract
+from database.rollup import rebuild, roll_up
 from flows.runtime.settings import settings_or_exit
-from flows.runtime.telemetry import logs, upkeeping
-from flows.runtime.upkeep import Upkeep, keep, refused
+from flows.runtime.telemetry import logs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--every", type=float, metavar="SECONDS",
-        help="go on until stopped, with at least this pause between; also does what `retention` does, once an hour",
-    )  # fmt: skip
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help=(
+            "go on until stopped, with at least this pause between; also does what `retention`"
+            " does, once an hour"
+        ),
+    )
     parser.add_argument(
-        "--rebuild", action="store_true",
-        help="count every hour and day anew of which the minutes are still there (as the owner of the tables)",
-    )  # fmt: skip
+        "--rebuild",
+        action="store_true",
+        help=(
+            "count every hour and day anew of which the minutes are still there (as the owner of"
+            " the tables)"
+        ),
+    )
     parser.set_defaults(run=run)
 
 
@@ -42,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
         with closing(connect(settings.database_url, settings.startup_seconds)) as db:
             done = rebuild(db) if args.rebuild else roll_up(db)
     except psycopg.Error as error:
-        raise refused(error) from error
+        raise broken_contract(error) from error
     print(
-        f"{done.hours} hours counted, {done.rows} rows changed, {done.refused} changes refused (see ops.sealed_changes)"
+        f"{done.hours} hours counted, {done.rows} rows changed, {done.refused} changes refused (see"
+        " ops.sealed_changes)"
     )
     return 0
 
@@ -60,24 +70,6 @@ def go_on(every_seconds: float) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
-    upkeeping.begun(every_seconds)
+    log.begun(every_seconds)
     Upkeep(settings, every_seconds, stopping).run()
-    return 0
-
-
-def add_retention(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=run_retention)
-
-
-def run_retention(_: argparse.Namespace) -> int:
-    settings = settings_or_exit()
-    try:
-        with closing(connect(settings.database_url, settings.startup_seconds)) as db:
-            gone = forget(db, keep(settings))
-    except psycopg.Error as error:
-        raise refused(error) from error
-    for one in gone:
-        print(f"{one.table}: {one.what} before {one.before:%Y-%m-%d}")
-    if not gone:
-        print("nothing is old enough to be forgotten")
     return 0

@@ -15,19 +15,27 @@ from rich.live import Live
 from rich.table import Table
 
 from flows.domain.errors import PermanentError, ShopstreamError
-from flows.runtime.services import RUNS
+from flows.runtime.paths import WORK
 from flows.runtime.settings import settings_or_exit
 from shopstream.annotate import Annotator
-from shopstream.lag import Lag, Lags
-from shopstream.supervisor import ROLLUP, Supervisor
+from shopstream.kafka.lag import Lag, Lags
+from shopstream.supervise.supervisor import ROLLUP, Supervisor
 
 REFRESH_SECONDS = 1.0
 PLAIN_SECONDS = 10.0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of clean and of metrics (1)")
-    parser.add_argument("--logs", type=Path, default=RUNS / "logs", metavar="DIR", help="folder of the flows' logs")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes of clean and of metrics (1)",
+    )
+    parser.add_argument(
+        "--logs", type=Path, default=WORK / "logs", metavar="DIR", help="folder of the flows' logs"
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         lags = stack.enter_context(Lags(settings))
         annotator = stack.enter_context(Annotator(settings.database_url))
-        flows = stack.enter_context(Supervisor({}, args.logs, args.processes, (ROLLUP,), annotator.tell))
+        flows = stack.enter_context(
+            Supervisor({}, args.logs, args.processes, (ROLLUP,), annotator.tell)
+        )
         print(f"logs in {args.logs}")
         view = Live(console=console, auto_refresh=False) if console.is_terminal else None
         if view:
@@ -75,7 +85,11 @@ class Asked:
 
     def __init__(self) -> None:
         self.to_stop = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last one: the terminal was closed
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):  # the last one: the terminal was closed
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -91,8 +105,8 @@ def behind(lags: Lags) -> dict[str, Lag] | None:
 
 def lines(flows: Supervisor, found: dict[str, Lag] | None) -> list[str]:
     return [
-        f"{c.name:<12} {c.state}, telemetry at {c.telemetry or 'no port'}, {c.restarts} restarts, lag {lag_text(c.name, found)}"
-        + (f": {c.last_words}" if c.exit_code else "")
+        f"{c.name:<12} {c.state}, telemetry at {c.telemetry or 'no port'}, {c.restarts} restarts,"
+        f" lag {lag_text(c.name, found)}" + (f": {c.last_words}" if c.exit_code else "")
         for c in flows.children
     ]
 

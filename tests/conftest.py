@@ -1,21 +1,15 @@
-"""What tests share: the services, once a session, and a stack of its own for each test that asks for one."""
+"""What tests share: the services, once a session, and a stack of its own for each test that asks
+for one."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-# some tests share plain modules (events by hand, the oracle, the stack, the compose file), which lie beside their first user
-SHARED = ("unit/flows", "unit/deploy", "end_to_end", "integration", "boards")
-sys.path[:0] = [str(TESTS.parent), *(str(TESTS / folder) for folder in SHARED)]
-
-from stack import Stack, open_stack  # noqa: E402
-
-from flows.runtime.services import Services, embedded, native  # noqa: E402
+from shopstream.demo.dev_services import Services, embedded, native
+from tests.support.stack import Stack, open_stack
 
 
 @pytest.fixture(scope="session")
@@ -50,5 +44,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     opened = getattr(item, "funcargs", {}).get("stack")
     if report.failed and isinstance(opened, Stack):
         report.sections += [
-            (f"log of {log.stem}", log.read_text()[-4000:]) for log in sorted(opened.folder.glob("*.log"))
+            (f"log of {log.stem}", log.read_text()[-4000:])
+            for log in sorted(opened.folder.glob("*.log"))
         ]

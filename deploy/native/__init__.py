@@ -1,1 +1,2 @@
-"""Run real Apache Kafka and TimescaleDB for one checkout without Docker: `python -m deploy.native --help`."""
+"""Run real Apache Kafka and TimescaleDB for one checkout without Docker: `python -m deploy.native
+--help`."""

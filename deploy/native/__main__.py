@@ -1,6 +1,7 @@
 """The command line behind `make services`, `services-stop`, `services-status` and `services-clean`.
 
-Progress goes to stderr; stdout carries the export lines only, so that `eval "$(make -s services)"` works.
+Progress goes to stderr; stdout carries the export lines only, so that `eval "$(make -s services)"`
+works.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def start(checkout: Checkout) -> None:
         kafka_up = broker.server.pid() is not None and _does(kafka.answers, identity)
         postgres_up = database.server.pid() is not None and _does(postgres.answers, identity)
         if not (kafka_up and postgres_up):
-            # Both are made ready before one is started: where one cannot be had, nothing is left running.
+            # Both are made ready before one is started: where one cannot be had, nothing is left
+            # running.
             broker.install()
             home = database.install()
             if not kafka_up:
@@ -89,7 +91,11 @@ def status(checkout: Checkout) -> None:
     ):
         pid, does = server.pid(), _does(answers, identity)
         up = up and pid is not None and does
-        state = "does not run" if pid is None else f"process {pid}, {'answers' if does else 'gives no answer'}"
+        state = (
+            "does not run"
+            if pid is None
+            else f"process {pid}, {'answers' if does else 'gives no answer'}"
+        )
         print(f"{server.name:<10} 127.0.0.1:{port}  {state}")
     if not up:
         raise ServicesError("not up: `make services` starts them.")
@@ -105,11 +111,17 @@ def _does(answers: Callable[[Identity], None], identity: Identity) -> bool:
 
 def main() -> int:
     commands = {"start": start, "stop": stop, "clean": clean, "status": status, "prometheus": watch}
-    parser = argparse.ArgumentParser(prog="python -m deploy.native", description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=commands, help="start and stop keep the data; clean removes it")
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.native", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "command", choices=commands, help="start and stop keep the data; clean removes it"
+    )
     chosen = parser.parse_args().command
     if not sys.platform.startswith("linux"):
-        print("services: these run on Linux only; elsewhere the embedded ones serve.", file=sys.stderr)
+        print(
+            "services: these run on Linux only; elsewhere the embedded ones serve.", file=sys.stderr
+        )
         return 1
     try:
         commands[chosen](Checkout())

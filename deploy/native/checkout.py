@@ -54,10 +54,14 @@ class Checkout:
         return self.folder / "identity.json"
 
     def prepare(self) -> None:
-        """Make the folder. A folder copied along with another checkout is emptied: its ports and data are not ours."""
+        """Make the folder. A folder copied along with another checkout is emptied: its ports and
+        data are not ours."""
         found = self.identity()
         if found is not None and found.checkout != str(self.root):
-            print("services: this checkout was copied or moved; it gets services of its own", file=sys.stderr)
+            print(
+                "services: this checkout was copied or moved; it gets services of its own",
+                file=sys.stderr,
+            )
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -73,7 +77,14 @@ class Checkout:
         if found is not None:
             return found
         kafka, controller, postgres = random.sample(PORTS, 3)
-        fresh = Identity(str(self.root), kafka, controller, postgres, secrets.token_hex(16), secrets.token_hex(16))
+        fresh = Identity(
+            str(self.root),
+            kafka,
+            controller,
+            postgres,
+            secrets.token_hex(16),
+            secrets.token_hex(16),
+        )
         return self.remember(fresh)
 
     def with_free_ports(self, identity: Identity, *names: str) -> Identity:

@@ -1,4 +1,5 @@
-"""A small Debian with PostgreSQL 17 and TimescaleDB (Apache edition) in a folder of the user's cache."""
+"""A small Debian with PostgreSQL 17 and TimescaleDB (Apache edition) in a folder of the user's
+cache."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ TIMESCALEDB = "usr/lib/postgresql/17/lib/timescaledb.so"
 
 
 def debian_root(log: Path) -> Path:
-    """Return the folder of that Debian; the first checkout that needs it makes it, which takes root and a minute."""
+    """Return the folder of that Debian; the first checkout that needs it makes it, which takes root
+    and a minute."""
     root = cache_folder() / f"postgresql-17-{SUITE}"
     if root.is_dir():
         return root
@@ -31,7 +33,11 @@ def debian_root(log: Path) -> Path:
 def _bootstrap(root: Path, log: Path) -> None:
     debootstrap = find_program("debootstrap", "debootstrap", log)
     mirror = _mirror()
-    print("services: installing PostgreSQL 17 with TimescaleDB into the cache folder (a minute, once)", file=sys.stderr)
+    print(
+        "services: installing PostgreSQL 17 with TimescaleDB into the cache folder (a minute,"
+        " once)",
+        file=sys.stderr,
+    )
     partial = root.with_name("postgresql.partial")
     _remove(partial)
     # Unverified packages would be installed with a warning only.
@@ -39,7 +45,9 @@ def _bootstrap(root: Path, log: Path) -> None:
     failure = f"debootstrap cannot install {PACKAGES[1]}."
     run([debootstrap, *options, SUITE, str(partial), mirror], failure, log, **_proxies())
     if not (partial / TIMESCALEDB).exists():
-        raise ServicesError(f"{mirror} has no TimescaleDB for {SUITE}: set DEBIAN_MIRROR to a Debian mirror.")
+        raise ServicesError(
+            f"{mirror} has no TimescaleDB for {SUITE}: set DEBIAN_MIRROR to a Debian mirror."
+        )
     # The server that the package made for itself, and the packages' files, are not used.
     shutil.rmtree(partial / "var/lib/postgresql/17", ignore_errors=True)
     shutil.rmtree(partial / "var/cache/apt/archives", ignore_errors=True)
@@ -51,7 +59,10 @@ def _mirror() -> str:
     """Return the mirror that this machine's apt uses, as apt itself reads its sources."""
     if named := os.environ.get("DEBIAN_MIRROR"):
         return named
-    missing = "PostgreSQL 17 with TimescaleDB is missing, and apt here names no Debian mirror to get it from: "
+    missing = (
+        "PostgreSQL 17 with TimescaleDB is missing, and apt here names no Debian mirror to get it"
+        " from: "
+    )
     advice = "install postgresql-17 and TimescaleDB for it, or set DEBIAN_MIRROR."
     if shutil.which("apt-get") is None:
         raise ServicesError(missing + advice)
@@ -71,7 +82,9 @@ def _proxies() -> dict[str, str]:
     wanted = ["http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"]
     output = subprocess.run(["apt-config", "shell", *wanted], capture_output=True, text=True).stdout
     pairs = (line.partition("=") for line in output.splitlines())
-    return {name: value.strip("'") for name, _, value in pairs if value.strip("'") not in ("", "DIRECT")}
+    return {
+        name: value.strip("'") for name, _, value in pairs if value.strip("'") not in ("", "DIRECT")
+    }
 
 
 def _remove(root: Path) -> None:
@@ -82,7 +95,8 @@ def _remove(root: Path) -> None:
 
 
 def _unmount_below(root: Path) -> None:
-    """Take away mounts below a folder. Errors: one that stays, because removing files would reach into it."""
+    """Take away mounts below a folder. Errors: one that stays, because removing files would reach
+    into it."""
     for point in reversed(_mounts_below(root)):
         subprocess.run(["umount", "--lazy", point], capture_output=True)
     if left := _mounts_below(root):

@@ -24,7 +24,13 @@ HERE = Path(__file__).parent
 START_SECONDS = 60
 JAVA_AT_LEAST = 17
 # Capped, so that the broker leaves the machine to the flows that are measured beside it.
-JVM = ("-Xms256m", "-Xmx768m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError")
+JVM = (
+    "-Xms256m",
+    "-Xmx768m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:+ExitOnOutOfMemoryError",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ class Kafka:
         self._data.mkdir(exist_ok=True)
         template = Template((HERE / "server.properties").read_text())
         self._properties.write_text(
-            template.substitute(port=identity.kafka_port, controller_port=identity.controller_port, data=self._data)
+            template.substitute(
+                port=identity.kafka_port, controller_port=identity.controller_port, data=self._data
+            )
         )
         if not (self._data / "meta.properties").exists():
             self._format(java, jars)
@@ -77,8 +85,11 @@ class Kafka:
         self._properties.unlink(missing_ok=True)
 
     def _format(self, java: str, jars: Path) -> None:
-        # 16 random bytes in URL-safe base 64, as Kafka's own tool makes them; it refuses one that begins with "-".
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        # 16 random bytes in URL-safe base 64, as Kafka's own tool makes them; it refuses one that
+        # begins with "-".
+        cluster = (
+            base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        )
         logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"
         tool = [java, "-Xmx256m", logging, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         arguments = ["format", "--cluster-id", cluster, "--config", str(self._properties)]
@@ -86,7 +97,8 @@ class Kafka:
 
 
 def answers(identity: Identity) -> None:
-    """Ask the broker for its metadata, and where a group stands: that comes later, with the topic of the groups.
+    """Ask the broker for its metadata, and where a group stands: that comes later, with the topic
+    of the groups.
 
     Errors: whatever the client raises while there is no broker.
     """
@@ -98,7 +110,9 @@ def answers(identity: Identity) -> None:
     client = AdminClient({"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", **quiet})
     if not client.list_topics(timeout=2).brokers:
         raise ServicesError("Kafka has no broker yet.")
-    asking = Consumer({"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", "group.id": "readiness", **quiet})
+    asking = Consumer(
+        {"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", "group.id": "readiness", **quiet}
+    )
     try:
         asking.committed([TopicPartition("readiness", 0)], timeout=5)
     finally:
@@ -107,20 +121,31 @@ def answers(identity: Identity) -> None:
 
 def _java(log: Path) -> str:
     home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else find_program("java", "default-jre-headless", log)
+    java = (
+        str(Path(home) / "bin" / "java")
+        if home
+        else find_program("java", "default-jre-headless", log)
+    )
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stderr
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        ).stderr
     except OSError as error:
-        raise ServicesError(f"Java cannot be run ({error}): install Java {JAVA_AT_LEAST} or newer.") from error
+        raise ServicesError(
+            f"Java cannot be run ({error}): install Java {JAVA_AT_LEAST} or newer."
+        ) from error
     version = re.search(r'version "(\d+)', said)
     if version is None or int(version[1]) < JAVA_AT_LEAST:
         have = f"{java} is Java {version[1]}" if version else f"{java} names no version"
-        raise ServicesError(f"Kafka needs Java {JAVA_AT_LEAST} or newer, {have}: install it, or set JAVA_HOME.")
+        raise ServicesError(
+            f"Kafka needs Java {JAVA_AT_LEAST} or newer, {have}: install it, or set JAVA_HOME."
+        )
     return java
 
 
 def _jars(log: Path) -> Path:
-    """Return the folder of the broker's jars; the first checkout that needs them fetches them with Maven."""
+    """Return the folder of the broker's jars; the first checkout that needs them fetches them with
+    Maven."""
     pom = HERE / "pom.xml"
     version = re.search(r"<kafka.version>(.+)</kafka.version>", pom.read_text())
     assert version is not None

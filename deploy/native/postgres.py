@@ -1,4 +1,5 @@
-"""PostgreSQL 17 with TimescaleDB: the system's own where it is installed, else one in a small Debian (root only)."""
+"""PostgreSQL 17 with TimescaleDB: the system's own where it is installed, else one in a small
+Debian (root only)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from deploy.native.processes import Server, run
 HERE = Path(__file__).parent
 START_SECONDS = 60
 BINARIES = Path("/usr/lib/postgresql/17/bin")
-# Where root's servers keep their data, inside the Debian: the account `postgres` reads neither root's home nor,
-# from inside a chroot, a checkout; and a bind mount is refused in many containers.
+# Where root's servers keep their data, inside the Debian: the account `postgres` reads neither
+# root's home nor, from inside a chroot, a checkout; and a bind mount is refused in many containers.
 DATA_OF_ROOT = Path("/var/lib/shopstream")
 
 
@@ -68,7 +69,9 @@ class Postgres:
     def server(self) -> Server:
         data = self._link.resolve()
         mark = data if os.geteuid() != 0 else DATA_OF_ROOT / self.checkout.name
-        return Server("PostgreSQL", data / "postmaster.pid", str(mark), self.checkout.folder / "postgres.log")
+        return Server(
+            "PostgreSQL", data / "postmaster.pid", str(mark), self.checkout.folder / "postgres.log"
+        )
 
     def install(self) -> Home:
         """Find or make PostgreSQL 17 with TimescaleDB, before anything is started."""
@@ -76,8 +79,9 @@ class Postgres:
         if os.geteuid() != 0:
             if not system:
                 raise ServicesError(
-                    "PostgreSQL 17 with TimescaleDB is missing: install the packages postgresql-17 and "
-                    "postgresql-17-timescaledb (Debian 13 has both), or run this as root, which needs neither."
+                    "PostgreSQL 17 with TimescaleDB is missing: install the packages postgresql-17"
+                    " and postgresql-17-timescaledb (Debian 13 has both), or run this as root,"
+                    " which needs neither."
                 )
             return Home(Path("/"), self._link, None)
         root = Path("/") if system else debian_root(self.checkout.folder / "install.log")
@@ -86,13 +90,16 @@ class Postgres:
     def start(self, home: Home, identity: Identity) -> None:
         """Start the server, wait for it, and make the role and the database."""
         data = home.outside(home.data)
-        if not (data / "shopstream.conf").exists() or (home.account is not None and not self._link.is_symlink()):
+        if not (data / "shopstream.conf").exists() or (
+            home.account is not None and not self._link.is_symlink()
+        ):
             self._initialise(home, identity)
         settings = (HERE / "postgresql.conf").read_text()
         (data / "shopstream.conf").write_text(f"{settings}\nport = {identity.postgres_port}\n")
         home.own(home.data / "shopstream.conf")
         if self.server.pid() is None and _names_a_process(self.server.pid_file):
-            # After a restart of the machine the old pid can be another program's, and PostgreSQL would refuse to start.
+            # After a restart of the machine the old pid can be another program's, and PostgreSQL
+            # would refuse to start.
             self.server.pid_file.unlink()
         process = self.server.spawn(home.command("postgres", "-D", str(home.data)))
         self.server.wait_until(lambda: superuser_answers(identity), process, START_SECONDS)
@@ -105,14 +112,17 @@ class Postgres:
     def clean(self) -> None:
         if self._link.is_symlink():
             data = self._link.resolve()
-            if data.name == self.checkout.name:  # a copied checkout's link leads to the other's data
+            if (
+                data.name == self.checkout.name
+            ):  # a copied checkout's link leads to the other's data
                 shutil.rmtree(data, ignore_errors=True)
             self._link.unlink()
         else:
             shutil.rmtree(self._link, ignore_errors=True)
 
     def _initialise(self, home: Home, identity: Identity) -> None:
-        """Make the data folder anew: one that is there is a deleted checkout's, or of a first start that failed."""
+        """Make the data folder anew: one that is there is a deleted checkout's, or of a first start
+        that failed."""
         data = home.outside(home.data)
         if home.account is not None:
             self._link.unlink(missing_ok=True)
@@ -129,7 +139,9 @@ class Postgres:
         home.own(secret)
         access = ["--username=postgres", f"--pwfile={secret}", "--auth=scram-sha-256"]
         try:
-            command = home.command("initdb", f"--pgdata={home.data}", *access, "--encoding=UTF8", "--locale=C.UTF-8")
+            command = home.command(
+                "initdb", f"--pgdata={home.data}", *access, "--encoding=UTF8", "--locale=C.UTF-8"
+            )
             run(command, "PostgreSQL's data folder cannot be made.", self.server.log)
         finally:
             home.outside(secret).unlink()
@@ -140,12 +152,14 @@ class Postgres:
 
 
 def answers(identity: Identity) -> None:
-    """Read with the exported address. Errors: whatever the driver raises while that is not possible."""
+    """Read with the exported address. Errors: whatever the driver raises while that is not
+    possible."""
     _execute(identity, "shopstream", identity.password, "shopstream", "SELECT 1")
 
 
 def set_up(identity: Identity) -> None:
-    """Make the role and its database, with TimescaleDB there and in every database made later; idempotent."""
+    """Make the role and its database, with TimescaleDB there and in every database made later;
+    idempotent."""
     from psycopg import sql
 
     def as_superuser(database: str, statement: LiteralString | sql.Composed) -> object:
@@ -155,7 +169,10 @@ def set_up(identity: Identity) -> None:
     as_superuser("template1", "CREATE EXTENSION IF NOT EXISTS timescaledb")
     role, secret = sql.Identifier("shopstream"), sql.Literal(identity.password)
     if not as_superuser("postgres", "SELECT 1 FROM pg_roles WHERE rolname = 'shopstream'"):
-        as_superuser("postgres", sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}").format(role, secret))
+        as_superuser(
+            "postgres",
+            sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}").format(role, secret),
+        )
     if not as_superuser("postgres", "SELECT 1 FROM pg_database WHERE datname = 'shopstream'"):
         as_superuser("postgres", "CREATE DATABASE shopstream OWNER shopstream")
 
@@ -164,7 +181,9 @@ def superuser_answers(identity: Identity) -> None:
     _execute(identity, "postgres", identity.superuser_password, "postgres", "SELECT 1")
 
 
-def _execute(identity: Identity, user: str, password: str, database: str, statement: object) -> object:
+def _execute(
+    identity: Identity, user: str, password: str, database: str, statement: object
+) -> object:
     import psycopg
 
     with psycopg.connect(

@@ -22,7 +22,8 @@ STOP_SECONDS = 30
 
 @dataclass(frozen=True)
 class Server:
-    """A server of this checkout: the file with its pid, and an argument that only its command line has."""
+    """A server of this checkout: the file with its pid, and an argument that only its command line
+    has."""
 
     name: str
     pid_file: Path
@@ -30,7 +31,8 @@ class Server:
     log: Path
 
     def pid(self) -> int | None:
-        """Return the pid of the running server; a stale file or a pid that another program got since is None."""
+        """Return the pid of the running server; a stale file or a pid that another program got
+        since is None."""
         try:
             pid = int(self.pid_file.read_text().split("\n", 1)[0])
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -41,10 +43,15 @@ class Server:
     def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start the server in a session of its own, so that it outlives make and its terminal."""
         with self.log.open("wb") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
-    def wait_until(self, answers: Callable[[], None], process: subprocess.Popen[bytes], seconds: float) -> None:
-        """Ask until the server answers. Errors: it ended, or gave no answer in time; with the end of its log."""
+    def wait_until(
+        self, answers: Callable[[], None], process: subprocess.Popen[bytes], seconds: float
+    ) -> None:
+        """Ask until the server answers. Errors: it ended, or gave no answer in time; with the end
+        of its log."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -53,10 +60,14 @@ class Server:
                 reason = error
             code = process.poll()
             if code is not None:
-                raise ServicesError(f"{self.name} ended with code {code} while starting.\n{self.last_lines()}")
+                raise ServicesError(
+                    f"{self.name} ended with code {code} while starting.\n{self.last_lines()}"
+                )
             if time.monotonic() > deadline:
                 self.stop(signal.SIGTERM)
-                raise ServicesError(f"{self.name} gave no answer in {seconds:.0f} s: {reason}\n{self.last_lines()}")
+                raise ServicesError(
+                    f"{self.name} gave no answer in {seconds:.0f} s: {reason}\n{self.last_lines()}"
+                )
             time.sleep(0.1)
 
     def stop(self, polite: signal.Signals) -> bool:
@@ -69,14 +80,18 @@ class Server:
         except ProcessLookupError:
             return False
         try:
-            # Asked again once the handle is held: the handle cannot come to mean another process, the number can.
+            # Asked again once the handle is held: the handle cannot come to mean another process,
+            # the number can.
             if self.pid() != pid:
                 return False
             for each in (polite, signal.SIGKILL):
                 signal.pidfd_send_signal(handle, each)
                 if select.select([handle], [], [], STOP_SECONDS)[0]:
                     return True
-                print(f"services: {self.name} did not end in {STOP_SECONDS} s; killing it", file=sys.stderr)
+                print(
+                    f"services: {self.name} did not end in {STOP_SECONDS} s; killing it",
+                    file=sys.stderr,
+                )
             raise ServicesError(f"{self.name} (process {pid}) cannot be ended.")
         except ProcessLookupError:
             return True
@@ -101,10 +116,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def run(command: Sequence[str], failure: str, log: Path, **environment: str) -> None:
-    """Run a step to its end, its output in a file. Errors: `failure` and the last lines of the output."""
+    """Run a step to its end, its output in a file. Errors: `failure` and the last lines of the
+    output."""
     with log.open("wb") as output:
         result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
         )
     if result.returncode != 0:
         tail = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-15:])

@@ -1,4 +1,5 @@
-"""Prometheus and promtool from Debian's package, in a folder of the user's cache: it takes apt, and no root."""
+"""Prometheus and promtool from Debian's package, in a folder of the user's cache: it takes apt, and
+no root."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ PORT = 9090
 
 
 def found() -> Path | None:
-    """The folder with both programs: the system's, else the one in the cache; None where there is neither."""
+    """The folder with both programs: the system's, else the one in the cache; None where there is
+    neither."""
     system = shutil.which("prometheus")
     if system is not None and (Path(system).parent / "promtool").exists():
         return Path(system).parent
@@ -27,7 +29,8 @@ def found() -> Path | None:
 
 
 def install(log: Path) -> Path:
-    """Find them, or fetch and unpack the package (20 MB, once). Errors: ServicesError where there is no apt for it."""
+    """Find them, or fetch and unpack the package (20 MB, once). Errors: ServicesError where there
+    is no apt for it."""
     if (there := found()) is not None:
         return there
     with locked(cache_folder() / "prometheus.lock"):
@@ -51,10 +54,13 @@ def run_beside(flows: Path) -> int:
     os.execv(
         program,
         [
-            str(program), f"--config.file={ROOT / 'prometheus' / 'native.yml'}", f"--storage.tsdb.path={data / 'data'}",
-            f"--web.listen-address=127.0.0.1:{PORT}", "--log.level=warn",
+            str(program),
+            f"--config.file={ROOT / 'prometheus' / 'native.yml'}",
+            f"--storage.tsdb.path={data / 'data'}",
+            f"--web.listen-address=127.0.0.1:{PORT}",
+            "--log.level=warn",
         ],
-    )  # fmt: skip
+    )
 
 
 def _cached() -> Path:
@@ -74,7 +80,14 @@ def _fetch(log: Path) -> None:
         # A machine that never fetched its package lists, or may not, gets lists of its own.
         lists = partial / "lists"
         (lists / "partial").mkdir(parents=True)
-        own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={partial}", "-o", "APT::Sandbox::User="]
+        own = [
+            "-o",
+            f"Dir::State::lists={lists}",
+            "-o",
+            f"Dir::Cache={partial}",
+            "-o",
+            "APT::Sandbox::User=",
+        ]
         run(["apt-get", "-qq", *own, "update"], missing, log)
         _download(download, log, own, missing)
     (package,) = download.glob("*.deb")

@@ -1,7 +1,7 @@
 """Write records to a topic, and hold the epoch until every one is acknowledged.
 
-Delivery guarantees: at-least-once. `snapshot` flushes, so the offsets of an epoch are committed only when all that
-came out of it is on the topic. Back pressure: a full queue blocks the flow.
+Delivery guarantees: at-least-once. `snapshot` flushes, so the offsets of an epoch are committed
+only when all that came out of it is on the topic. Back pressure: a full queue blocks the flow.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from flows.connectors.events import TopicObserver
+from flows.connectors.observers import TopicObserver
 from flows.domain.errors import PermanentError, TransientError
 
 BY_KEY = -1
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
-LETTER_BYTES = 4_194_304
+DEAD_LETTER_BYTES = 4_194_304
 
 
 @dataclass(frozen=True)
 class Records:
-    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses. `stamps` are the
-    Kafka timestamps (ms) of the raw records that they came from, where somebody wants to know how long that took.
+    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key
+    chooses. `stamps` are the Kafka timestamps (ms) of the raw records that they came from, where
+    somebody wants to know how long that took.
 
-    confluent-kafka 2.16 ignores a partition that stands in a message of a batch, so a batch has one.
+    confluent-kafka 2.16 ignores a partition that stands in a message of a batch, so a batch has
+    one.
     """
 
     messages: dict[int, list[dict[str, Any]]]
@@ -50,14 +52,18 @@ class Destination:
 class KafkaSink(FixedPartitionedSink[Any, None]):
     """A topic as a sink. `take` turns an item into the records to write.
 
-    With `every_seconds` it is asked only that often, with the newest item, and once more before an epoch ends: for
-    items that stand for all that changed since the last time.
+    With `every_seconds` it is asked only that often, with the newest item, and once more before an
+    epoch ends: for items that stand for all that changed since the last time.
     """
 
     def __init__(
-        self, destination: Destination, take: Callable[[Any], Records], events: TopicObserver, every_seconds: float | None = None
-    ) -> None:  # fmt: skip
-        self._arguments = (destination, take, events, every_seconds)
+        self,
+        destination: Destination,
+        take: Callable[[Any], Records],
+        observer: TopicObserver,
+        every_seconds: float | None = None,
+    ) -> None:
+        self._arguments = (destination, take, observer, every_seconds)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
@@ -75,19 +81,19 @@ class KafkaSink(FixedPartitionedSink[Any, None]):
 
 
 class Writer(StatefulSinkPartition[Any, None]):
-    """Errors: TransientError when records stay unacknowledged for `delivery_seconds`; PermanentError when the broker will
-    never take them (too large, no right, no topic)."""
+    """Errors: TransientError when records stay unacknowledged for `delivery_seconds`;
+    PermanentError when the broker will never take them (too large, no right, no topic)."""
 
     def __init__(
         self,
         destination: Destination,
         take: Callable[[Any], Records],
-        events: TopicObserver,
+        observer: TopicObserver,
         every_seconds: float | None,
     ) -> None:
         self._destination = destination
         self._take = take
-        self._events = events
+        self._observer = observer
         self._every_seconds = every_seconds
         self._sent = 0
         self._unsettled: deque[tuple[int, np.ndarray]] = deque()
@@ -104,26 +110,34 @@ class Writer(StatefulSinkPartition[Any, None]):
                 "batch.size": 524_288,
                 "message.max.bytes": destination.max_bytes,
                 "delivery.timeout.ms": int(destination.delivery_seconds * 1000),
-                # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of 16 MB in front, 350 so
+                # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of 16 MB
+                # in front, 350 so
                 "queue.buffering.max.messages": 40_000,
                 "queue.buffering.max.kbytes": 65_536,
-                # with idempotence a flush to zero proves all; callbacks for each success would cost as much as sending
+                # with idempotence a flush to zero proves all; callbacks for each success would cost
+                # as much as sending
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
-                "error_cb": events.kafka_error,
+                "error_cb": observer.kafka_error,
                 "logger": logging.getLogger("librdkafka"),
             }
         )
-        events.each_turn(self._settle)
+        observer.each_turn(self._settle)
 
     def look_for_topic(self) -> None:
         """Errors: PermanentError for a missing topic, TransientError for a silent broker."""
         topic = self._destination.topic
         try:
-            error = self._producer.list_topics(topic, timeout=self._destination.startup_seconds).topics[topic].error
+            error = (
+                self._producer.list_topics(topic, timeout=self._destination.startup_seconds)
+                .topics[topic]
+                .error
+            )
         except KafkaException as raised:
             where = self._destination.bootstrap
-            raise TransientError(f"Kafka at {where} does not answer: {raised.args[0].str()}") from raised
+            raise TransientError(
+                f"Kafka at {where} does not answer: {raised.args[0].str()}"
+            ) from raised
         if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise PermanentError(f"topic {topic} does not exist: run `python -m shopstream topics`")
 
@@ -153,7 +167,8 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._unsettled.append((self._sent, records.stamps))
 
     def _settle(self) -> None:
-        """Tell what is acknowledged: successes have no report of their own, but the client says how many are missing.
+        """Tell what is acknowledged: successes have no report of their own, but the client says how
+        many are missing.
 
         It is taken for the newest ones: a broker answers the partitions at nearly the same time.
         """
@@ -162,14 +177,16 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._producer.poll(0)
         settled = self._sent - len(self._producer)
         while self._unsettled and self._unsettled[0][0] <= settled:
-            self._events.acknowledged(self._unsettled.popleft()[1])
+            self._observer.acknowledged(self._unsettled.popleft()[1])
 
     def _send_to(self, partition: int, messages: list[dict[str, Any]]) -> None:
         while messages:
-            sent = self._producer.produce_batch(self._destination.topic, messages, partition=partition)
+            sent = self._producer.produce_batch(
+                self._destination.topic, messages, partition=partition
+            )
             messages = [m for m in messages if m.get("_error")] if sent < len(messages) else []
             if messages:
-                self._events.queue_full(self._destination.topic)
+                self._observer.queue_full(self._destination.topic)
             for message in messages:
                 self._refuse_unless_full(message.pop("_error"))
             self._producer.poll(0.05 if messages else 0)
@@ -177,13 +194,20 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def _refuse_unless_full(self, error: KafkaError) -> None:
         if error.code() != KafkaError._QUEUE_FULL:
-            raise PermanentError(f"topic {self._destination.topic} does not take a record: {error.str()}")
+            raise PermanentError(
+                f"topic {self._destination.topic} does not take a record: {error.str()}"
+            )
 
     def _check(self) -> None:
         if self._failed is None:
             return
-        text = f"records for topic {self._destination.topic} were not delivered: {self._failed.str()}"
-        if self._failed.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT) or self._failed.retriable():
+        text = (
+            f"records for topic {self._destination.topic} were not delivered: {self._failed.str()}"
+        )
+        if (
+            self._failed.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT)
+            or self._failed.retriable()
+        ):
             raise TransientError(text)
         raise PermanentError(text)
 
@@ -192,11 +216,13 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._send_held()
         if not len(self._producer):
             return self._check()
-        with self._events.flushing(self._destination.topic):
+        with self._observer.flushing(self._destination.topic):
             until = time.monotonic() + self._destination.delivery_seconds + 5
             while (left := self._producer.flush(1.0)) and self._failed is None:
                 if time.monotonic() > until:
-                    raise TransientError(f"{left} records for topic {self._destination.topic} stay unacknowledged")
+                    raise TransientError(
+                        f"{left} records for topic {self._destination.topic} stay unacknowledged"
+                    )
             self._check()
         self._settle()
 

@@ -1,8 +1,8 @@
 """Read a topic in batches, and commit how far its outputs are.
 
-Delivery: at-least-once. Offsets are committed only when Bytewax has passed the epoch barrier: the first `next_batch`
-after a `snapshot` runs when all outputs of that epoch are done. Back pressure: one poll at a time; librdkafka's queue is
-bounded.
+Delivery: at-least-once. Offsets are committed only when Bytewax has passed the epoch barrier: the
+first `next_batch` after a `snapshot` runs when all outputs of that epoch are done. Back pressure:
+one poll at a time; librdkafka's queue is bounded.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from flows.connectors.events import SourceObserver
+from flows.connectors.observers import SourceObserver
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import PermanentError, TransientError
 
 TICK_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.001
-# statistics say what offsets alone do not: that the rest of a partition is no record (0.1 ms each time)
+# statistics say what offsets alone do not: that the rest of a partition is no record (0.1 ms each
+# time)
 STATISTICS_SECONDS = 2.0
 EMBEDDED_WAIT_MS = 10  # there a fetch that waits is latency
 LAST_MOMENT = 253_402_300_799_999  # of the year 9999, in ms
@@ -45,7 +46,7 @@ class State(Protocol):
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None: ...
     def checkpoints(self) -> dict[int, Checkpoint]: ...
-    def terms(self) -> dict[str, int]: ...
+    def depends_on(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,17 @@ class Subscription:
 
 
 class KafkaSource(FixedPartitionedSource[Batch, None]):
-    """The partitions of one process, as one source. `stopping` is asked before each poll; true drains and ends the flow."""
+    """The partitions of one process, as one source. `stopping` is asked before each poll; true
+    drains and ends the flow."""
 
     def __init__(
-        self, subscription: Subscription, state: State, stopping: Callable[[], bool], events: SourceObserver
+        self,
+        subscription: Subscription,
+        state: State,
+        stopping: Callable[[], bool],
+        observer: SourceObserver,
     ) -> None:
-        self._arguments = (subscription, state, stopping, events)
+        self._arguments = (subscription, state, stopping, observer)
         self.reader: Reader | None = None
 
     def open(self) -> Reader:
@@ -91,17 +97,21 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
 class Reader(StatefulSourcePartition[Batch, None]):
     """Poll, hand on, and commit at the epoch barrier.
 
-    Time: emits a batch when a poll is full or its short timer ends; an empty one every 200 ms when idle, so that what
-    sinks hold back by time gets out.
+    Time: emits a batch when a poll is full or its short timer ends; an empty one every 200 ms when
+    idle, so that what sinks hold back by time gets out.
     """
 
     def __init__(
-        self, subscription: Subscription, state: State, stopping: Callable[[], bool], events: SourceObserver
+        self,
+        subscription: Subscription,
+        state: State,
+        stopping: Callable[[], bool],
+        observer: SourceObserver,
     ) -> None:
         self._subscription = subscription
         self._state = state
         self._stopping = stopping
-        self._events = events
+        self._observer = observer
         self._exhausted: dict[int, int] = {}
         self._assigned: list[TopicPartition] = []
         self._consumer = connect(subscription, self._listeners)
@@ -115,35 +125,45 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def _begin(self) -> None:
         """Seek every partition to `rewind` and tell the state."""
         sub = self._subscription
-        owned = [p for p in partitions_of(self._consumer, sub, self._events) if p % sub.count == sub.ordinal]
+        owned = [
+            p
+            for p in partitions_of(self._consumer, sub, self._observer)
+            if p % sub.count == sub.ordinal
+        ]
         if embedded(self._consumer, sub):
             self._consumer.close()
             self._consumer = connect(sub, self._listeners, EMBEDDED_WAIT_MS)
-        places = committed_of(self._consumer, sub, owned, self._events)
+        places = committed_of(self._consumer, sub, owned, self._observer)
         try:
-            ends = [self._consumer.get_watermark_offsets(place, timeout=sub.startup_seconds) for place in places]
+            ends = [
+                self._consumer.get_watermark_offsets(place, timeout=sub.startup_seconds)
+                for place in places
+            ]
         except KafkaException as error:
             raise TransientError(
-                f"Kafka at {sub.bootstrap} does not say where {sub.topic} ends: {error.args[0].str()}"
+                f"Kafka at {sub.bootstrap} does not say where {sub.topic} ends:"
+                f" {error.args[0].str()}"
             ) from error
         starts = []
         for place, (low, high) in zip(places, ends, strict=True):
-            checkpoint = restored(place, low, high, self._events)
-            tell_of_changes(place, checkpoint, self._state, self._events)
+            checkpoint = restored(place, low, high, self._observer)
+            tell_of_changes(place, checkpoint, self._state, self._observer)
             self._state.restore(place.partition, checkpoint)
             self._committed[place.partition] = checkpoint
             starts.append(TopicPartition(sub.topic, place.partition, checkpoint.rewind))
         self._consumer.assign(starts)
         self._assigned = starts
-        self._events.reading(
-            sub.topic, self._committed, {place.partition: high for place, (_, high) in zip(places, ends, strict=True)}
+        self._observer.reading(
+            sub.topic,
+            self._committed,
+            {place.partition: high for place, (_, high) in zip(places, ends, strict=True)},
         )
 
     @property
     def _listeners(self) -> dict[str, Callable[..., None]]:
         return {
             "on_commit": self._answered,
-            "error_cb": self._events.kafka_error,
+            "error_cb": self._observer.kafka_error,
             "stats_cb": self._take_statistics,
         }
 
@@ -151,10 +171,10 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if self._barrier:
             self._barrier = False
             self.commit()
-        self._events.passed()
+        self._observer.passed()
         if self._stopping():
             self.drained = True
-            self._events.drained()
+            self._observer.drained()
             raise StopIteration
         sub = self._subscription
         # from poll to poll: what the last batch took has been collecting records too
@@ -163,7 +183,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._polled = time.monotonic()
         good = messages
         if any(errors := list(map(Message.error, messages))):
-            check([error for error in errors if error is not None], sub.topic, self._events)
+            check([error for error in errors if error is not None], sub.topic, self._observer)
             good = [m for m in messages if m.error() is None]
         if not good and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
@@ -173,17 +193,24 @@ class Reader(StatefulSourcePartition[Batch, None]):
         return [batch]
 
     def _tell(self, batch: Batch) -> None:
-        """Tell of a poll, with the ends that the consumer has heard of anyway; asking the broker would wait for it."""
-        ends = ((place, self._consumer.get_watermark_offsets(place, cached=True)) for place in self._assigned)
-        self._events.polled(batch, {place.partition: known[1] for place, known in ends if known is not None})
+        """Tell of a poll, with the ends that the consumer has heard of anyway; asking the broker
+        would wait for it."""
+        ends = (
+            (place, self._consumer.get_watermark_offsets(place, cached=True))
+            for place in self._assigned
+        )
+        self._observer.polled(
+            batch, {place.partition: known[1] for place, known in ends if known is not None}
+        )
         if not len(batch):
             for partition, end in self._exhausted.items():
-                self._events.nothing_readable(partition, end)
+                self._observer.nothing_readable(partition, end)
         self._exhausted = {}
 
     def _take_statistics(self, text: str) -> None:
-        """Note the partitions that are read to their end: what is left up to it are marks of transactions, or records of
-        an open one. It holds until the next poll that brings records."""
+        """CommitNote the partitions that are read to their end: what is left up to it are marks of
+        transactions, or records of an open one. It holds until the next poll that brings
+        records."""
         topic = json.loads(text)["topics"].get(self._subscription.topic, {"partitions": {}})
         for name, known in topic["partitions"].items():
             if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
@@ -191,10 +218,11 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def snapshot(self) -> None:
         self._barrier = True
-        self._events.closing()
+        self._observer.closing()
 
     def commit(self) -> None:
-        """Ask for a commit of the partitions that moved; the answer comes with a later poll, and reading goes on meanwhile.
+        """Ask for a commit of the partitions that moved; the answer comes with a later poll, and
+        reading goes on meanwhile.
 
         Errors: TransientError when the last one failed or stays without an answer.
         """
@@ -207,7 +235,12 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def _places(self, checkpoints: dict[int, Checkpoint]) -> list[TopicPartition]:
         return [
-            TopicPartition(self._subscription.topic, p, c.resume, metadata=json.dumps({"rewind": c.rewind} | c.note))
+            TopicPartition(
+                self._subscription.topic,
+                p,
+                c.resume,
+                metadata=json.dumps({"rewind": c.rewind} | c.note),
+            )
             for p, c in checkpoints.items()
         ]
 
@@ -218,7 +251,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if failed is None:
             self._committed |= self._asked.checkpoints
             resumes = {p: checkpoint.resume for p, checkpoint in self._asked.checkpoints.items()}
-            self._events.committed(resumes, time.monotonic() - self._asked.at)
+            self._observer.committed(resumes, time.monotonic() - self._asked.at)
             self._asked = None
         else:
             self._asked = replace(self._asked, failed=failed)
@@ -231,13 +264,18 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if failed is None and time.monotonic() - asked.at > sub.commit_seconds:
             failed = "no answer"
         if failed is not None:
-            raise TransientError(f"offsets of {sub.group} on {sub.topic} cannot be committed: {failed}")
+            raise TransientError(
+                f"offsets of {sub.group} on {sub.topic} cannot be committed: {failed}"
+            )
 
     def finish(self) -> None:
-        """Commit and close after a drain, once all sinks are flushed. Bytewax's own `close` comes too early for that."""
+        """Commit and close after a drain, once all sinks are flushed. Bytewax's own `close` comes
+        too early for that."""
         self.commit()
         while self._asked is not None:
-            self._consumer.poll(0.05)  # it brings the answer; what it may read besides is read again after the restart
+            self._consumer.poll(
+                0.05
+            )  # it brings the answer; what it may read besides is read again after the restart
             self.commit()  # what moved while the one before was under way
         self._consumer.close()
 
@@ -256,7 +294,9 @@ def failures(places: list[TopicPartition]) -> Iterator[str]:
     yield from (place.error.str() for place in places if place.error is not None)
 
 
-def connect(sub: Subscription, listeners: dict[str, Callable[..., None]], wait_ms: int = 500) -> Consumer:
+def connect(
+    sub: Subscription, listeners: dict[str, Callable[..., None]], wait_ms: int = 500
+) -> Consumer:
     """A consumer; it keeps a fetch open at the broker for `wait_ms` when there is nothing to read."""
     return Consumer(
         {
@@ -266,7 +306,8 @@ def connect(sub: Subscription, listeners: dict[str, Callable[..., None]], wait_m
             **listeners,
             # silence instead of a skip would follow from "latest" when retention has overtaken us
             "auto.offset.reset": "error",
-            # 1,000 by default: a fast consumer then sits idle four fifths of its time (0.34 against 1.7 M records/s)
+            # 1,000 by default: a fast consumer then sits idle four fifths of its time (0.34 against
+            # 1.7 M records/s)
             "fetch.queue.backoff.ms": 1,
             "fetch.wait.max.ms": wait_ms,
             # counted by payload; the client's own record of a small message is three times as large
@@ -281,21 +322,27 @@ def connect(sub: Subscription, listeners: dict[str, Callable[..., None]], wait_m
 
 
 def embedded(consumer: Consumer, sub: Subscription) -> bool:
-    """Whether the broker is librdkafka's own, which does not wake a waiting fetch when records come."""
+    """Whether the broker is librdkafka's own, which does not wake a waiting fetch when records
+    come."""
     found = consumer.list_topics(sub.topic, timeout=sub.startup_seconds).cluster_id
     return found is not None and found.startswith("mockCluster")
 
 
-def partitions_of(consumer: Consumer, sub: Subscription, events: SourceObserver) -> list[int]:
-    """The topic's partitions. Errors: PermanentError for a missing topic, TransientError for a silent broker."""
+def partitions_of(consumer: Consumer, sub: Subscription, observer: SourceObserver) -> list[int]:
+    """The topic's partitions. Errors: PermanentError for a missing topic, TransientError for a
+    silent broker."""
     until = time.monotonic() + sub.startup_seconds
     while True:
         try:
-            found = consumer.list_topics(sub.topic, timeout=min(5.0, sub.startup_seconds)).topics[sub.topic]
+            found = consumer.list_topics(sub.topic, timeout=min(5.0, sub.startup_seconds)).topics[
+                sub.topic
+            ]
         except KafkaException as error:
             if time.monotonic() > until:
-                raise TransientError(f"Kafka at {sub.bootstrap} does not answer: {error.args[0].str()}") from error
-            events.broker_silent(sub.bootstrap, error.args[0].str())
+                raise TransientError(
+                    f"Kafka at {sub.bootstrap} does not answer: {error.args[0].str()}"
+                ) from error
+            observer.broker_silent(sub.bootstrap, error.args[0].str())
             continue
         if found.error is None:
             return sorted(found.partitions)
@@ -305,7 +352,9 @@ def partitions_of(consumer: Consumer, sub: Subscription, events: SourceObserver)
         ):
             time.sleep(0.5)  # metadata of a new topic takes a moment to spread
         elif found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise PermanentError(f"topic {sub.topic} does not exist: run `python -m shopstream topics`")
+            raise PermanentError(
+                f"topic {sub.topic} does not exist: run `python -m shopstream topics`"
+            )
         elif time.monotonic() > until:
             raise TransientError(f"topic {sub.topic}: {found.error.str()}")
         else:
@@ -313,69 +362,87 @@ def partitions_of(consumer: Consumer, sub: Subscription, events: SourceObserver)
 
 
 def committed_of(
-    consumer: Consumer, sub: Subscription, owned: list[int], events: SourceObserver
+    consumer: Consumer, sub: Subscription, owned: list[int], observer: SourceObserver
 ) -> list[TopicPartition]:
-    """Where the group stands. A broker that has just started, or just lost a peer, is asked again: its coordinator comes
-    after it. Errors: TransientError."""
+    """Where the group stands. A broker that has just started, or just lost a peer, is asked again:
+    its coordinator comes after it. Errors: TransientError."""
     until = time.monotonic() + sub.startup_seconds
     while True:
         try:
-            places = consumer.committed([TopicPartition(sub.topic, p) for p in owned], timeout=sub.startup_seconds)
+            places = consumer.committed(
+                [TopicPartition(sub.topic, p) for p in owned], timeout=sub.startup_seconds
+            )
             failed = next(failures(places), None)
         except KafkaException as error:
             failed = error.args[0].str()
         if failed is None:
             return places
         if time.monotonic() > until:
-            raise TransientError(f"Kafka at {sub.bootstrap} does not say where {sub.group} stands: {failed}")
-        events.group_silent(sub.group, failed)
+            raise TransientError(
+                f"Kafka at {sub.bootstrap} does not say where {sub.group} stands: {failed}"
+            )
+        observer.group_silent(sub.group, failed)
         time.sleep(0.5)
 
 
-def restored(place: TopicPartition, low: int, high: int, events: SourceObserver) -> Checkpoint:
-    """The checkpoint that a commit holds. What retention has taken since is said, never silently skipped."""
+def restored(place: TopicPartition, low: int, high: int, observer: SourceObserver) -> Checkpoint:
+    """The checkpoint that a commit holds. What retention has taken since is said, never silently
+    skipped."""
     if place.offset in (OFFSET_INVALID, OFFSET_BEGINNING):
         return Checkpoint(low, low)
     try:
         note = {k: int(v) for k, v in json.loads(place.metadata or "{}").items()}
     except (ValueError, TypeError, AttributeError):
-        events.foreign_commit(place.topic, place.partition, str(place.metadata))
+        observer.foreign_commit(place.topic, place.partition, str(place.metadata))
         note = {}
     resume, rewind = place.offset, note.pop("rewind", place.offset)
     if resume > high:
         where = f"{place.topic} partition {place.partition}"
         raise PermanentError(
-            f"{where}: offset {resume} is committed but the topic ends at {high}: it was made anew. Restore it, or begin "
-            "anew as a whole: all four topics, their consumer groups and the schemas gold, quality and ops"
+            f"{where}: offset {resume} is committed but the topic ends at {high}: it was made anew."
+            " Restore it, or begin anew as a whole: all four topics, their consumer groups and the"
+            " schemas gold, quality and ops"
         )
     if resume < low:
-        events.records_gone(place.topic, place.partition, resume, low - 1)
+        observer.records_gone(place.topic, place.partition, resume, low - 1)
     elif rewind < low:
-        events.state_gone(place.topic, place.partition, low)
+        observer.state_gone(place.topic, place.partition, low)
     return Checkpoint(max(resume, low), max(rewind, low), note)
 
 
-def tell_of_changes(place: TopicPartition, before: Checkpoint, state: State, events: SourceObserver) -> None:
-    """Say when a setting that rows depend on is not what it was: what is closed by then stays as it was counted."""
-    now = state.terms()
+def tell_of_changes(
+    place: TopicPartition, before: Checkpoint, state: State, observer: SourceObserver
+) -> None:
+    """Say when a setting that rows depend on is not what it was: what is closed by then stays as it
+    was counted."""
+    now = state.depends_on()
     for name in before.note.keys() & now.keys():
         if before.note[name] != now[name]:
-            events.setting_changed(place.topic, place.partition, name, before.note[name], now[name])
+            observer.setting_changed(
+                place.topic, place.partition, name, before.note[name], now[name]
+            )
 
 
-def check(errors: list[KafkaError], topic: str, events: SourceObserver) -> None:
+def check(errors: list[KafkaError], topic: str, observer: SourceObserver) -> None:
     """librdkafka retries what can be retried; only what it gives up on stops the flow."""
     for error in errors:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise PermanentError(f"{topic}: {error.str()}: records were deleted while they were being read")
-        if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            raise PermanentError(
+                f"{topic}: {error.str()}: records were deleted while they were being read"
+            )
+        if error.fatal() or error.code() in (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+        ):
             raise PermanentError(f"{topic}: {error.str()}")
-        events.record_error(topic, error)
+        observer.record_error(topic, error)
 
 
 def batch_of(messages: list[Message], caught_up: bool) -> Batch:
-    """Columns of what a poll brought, partition by partition. The loops are C: a generator would cost three times as much."""
-    messages.sort(key=Message.partition)  # type: ignore[arg-type]  # of a polled message it is never None
+    """Columns of what a poll brought, partition by partition. The loops are C: a generator would
+    cost three times as much."""
+    # of a polled message it is never None
+    messages.sort(key=Message.partition)  # type: ignore[arg-type]
     count = len(messages)
     stamps = [stamp for _, stamp in map(Message.timestamp, messages)]
     return Batch(

@@ -1,8 +1,8 @@
 """Upsert rows into PostgreSQL, with or without TimescaleDB.
 
-Delivery guarantees: at-least-once, idempotent. A row replaces the stored one only when its guard is higher, so a replay
-writes nothing until it passes what is stored. All tables of a flush are one transaction. Back pressure: while the
-database is away the flow waits.
+Delivery guarantees: at-least-once, idempotent. A row replaces the stored one only when its guard is
+higher, so a replay writes nothing until it passes what is stored. All tables of a flush are one
+transaction. Back pressure: while the database is away the flow waits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import numpy as np
@@ -19,40 +20,57 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import errors, sql
 
-from flows.connectors.events import UNHEARD, Changes, TableObserver
-from flows.connectors.rollup import marking
+from flows.connectors.observers import NULL_OBSERVER, TableObserver, UpsertCounts
+from flows.connectors.postgres import PASSING, identifier, identifiers, reason, refused
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.rollups import ROLLED_UP
 from flows.domain.tables import Rows, Table
 
 # what a column of a type is in a frame: binary COPY converts nothing
 KINDS: dict[str, Any] = {
-    "smallint": pl.Int16, "integer": pl.Int32, "bigint": pl.Int64, "text": pl.String, "bytea": pl.Binary,
+    "smallint": pl.Int16,
+    "integer": pl.Int32,
+    "bigint": pl.Int64,
+    "text": pl.String,
+    "bytea": pl.Binary,
     "timestamptz": pl.Datetime("ms", "UTC"),
-}  # fmt: skip
+}
 
+# hours are those of UTC, as database/rollup.py counts them
+HOUR_ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 RETRY_SECONDS = 0.1
 RETRY_MOST_SECONDS = 5.0
-# a database that was away for longer has an operator at work: the supervisor then starts the flow anew
+# a database that was away for longer has an operator at work: the supervisor then starts the flow
+# anew
 PATIENCE_SECONDS = 600.0
-# waiting helps: connection lost, server starting or stopping, deadlock, serialization, lock timeout, out of memory or disk
-PASSING = (
-    psycopg.OperationalError, psycopg.InterfaceError, errors.TransactionRollback, errors.InsufficientResources,
-    errors.OperatorIntervention, errors.ObjectNotInPrerequisiteState,
-)  # fmt: skip
 
 
 class TimescaleSink(FixedPartitionedSink[Any, None]):
-    """Tables as a sink. `take` turns the newest item into the rows to write, and is asked again at each epoch's end.
+    """Tables as a sink. `take` turns the newest item into the rows to write, and is asked again at
+    each epoch's end.
 
     Time: writes when an item has `caught_up`, else at most every `busy_seconds`.
     """
 
     def __init__(
-        self, url: str, tables: Sequence[Table], take: Callable[[Any], Iterable[Rows]], stopping: Callable[[], bool],
-        startup_seconds: float = 30.0, busy_seconds: float = 1.0, events: TableObserver = UNHEARD,
-    ) -> None:  # fmt: skip
-        self._arguments = (url, Merge(tables), take, stopping, startup_seconds, busy_seconds, events)
+        self,
+        url: str,
+        tables: Sequence[Table],
+        take: Callable[[Any], Iterable[Rows]],
+        stopping: Callable[[], bool],
+        startup_seconds: float = 30.0,
+        busy_seconds: float = 1.0,
+        observer: TableObserver = NULL_OBSERVER,
+    ) -> None:
+        self._arguments = (
+            url,
+            UpsertStatements(tables),
+            take,
+            stopping,
+            startup_seconds,
+            busy_seconds,
+            observer,
+        )
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
@@ -69,15 +87,22 @@ class TimescaleSink(FixedPartitionedSink[Any, None]):
 
 
 class Writer(StatefulSinkPartition[Any, None]):
-    """Errors: TransientError when the database stays away too long, PermanentError for a broken contract."""
+    """Errors: TransientError when the database stays away too long, PermanentError for a broken
+    contract."""
 
     def __init__(
-        self, url: str, merge: Merge, take: Callable[[Any], Iterable[Rows]], stopping: Callable[[], bool],
-        startup_seconds: float, busy_seconds: float, events: TableObserver = UNHEARD,
-    ) -> None:  # fmt: skip
-        self._events = events
+        self,
+        url: str,
+        statements: UpsertStatements,
+        take: Callable[[Any], Iterable[Rows]],
+        stopping: Callable[[], bool],
+        startup_seconds: float,
+        busy_seconds: float,
+        observer: TableObserver = NULL_OBSERVER,
+    ) -> None:
+        self._observer = observer
         self._url = url
-        self._merge = merge
+        self._statements = statements
         self._take = take
         self._stopping = stopping
         self._busy_seconds = busy_seconds
@@ -85,7 +110,7 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._item: Any = None
         self._written = time.monotonic()
         self._db: psycopg.Connection | None = None
-        self._changes: dict[str, Changes] = {}
+        self._changes: dict[str, UpsertCounts] = {}
         self._retry(lambda: self._connection().execute("SELECT 1"), startup_seconds)
 
     def write_batch(self, items: list[Any]) -> None:
@@ -103,10 +128,10 @@ class Writer(StatefulSinkPartition[Any, None]):
                 self._pending.setdefault(rows.table, []).append(rows)
         self._written = time.monotonic()
         if self._pending:
-            with self._events.flushing("database"):
+            with self._observer.flushing("database"):
                 self._retry(self._write, PATIENCE_SECONDS)
             self._pending = {}
-            self._events.rows_committed(self._changes)
+            self._observer.rows_committed(self._changes)
 
     def close(self) -> None:
         if self._db is not None:
@@ -114,23 +139,32 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def _write(self) -> None:
         db = self._connection()
-        staged = self._merge.staged(self._pending)
+        staged = self._statements.staged(self._pending)
         with db.transaction(), db.cursor() as cursor:
-            with cursor.copy(self._merge.copy) as copy:
+            with cursor.copy(self._statements.copy) as copy:
                 copy.write(encoded(staged))
-            cursor.execute(self._merge.into(self._pending))
-            self._changes = self._merge.changes(cursor, self._pending, staged)
+            cursor.execute(self._statements.into(self._pending))
+            self._changes = self._statements.changes(cursor, self._pending, staged)
 
     def _connection(self) -> psycopg.Connection:
         if self._db is None or self._db.closed:
-            # TCP keep-alive and a user timeout: a database that vanished without a word is noticed in seconds
+            # TCP keep-alive and a user timeout: a database that vanished without a word is noticed
+            # in seconds
             self._db = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=5, keepalives_idle=5, keepalives_interval=2,
-                keepalives_count=3, tcp_user_timeout=15_000, options="-c timezone=UTC", application_name="shopstream",
-                # else psycopg prepares statements of its own, and after a rollback it deallocates all, ours too
+                self._url,
+                autocommit=True,
+                connect_timeout=5,
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
+                tcp_user_timeout=15_000,
+                options="-c timezone=UTC",
+                application_name="shopstream",
+                # else psycopg prepares statements of its own, and after a rollback it deallocates
+                # all, ours too
                 prepare_threshold=None,
-            )  # fmt: skip
-            self._db.execute(self._merge.prepare)
+            )
+            self._db.execute(self._statements.prepare)
         return self._db
 
     def _retry(self, action: Callable[[], Any], patience_seconds: float) -> None:
@@ -147,38 +181,27 @@ class Writer(StatefulSinkPartition[Any, None]):
                 errors.InvalidPassword,
                 errors.InvalidAuthorizationSpecification,
             ) as error:
-                raise PermanentError(f"database: {first_line(error)}") from error
+                raise PermanentError(f"database: {reason(error)}") from error
             except PASSING as error:
                 if (refusal := refused(error)) is not None:
                     raise PermanentError(f"database: {refusal}") from error
                 if time.monotonic() > until or self._stopping():
-                    raise TransientError(f"database does not answer: {first_line(error)}") from error
-                self._events.database_silent(first_line(error))
+                    raise TransientError(f"database does not answer: {reason(error)}") from error
+                self._observer.database_silent(reason(error))
                 if self._db is not None and not isinstance(error, errors.TransactionRollback):
                     self._db.close()
             except psycopg.Error as error:
-                raise PermanentError(f"database refuses our rows: {first_line(error)}") from error
+                raise PermanentError(f"database refuses our rows: {reason(error)}") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, RETRY_MOST_SECONDS)
 
 
-def refused(error: psycopg.Error) -> str | None:
-    """What the server said when it was there but would not let us in; a failed connection carries no SQLSTATE."""
-    text = str(error)
-    known = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied")
-    return first_line(error) if error.sqlstate is None and any(k in text for k in known) and "FATAL" in text else None
+class UpsertStatements:
+    """The statements that write tables: all rows go into one temporary table by one COPY, and from
+    there each table takes its own by one INSERT … ON CONFLICT.
 
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1 if "FATAL" in str(error) else 0]
-
-
-class Merge:
-    """The statements that write tables: all rows go into one temporary table by one COPY, and from there each table takes
-    its own by one INSERT … ON CONFLICT.
-
-    One staging table for all: a flush of few rows is mostly round trips, and emptying a temporary table costs as much as
-    filling it.
+    One staging table for all: a flush of few rows is mostly round trips, and emptying a temporary
+    table costs as much as filling it.
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
@@ -189,16 +212,26 @@ class Merge:
                 # JSON travels as text: binary COPY would make a text into a JSON string
                 kind = "text" if kind == "jsonb" else kind
                 if self._columns.setdefault(name, kind) != kind:
-                    raise ValueError(f"{table.name}.{name} is {kind}, elsewhere {self._columns[name]}")
-        self._empty = pl.DataFrame(schema={name: KINDS[kind] for name, kind in self._columns.items()})
-        made = sql.SQL("CREATE TEMPORARY TABLE staged ({}) ON COMMIT DELETE ROWS").format(typed(self._columns, "{} {}"))
+                    raise ValueError(
+                        f"{table.name}.{name} is {kind}, elsewhere {self._columns[name]}"
+                    )
+        self._empty = pl.DataFrame(
+            schema={name: KINDS[kind] for name, kind in self._columns.items()}
+        )
+        made = sql.SQL("CREATE TEMPORARY TABLE staged ({}) ON COMMIT DELETE ROWS").format(
+            typed(self._columns, "{} {}")
+        )
         merges = [
-            sql.SQL("PREPARE {} AS {}").format(sql.Identifier(f"merge_{number}"), merge_of(table, number))
+            sql.SQL("PREPARE {} AS {}").format(
+                sql.Identifier(f"merge_{number}"), upsert_of(table, number)
+            )
             for table, number in self._numbers.items()
         ]
-        self._rolled_up = {table.name: number for table, number in self._numbers.items() if table.name in ROLLED_UP}
+        self._rolled_up = {
+            table.name: number for table, number in self._numbers.items() if table.name in ROLLED_UP
+        }
         if self._rolled_up:
-            merges.append(sql.SQL("PREPARE mark AS {}").format(marking(self._rolled_up)))
+            merges.append(sql.SQL("PREPARE mark AS {}").format(mark_hours(self._rolled_up)))
         self.prepare = sql.SQL("; ").join([made, *merges])
         self.copy = sql.SQL("COPY staged FROM STDIN (FORMAT BINARY)")
 
@@ -211,26 +244,31 @@ class Merge:
         return pl.concat([self._empty, *frames], how="diagonal")
 
     def into(self, tables: Iterable[Table]) -> str:
-        """The statement that moves staged rows into their tables, answers for each how many it inserted and wrote, and marks
-        the hours that this changes.
+        """The statement that moves staged rows into their tables, answers for each how many it
+        inserted and wrote, and marks the hours that this changes.
 
-        The mark is the last: the roll-up job holds marks for a moment, and nothing else of ours may wait for it.
+        The mark is the last: the roll-up job holds marks for a moment, and nothing else of ours may
+        wait for it.
         """
         moves = [f"EXECUTE merge_{self._numbers[table]}" for table in tables]
         return "; ".join([*moves, "EXECUTE mark"] if self._rolled_up else moves)
 
-    def changes(self, cursor: psycopg.Cursor, tables: Iterable[Table], staged: pl.DataFrame) -> dict[str, Changes]:
+    def changes(
+        self, cursor: psycopg.Cursor, tables: Iterable[Table], staged: pl.DataFrame
+    ) -> dict[str, UpsertCounts]:
         """What became of the staged rows, from the answers to `into`."""
         sent = np.bincount(staged["target"].to_numpy(), minlength=len(self._numbers))
         found = {}
         for table in tables:
             inserted, written = cursor.fetchone() or (0, 0)
-            found[table.name] = Changes(inserted, written - inserted, int(sent[self._numbers[table]]) - written)
+            found[table.name] = UpsertCounts(
+                inserted, written - inserted, int(sent[self._numbers[table]]) - written
+            )
             cursor.nextset()
         return found
 
 
-def merge_of(table: Table, number: int) -> sql.Composed:
+def upsert_of(table: Table, number: int) -> sql.Composed:
     others = [sql.Identifier(c) for c in table.columns if c not in table.keys]
     action: sql.Composable = sql.SQL("NOTHING")
     if table.guard is not None:
@@ -240,37 +278,64 @@ def merge_of(table: Table, number: int) -> sql.Composed:
         action = sql.SQL("UPDATE SET {} WHERE excluded.{g} > stored.{g}").format(
             sql.SQL(", ").join(changes), g=sql.Identifier(table.guard)
         )
-    # a row that was updated bears the number of the transaction that locked its older self, a new one bears none
+    # a row that was updated bears the number of the transaction that locked its older self, a new
+    # one bears none
     return sql.SQL(
-        "WITH written AS (INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON CONFLICT ({}) DO {}"
-        " RETURNING stored.xmax = 0 AS fresh) SELECT count(*) FILTER (WHERE fresh), count(*) FROM written"
+        "WITH written AS (INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON"
+        " CONFLICT ({}) DO {} RETURNING stored.xmax = 0 AS fresh) SELECT count(*) FILTER (WHERE"
+        " fresh), count(*) FROM written"
     ).format(
-        sql.Identifier(*table.name.split(".")), names(table.columns), typed(table.columns, "{}::{}"), number,
-        names(table.keys), action,
-    )  # fmt: skip
+        identifier(table.name),
+        identifiers(table.columns),
+        typed(table.columns, "{}::{}"),
+        number,
+        identifiers(table.keys),
+        action,
+    )
 
 
-def names(columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
+def mark_hours(targets: Mapping[str, int]) -> sql.Composed:
+    """Compose what marks the hours of the rows that were staged for these tables.
+
+    The roll-up job (database/rollup.py) counts marked hours anew.
+    """
+    sources = [sql.SQL("({}::smallint, {})").format(n, name) for name, n in targets.items()]
+    return sql.SQL(
+        "INSERT INTO ops.changes AS known (source, hour)"
+        " SELECT DISTINCT source, date_bin('1 hour', window_start, {epoch})"
+        " FROM staged JOIN (VALUES {sources}) AS names (target, source) USING (target)"
+        " ORDER BY 1, 2"
+        " ON CONFLICT (source, hour, writer) DO UPDATE SET changed_by = pg_current_xact_id()"
+    ).format(epoch=sql.Literal(HOUR_ORIGIN), sources=sql.SQL(", ").join(sources))
 
 
 def typed(columns: dict[str, str], form: LiteralString) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL(form).format(sql.Identifier(c), sql.SQL(t)) for c, t in columns.items())
+    return sql.SQL(", ").join(
+        sql.SQL(form).format(sql.Identifier(c), sql.SQL(t)) for c, t in columns.items()
+    )
 
 
 def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
-    """One row a key, the one with the highest guard, in the order of the key (so that two writers cannot deadlock)."""
+    """One row a key, the one with the highest guard, in the order of the key (so that two writers
+    cannot deadlock)."""
     frame = parts[0].frame if len(parts) == 1 else pl.concat([part.frame for part in parts])
     if len(parts) == 1 and parts[0].distinct:
         return frame.sort(table.keys)
     if table.guard is None:
         return frame.unique(table.keys, keep="first", maintain_order=True).sort(table.keys)
-    return frame.sort([*table.keys, table.guard]).unique(table.keys, keep="last", maintain_order=True)
+    return frame.sort([*table.keys, table.guard]).unique(
+        table.keys, keep="last", maintain_order=True
+    )
 
 
 def encoded(frame: pl.DataFrame) -> bytes:
-    """Rows as PostgreSQL's binary COPY takes them: 0.5 us a row, a seventh of what writing them one by one costs."""
+    """Rows as PostgreSQL's binary COPY takes them: 0.5 us a row, a seventh of what writing them one
+    by one costs."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(table.schema)
-    parts = [encoder.write_header(), *map(encoder.write_batch, table.to_batches()), encoder.finish()]
+    parts = [
+        encoder.write_header(),
+        *map(encoder.write_batch, table.to_batches()),
+        encoder.finish(),
+    ]
     return b"".join(parts)

@@ -1,4 +1,5 @@
-"""The item that flows: not a record but a batch, what one poll brought from the partitions of a process."""
+"""The item that flows: not a record but a batch, what one poll brought from the partitions of a
+process."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ import pyarrow as pa
 class Batch:
     """Records as they stood on the topic.
 
-    Shape: one entry a record in all five, ordered by partition and offset; `payload` and `key` may be null.
-    Time: `timestamp` is Kafka's, UTC milliseconds. `caught_up` says that the poll found no more than this.
+    Shape: one entry a record in all five, ordered by partition and offset; `payload` and `key` may
+    be null.
+    Time: `timestamp` is Kafka's, UTC milliseconds. `caught_up` says that the poll found no more
+    than this.
     """
 
     partition: np.ndarray
@@ -29,34 +32,35 @@ class Batch:
         return len(self.offset)
 
     @cached_property
-    def places(self) -> dict[int, np.ndarray]:
+    def rows_by_partition(self) -> dict[int, np.ndarray]:
         """Partition -> its rows, ascending."""
-        return places_of(self.partition)
+        return rows_by_partition(self.partition)
 
     @property
     def first_offsets(self) -> dict[int, int]:
         """Partition -> its lowest offset here."""
-        return {p: int(self.offset[rows[0]]) for p, rows in self.places.items()}
+        return {p: int(self.offset[rows[0]]) for p, rows in self.rows_by_partition.items()}
 
     @property
     def last_offsets(self) -> dict[int, int]:
         """Partition -> its highest offset here."""
-        return {p: int(self.offset[rows[-1]]) for p, rows in self.places.items()}
+        return {p: int(self.offset[rows[-1]]) for p, rows in self.rows_by_partition.items()}
 
 
-def places_of(partition: np.ndarray) -> dict[int, np.ndarray]:
+def rows_by_partition(partition: np.ndarray) -> dict[int, np.ndarray]:
     """Partition -> its rows, ascending. Partitions are few: counting them costs a tenth of sorting."""
     present = np.flatnonzero(np.bincount(partition)) if len(partition) else ()
     return {int(p): np.flatnonzero(partition == p) for p in present}
 
 
 def running_maximum(partition: np.ndarray, values: np.ndarray, carry: dict[int, int]) -> np.ndarray:
-    """The highest value of each row's partition before that row; updates `carry` to the highest after the last.
+    """The highest value of each row's partition before that row; updates `carry` to the highest
+    after the last.
 
     Shape: rows of a partition in offset order, partitions in any mixture.
     """
     before = np.empty(len(values), np.int64)
-    for p, at in places_of(partition).items():
+    for p, at in rows_by_partition(partition).items():
         top = np.maximum.accumulate(np.concatenate(([carry[p]], values[at])))
         before[at] = top[:-1]
         carry[p] = int(top[-1])
@@ -64,4 +68,6 @@ def running_maximum(partition: np.ndarray, values: np.ndarray, carry: dict[int, 
 
 
 def utc(milliseconds: np.ndarray, name: str) -> pl.Series:
-    return pl.Series(name, milliseconds, pl.Int64).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
+    return (
+        pl.Series(name, milliseconds, pl.Int64).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
+    )

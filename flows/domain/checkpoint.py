@@ -1,7 +1,9 @@
-"""What a flow must remember to go on after a stop: two offsets a partition and a note, all of it in the log's own terms.
+"""What a flow must remember to go on after a stop: two offsets a partition and a note, all of it in
+the log's own terms.
 
-Everything before `resume` is in the outputs. `rewind` is where reading starts again, so that the state can be rebuilt
-with outputs silent until `resume`; the note holds the running maxima as they stood at `rewind`.
+Everything before `resume` is in the outputs. `rewind` is where reading starts again, so that the
+state can be rebuilt with outputs silent until `resume`; the note holds the running maxima as they
+stood at `rewind`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flows.domain.batch import Batch, places_of
+from flows.domain.batch import Batch, rows_by_partition
 
-Note = dict[str, int]
+CommitNote = dict[str, int]
 # how far apart notes stand, in records: a restart reads at most that much more than it needs
 NOTE_EVERY = 500
 
@@ -24,7 +26,7 @@ class Checkpoint:
 
     resume: int
     rewind: int
-    note: Note = field(default_factory=dict)
+    note: CommitNote = field(default_factory=dict)
 
 
 class Progress:
@@ -38,28 +40,29 @@ class Progress:
         self._next: dict[int, int] = {}
         self._seen: dict[int, int] = {}
         self._restored: dict[int, Checkpoint] = {}
-        self._trails: dict[int, deque[tuple[int, Note]]] = {}
+        self._trails: dict[int, deque[tuple[int, CommitNote]]] = {}
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
-        """Begin the partition: the next record is the one at `rewind`, the first that is news the one at `resume`."""
+        """Begin the partition: the next record is the one at `rewind`, the first that is news the
+        one at `resume`."""
         self._seen[partition], self._restored[partition] = checkpoint.rewind, checkpoint
         self._resume[partition] = self._next[partition] = checkpoint.resume
         self._trails[partition] = deque([(checkpoint.rewind, checkpoint.note)])
 
-    def spoken(self, partition: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    def is_new(self, partition: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """Which records are news; the others are read again only to rebuild the state."""
         news = np.ones(len(offset), bool)
-        for p, rows in places_of(partition).items():
+        for p, rows in rows_by_partition(partition).items():
             news[rows] = offset[rows] >= self._resume[p]
         return news
 
-    def before(self, partition: int, offset: int, note: Note) -> None:
-        """Note how things stand before the record at `offset` is seen."""
+    def remember(self, partition: int, offset: int, note: CommitNote) -> None:
+        """CommitNote how things stand before the record at `offset` is seen."""
         trail = self._trails[partition]
         if offset - trail[-1][0] >= NOTE_EVERY:
             trail.append((offset, note))
 
-    def after(self, partition: int, offset: int) -> None:
+    def advance(self, partition: int, offset: int) -> None:
         """Say that the record at `offset` and all before it were seen."""
         self._seen[partition] = offset + 1
         self._next[partition] = max(self._next[partition], offset + 1)
@@ -68,11 +71,14 @@ class Progress:
     def partitions(self) -> list[int]:
         return list(self._next)
 
-    def checkpoint(self, partition: int, needed: int | None, note: Note) -> Checkpoint:
-        """Where the partition stands when `needed` is the oldest offset that its state depends on, and `note` holds now."""
+    def checkpoint(self, partition: int, needed: int | None, note: CommitNote) -> Checkpoint:
+        """Where the partition stands when `needed` is the oldest offset that its state depends on,
+        and `note` holds now."""
         resume = self._next[partition]
         if self._seen[partition] < resume:
-            return self._restored[partition]  # the state is not rebuilt yet: what it needs cannot be told from it
+            return self._restored[
+                partition
+            ]  # the state is not rebuilt yet: what it needs cannot be told from it
         if needed is None or needed >= resume:
             return Checkpoint(resume, resume, note)
         trail = self._trails[partition]
@@ -92,11 +98,11 @@ class Positions:
         self._next[partition] = checkpoint.resume
 
     def passed(self, batch: Batch) -> Batch:
-        """Note a batch, and hand it on."""
+        """CommitNote a batch, and hand it on."""
         self._next |= {p: offset + 1 for p, offset in batch.last_offsets.items()}
         return batch
 
-    def terms(self) -> Note:
+    def depends_on(self) -> CommitNote:
         """It depends on no setting."""
         return {}
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
-from flows.domain.checkpoint import Checkpoint, Note, Progress
+from flows.domain.checkpoint import Checkpoint, CommitNote, Progress
 from flows.domain.codes import Code
 from flows.domain.judge import NO_TIME, Judge, Judged, Limits
 from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
@@ -19,7 +19,8 @@ from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 
 @dataclass(frozen=True)
 class Read:
-    """A batch and what decoding made of it: readable events and their bytes, and (row, code, fingerprint) of the rest."""
+    """A batch and what decoding made of it: readable events and their bytes, and (row, code,
+    fingerprint) of the rest."""
 
     batch: Batch
     events: pl.DataFrame
@@ -29,21 +30,23 @@ class Read:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A judged batch, and which of its records are news (the others are read again only to rebuild the state).
+    """A judged batch, and which of its records are news (the others are read again only to rebuild
+    the state).
 
     Shape: `counts` has the number of news for each of VERDICTS.
     """
 
     judged: Judged
     bodies: pa.Array
-    spoken: np.ndarray
+    is_new: np.ndarray
     counts: np.ndarray
 
 
 class Cleaning:
     """Clean batches, one after another.
 
-    State: watermarks, ids and open minutes, all rebuilt from the log; `checkpoints` says from where.
+    State: watermarks, ids and open minutes, all rebuilt from the log; `checkpoints` says from
+    where.
     """
 
     def __init__(self, limits: Limits, budget: RejectBudget) -> None:
@@ -63,15 +66,15 @@ class Cleaning:
         """Judge and count a batch. Errors: RejectBudgetExceeded, and nothing else."""
         batch = read.batch
         for p, offset in batch.first_offsets.items():
-            self._progress.before(p, offset, self._note(p))
+            self._progress.remember(p, offset, self._note(p))
         needed = {p: self._judge.oldest(p) for p in self._tallies.opened_by(batch)}
         judged = self._judge.judge(batch, read.events, read.refused)
-        spoken = self._progress.spoken(batch.partition, batch.offset)
-        self._tallies.add(judged, spoken, needed)
-        counts = self._budget.spend(batch.partition[spoken], judged.verdict[spoken])
+        is_new = self._progress.is_new(batch.partition, batch.offset)
+        self._tallies.add(judged, is_new, needed)
+        counts = self._budget.spend(batch.partition[is_new], judged.verdict[is_new])
         for p, offset in batch.last_offsets.items():
-            self._progress.after(p, offset)
-        return Cleaned(judged, read.bodies, spoken, counts)
+            self._progress.advance(p, offset)
+        return Cleaned(judged, read.bodies, is_new, counts)
 
     def take_tallies(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
         """The counts that changed since the last call."""
@@ -87,7 +90,7 @@ class Cleaning:
 
     def watermarks(self) -> dict[int, int]:
         """Partition -> its watermark (ms), where it has one."""
-        return {p: mark for p, mark in dict(self._judge.marks).items() if mark > NO_TIME}
+        return {p: mark for p, mark in dict(self._judge.watermarks).items() if mark > NO_TIME}
 
     def sizes(self) -> dict[str, int]:
         """How many entries the state has."""
@@ -97,9 +100,12 @@ class Cleaning:
         """Partition, or budget.ALL -> share of the reject budget that the current run has used."""
         return self._budget.used()
 
-    def terms(self) -> Note:
+    def depends_on(self) -> CommitNote:
         """The settings that verdicts depend on."""
         return {"lateness": self._lateness}
 
-    def _note(self, p: int) -> Note:
-        return {"watermark": self._judge.marks[p], "clock": self._tallies.clocks[p]} | self.terms()
+    def _note(self, p: int) -> CommitNote:
+        return {
+            "watermark": self._judge.watermarks[p],
+            "clock": self._tallies.clocks[p],
+        } | self.depends_on()

@@ -1,4 +1,5 @@
-"""The closed vocabulary of verdicts: every record of a raw topic ends in one outcome, and a refused one bears a code."""
+"""The closed vocabulary of verdicts: every record of a raw topic ends in one outcome, and a refused
+one bears a code."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class Code(StrEnum):
     ID_CONFLICT = "ID_CONFLICT"
 
 
-class Dimension(StrEnum):
+class QualityDimension(StrEnum):
     COMPLETENESS = "completeness"
     VALIDITY = "validity"
     UNIQUENESS = "uniqueness"

@@ -1,4 +1,5 @@
-"""Which event ids are known, for as long as they can still matter: exact, bounded, and a whole batch at a time."""
+"""Which event ids are known, for as long as they can still matter: exact, bounded, and a whole
+batch at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Verdicts:
 
 
 def keys_of(ids: pl.Series, partitions: np.ndarray) -> np.ndarray:
-    """128 bits a row for (partition, id): two independent 64-bit hashes, so that two ids never share a key in practice."""
+    """128 bits a row for (partition, id): two independent 64-bit hashes, so that two ids never
+    share a key in practice."""
     keys = np.empty((len(ids), 2), np.uint64)
     keys[:, 0] = ids.hash(seed=0x5EED).to_numpy()
     keys[:, 1] = ids.hash(seed=0xFACE).to_numpy()
@@ -33,11 +35,13 @@ def keys_of(ids: pl.Series, partitions: np.ndarray) -> np.ndarray:
 class KnownIds:
     """Tell new events from repeated ones.
 
-    An id is known while its accepted event, or the newest conflict with it, is not older than the horizon (watermark -
-    lateness). A conflict keeps the accepted event known: so the answer never depends on how far back a restart reads
+    An id is known while its accepted event, or the newest conflict with it, is not older than the
+    horizon (watermark - lateness). A conflict keeps the accepted event known: so the answer never
+    depends on how far back a restart reads
     (test_any_batching_and_any_restart_gives_the_same_verdicts).
 
-    Time: event time in ms. State: 56 bytes an id within the lateness; a Python set of hashes needs twice the time.
+    Time: event time in ms. State: 56 bytes an id within the lateness; a Python set of hashes needs
+    twice the time.
     """
 
     def __init__(self) -> None:
@@ -63,7 +67,8 @@ class KnownIds:
     ) -> Verdicts:
         """Judge events that are neither broken nor late, and remember the new ones.
 
-        Shape: all arrays one row an event, in offset order within a partition; `at` is (partition, offset).
+        Shape: all arrays one row an event, in offset order within a partition; `at` is (partition,
+        offset).
         """
         partitions, offsets = at
         known = len(self._slots)
@@ -74,10 +79,14 @@ class KnownIds:
             self._store(slice(known, known + len(keys)), payloads, times, offsets, partitions)
             return Verdicts(np.zeros(len(keys), bool), np.zeros(len(keys), bool))
         fresh = slots >= known
-        repeats = np.bincount(slots[fresh] - known, minlength=1) if fresh.any() else np.zeros(1, np.int64)
+        repeats = (
+            np.bincount(slots[fresh] - known, minlength=1) if fresh.any() else np.zeros(1, np.int64)
+        )
         simple = fresh.copy()
         simple[fresh] = repeats[slots[fresh] - known] == 1
-        self._store(slots[simple], payloads[simple], times[simple], offsets[simple], partitions[simple])
+        self._store(
+            slots[simple], payloads[simple], times[simple], offsets[simple], partitions[simple]
+        )
         duplicate, conflict = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
         for row in np.flatnonzero(~simple):
             slot = slots[row]
@@ -90,7 +99,8 @@ class KnownIds:
                 self._newest[slot] = max(self._newest[slot], times[row])
         return Verdicts(duplicate, conflict)
 
-    def _store(self, slots, payloads, times, offsets, partitions) -> None:  # type: ignore[no-untyped-def]  # one or many
+    # one or many
+    def _store(self, slots, payloads, times, offsets, partitions) -> None:  # type: ignore[no-untyped-def]
         self._payload[slots] = payloads
         self._newest[slots] = times
         self._offset[slots] = offsets

@@ -1,7 +1,8 @@
 """The verdict over each record: accepted, duplicate, late, or rejected with a code.
 
-In this order: unreadable, broken rules, behind the watermark, known id. What was refused by an earlier step does not
-reach a later one: a broken event moves no watermark, a late one makes no id known.
+In this order: unreadable, broken rules, behind the watermark, known id. What was refused by an
+earlier step does not reach a later one: a broken event moves no watermark, a late one makes no id
+known.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ VERDICTS = [(Outcome.ACCEPTED, ""), (Outcome.DUPLICATE, ""), (Outcome.LATE, Code
 ]
 NUMBER = {verdict: i for i, verdict in enumerate(VERDICTS)}
 ACCEPTED, DUPLICATE, LATE = range(3)
-INVALID, FUTURE, CONFLICT = (NUMBER[Outcome.REJECTED, c] for c in (Code.INVALID, Code.FUTURE_TIME, Code.ID_CONFLICT))
+INVALID, FUTURE, CONFLICT = (
+    NUMBER[Outcome.REJECTED, c] for c in (Code.INVALID, Code.FUTURE_TIME, Code.ID_CONFLICT)
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Limits:
 class Judged:
     """A batch with a verdict for every record.
 
-    Shape: `verdict` (index into VERDICTS) has one entry a record of the batch; `events` and `findings` one a readable
-    record, `events["row"]` leads back to the batch. `timed` and `identified` are the readable records that were asked
-    for lateness and for their id.
+    Shape: `verdict` (index into VERDICTS) has one entry a record of the batch; `events` and
+    `findings` one a readable record, `events["row"]` leads back to the batch. `timed` and
+    `identified` are the readable records that were asked for lateness and for their id.
     """
 
     batch: Batch
@@ -63,11 +66,11 @@ class Judge:
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._tolerance = limits.future_tolerance // timedelta(milliseconds=1)
         self._ids = KnownIds()
-        self.marks: dict[int, int] = {}
+        self.watermarks: dict[int, int] = {}
 
     def restore(self, partition: int, mark: int) -> None:
         """Start the partition with the watermark as it was at `rewind`."""
-        self.marks[partition] = mark
+        self.watermarks[partition] = mark
 
     @property
     def known_ids(self) -> int:
@@ -75,10 +78,13 @@ class Judge:
 
     def oldest(self, partition: int) -> int | None:
         """Offset of the oldest record that a verdict to come can depend on."""
-        return self._ids.oldest(partition, self.marks[partition] - self._lateness)
+        return self._ids.oldest(partition, self.watermarks[partition] - self._lateness)
 
-    def judge(self, batch: Batch, events: pl.DataFrame, refused: list[tuple[int, Code, str | None]]) -> Judged:
-        """Give every record of the batch its verdict; `events` and `refused` are what decoding made of it."""
+    def judge(
+        self, batch: Batch, events: pl.DataFrame, refused: list[tuple[int, Code, str | None]]
+    ) -> Judged:
+        """Give every record of the batch its verdict; `events` and `refused` are what decoding made
+        of it."""
         verdict = np.zeros(len(batch), np.int8)
         for row, code, _ in refused:
             verdict[row] = NUMBER[Outcome.REJECTED, code]
@@ -88,7 +94,9 @@ class Judge:
         broken = findings.any(len(events))
         verdict[rows[broken]] = INVALID
         if (early := findings.broken.get("EVENT_TIME_FUTURE")) is not None:
-            others = Findings({}, {k: v for k, v in findings.broken.items() if k != "EVENT_TIME_FUTURE"})
+            others = Findings(
+                {}, {k: v for k, v in findings.broken.items() if k != "EVENT_TIME_FUTURE"}
+            )
             verdict[rows[early & ~others.any(len(events))]] = FUTURE
         timed = np.flatnonzero(~broken)
         identified = self._judge_order(batch, events, rows, timed, verdict)
@@ -96,18 +104,26 @@ class Judge:
         return Judged(batch, verdict, events, findings, fingerprints, timed, identified)
 
     def _judge_order(
-        self, batch: Batch, events: pl.DataFrame, rows: np.ndarray, timed: np.ndarray, verdict: np.ndarray
+        self,
+        batch: Batch,
+        events: pl.DataFrame,
+        rows: np.ndarray,
+        timed: np.ndarray,
+        verdict: np.ndarray,
     ) -> np.ndarray:
-        """Judge lateness and repetition of the events at `timed`; gives those whose id was looked up."""
+        """Judge lateness and repetition of the events at `timed`; gives those whose id was looked
+        up."""
         times = events["event_time"].to_physical().to_numpy()[timed]
         partitions = batch.partition[rows[timed]]
-        horizons = running_maximum(partitions, times, self.marks) - self._lateness
+        horizons = running_maximum(partitions, times, self.watermarks) - self._lateness
         late = times < horizons
         verdict[rows[timed[late]]] = LATE
         kept = timed[~late]
         known = events if len(kept) == len(events) else events[kept]
         partitions, horizons, times = partitions[~late], horizons[~late], times[~late]
-        payloads = pl.Series(batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload).hash(seed=1)
+        payloads = pl.Series(
+            batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload
+        ).hash(seed=1)
         verdicts = self._ids.judge(
             keys_of(known["event_id"], partitions),
             payloads.to_numpy(),

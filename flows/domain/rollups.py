@@ -1,6 +1,8 @@
-"""Hours and days of every table of minutes. A metric of the catalogue gets its roll-ups without a line here.
+"""Hours and days of every table of minutes. A metric of the catalogue gets its roll-ups without a
+line here.
 
-Days are summed from hours and hours from minutes. What cannot be summed over time is left out: distinct visitors.
+Days are summed from hours and hours from minutes. What cannot be summed over time is left out:
+distinct visitors.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from enum import StrEnum
 from flows.domain.metrics import CATALOGUE, Measure, MetricTable
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
 
-# every partition that a flow counts is rolled up into one; synthetic rows stay apart, so that they can be removed
+# every partition that a flow counts is rolled up into one; synthetic rows stay apart, so that they
+# can be removed
 REAL, SYNTHETIC = 0, -1
 
 
@@ -24,14 +27,20 @@ class Grain(StrEnum):
     DAY = "1d"
 
 
-WIDTHS = {Grain.MINUTE: timedelta(minutes=1), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
-# some twenty to sixty thousand rows a chunk of a busy shop: small enough to drop, few enough to plan. See docs/adr/004.
+WIDTHS = {
+    Grain.MINUTE: timedelta(minutes=1),
+    Grain.HOUR: timedelta(hours=1),
+    Grain.DAY: timedelta(days=1),
+}
+# some twenty to sixty thousand rows a chunk of a busy shop: small enough to drop, few enough to
+# plan. See docs/adr/004.
 CHUNKS = {Grain.HOUR: timedelta(days=30), Grain.DAY: timedelta(days=360)}
 
 
 @dataclass(frozen=True, eq=False)
 class Rollup:
-    """A coarser table. Its rows are the `sums` of the finer table's rows of `[window_start, window_start + width)`."""
+    """A coarser table. Its rows are the `sums` of the finer table's rows of `[window_start,
+    window_start + width)`."""
 
     finer: Table
     table: Table
@@ -62,7 +71,9 @@ def rollups(minutes: Table, sums: tuple[str, ...], by: tuple[str, ...]) -> tuple
     columns = {k: minutes.columns[k] for k in keys} | dict.fromkeys(sums, "bigint")
 
     def coarser(finer: Table, grain: Grain) -> Rollup:
-        table = Table(f"{stem(minutes.name)}_{grain}_rows", columns, keys, None, chunk=CHUNKS[grain])
+        table = Table(
+            f"{stem(minutes.name)}_{grain}_rows", columns, keys, None, chunk=CHUNKS[grain]
+        )
         return Rollup(finer, table, grain, sums)
 
     hours = coarser(minutes, Grain.HOUR)
@@ -83,7 +94,11 @@ def of_quality(table: Table) -> tuple[Rollup, Rollup]:
 def additive(metric: MetricTable) -> tuple[Measure, ...]:
     """The measures that a roll-up has: sums, and the formulas over them."""
     distinct = {m.name for m in metric.measures if m.distinct is not None}
-    return tuple(m for m in metric.measures if m.distinct is None and not (m.formula and distinct & words(m.formula)))
+    return tuple(
+        m
+        for m in metric.measures
+        if m.distinct is None and not (m.formula and distinct & words(m.formula))
+    )
 
 
 def words(formula: str) -> set[str]:

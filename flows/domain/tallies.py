@@ -1,7 +1,9 @@
-"""Count what the judge said: absolute numbers a partition and minute of the Kafka timestamp, so that the newest wins.
+"""Count what the judge said: absolute numbers a partition and minute of the Kafka timestamp, so
+that the newest wins.
 
-A record whose timestamp is further behind its partition's newest than the grace counts in the oldest minute that is
-still open: brokers that stamp records themselves never send one, and memory stays bounded for those that do not.
+A record whose timestamp is further behind its partition's newest than the grace counts in the
+oldest minute that is still open: brokers that stamp records themselves never send one, and memory
+stays bounded for those that do not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from flows.domain import rules
 from flows.domain.batch import Batch, running_maximum
-from flows.domain.codes import Dimension
+from flows.domain.codes import QualityDimension
 from flows.domain.judge import CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
 from flows.domain.validate import ALL_RULES
 
@@ -37,7 +39,7 @@ class RuleTally:
     partition: int
     minute: int
     rule: str
-    dimension: Dimension
+    dimension: QualityDimension
     checked: int
     broken: int
 
@@ -46,8 +48,9 @@ class RuleTally:
 class Minute:
     """Counts of one partition and minute.
 
-    State: one entry an outcome and a rule. `first` is from where its verdicts can be told again: the oldest id that was
-    known when it began may be forgotten before it ends, and the count of duplicates depends on it.
+    State: one entry an outcome and a rule. `first` is from where its verdicts can be told again:
+    the oldest id that was known when it began may be forgotten before it ends, and the count of
+    duplicates depends on it.
     """
 
     first: int
@@ -57,7 +60,8 @@ class Minute:
 
 
 class Tallies:
-    """Keep the counts of the open minutes. State: the minutes within the grace of each partition's newest timestamp."""
+    """Keep the counts of the open minutes. State: the minutes within the grace of each partition's
+    newest timestamp."""
 
     def __init__(self) -> None:
         self.clocks: dict[int, int] = {}
@@ -84,19 +88,23 @@ class Tallies:
                 found.append(p)
         return found
 
-    def add(self, judged: Judged, spoken: np.ndarray, needed: dict[int, int | None]) -> None:
-        """Count a batch; only minutes of `spoken` records are said to have changed, the others are being rebuilt.
+    def add(self, judged: Judged, is_new: np.ndarray, needed: dict[int, int | None]) -> None:
+        """Count a batch; only minutes of `is_new` records are said to have changed, the others are
+        being rebuilt.
 
-        `needed` holds, for the partitions that may begin a minute, the oldest id that was known before the batch.
+        `needed` holds, for the partitions that may begin a minute, the oldest id that was known
+        before the batch.
         """
         batch = judged.batch
         newest = running_maximum(batch.partition, batch.timestamp, self.clocks)
         stamp = np.maximum(batch.timestamp, np.maximum(newest, batch.timestamp) - GRACE)
         places, group, firsts = minutes_of(batch, stamp // MINUTE * MINUTE)
         count = len(places)
-        verdicts = np.bincount(group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS))
+        verdicts = np.bincount(
+            group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS)
+        )
         checked, broken = count_rules(judged, group, count)
-        speaks = np.bincount(group[spoken], minlength=count) > 0
+        changes = np.bincount(group[is_new], minlength=count) > 0
         for g, (p, minute) in enumerate(places):
             key = p, minute
             if key not in self._open:
@@ -110,19 +118,20 @@ class Tallies:
                 entry.checked[name] += int(checked[name][g])
             for name in broken:
                 entry.broken[name] += int(broken[name][g])
-            if speaks[g]:
+            if changes[g]:
                 self._changed.add(key)
-        self._count_missing(batch, places, group, spoken)
+        self._count_missing(batch, places, group, is_new)
 
     def _count_missing(
-        self, batch: Batch, places: list[tuple[int, int]], group: np.ndarray, spoken: np.ndarray
+        self, batch: Batch, places: list[tuple[int, int]], group: np.ndarray, is_new: np.ndarray
     ) -> None:
         """Count offsets without a record in the minute of the record before them.
 
-        That minute is open as long as no newer record came, and rebuilt after a restart: where the batches were cut does
-        not matter (test_any_batching_and_any_restart_gives_the_same_verdicts).
+        That minute is open as long as no newer record came, and rebuilt after a restart: where the
+        batches were cut does not matter
+        (test_any_batching_and_any_restart_gives_the_same_verdicts).
         """
-        for p, rows in batch.places.items():
+        for p, rows in batch.rows_by_partition.items():
             offsets = batch.offset[rows]
             last, key = self._last.get(p, (int(offsets[0]) - 1, places[group[rows[0]]]))
             missing = np.diff(offsets, prepend=last) - 1
@@ -131,7 +140,7 @@ class Tallies:
                     key = places[group[rows[i - 1]]]
                 self._open[key].checked[MISSING] += int(missing[i])
                 self._open[key].broken[MISSING] += int(missing[i])
-                if spoken[rows[i]]:
+                if is_new[rows[i]]:
                     self._changed.add(key)
             self._last[p] = int(offsets[-1]), places[group[rows[-1]]]
 
@@ -140,7 +149,8 @@ class Tallies:
         return len(self._open)
 
     def take(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
-        """The counts that changed since the last call; minutes that can change no more are forgotten."""
+        """The counts that changed since the last call; minutes that can change no more are
+        forgotten."""
         outcomes: list[OutcomeTally] = []
         by_rule: list[RuleTally] = []
         for key in sorted(self._changed):
@@ -150,7 +160,9 @@ class Tallies:
                     outcomes.append(OutcomeTally(*key, outcome, code, n))
             for rule, n in entry.checked.items():
                 if n:
-                    by_rule.append(RuleTally(*key, rule, rules.DIMENSIONS[rule], n, entry.broken.get(rule, 0)))
+                    by_rule.append(
+                        RuleTally(*key, rule, rules.DIMENSIONS[rule], n, entry.broken.get(rule, 0))
+                    )
         self._changed.clear()
         for p, minute in list(self._open):
             if minute + MINUTE <= self.clocks[p] - GRACE:
@@ -158,12 +170,15 @@ class Tallies:
         return outcomes, by_rule
 
 
-def minutes_of(batch: Batch, minutes: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
-    """The (partition, minute) places of a batch, which of them each record belongs to, and the first offset of each."""
+def minutes_of(
+    batch: Batch, minutes: np.ndarray
+) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
+    """The (partition, minute) places of a batch, which of them each record belongs to, and the
+    first offset of each."""
     places: list[tuple[int, int]] = []
     firsts: list[int] = []
     group = np.empty(len(batch), np.int64)
-    for p, rows in batch.places.items():
+    for p, rows in batch.rows_by_partition.items():
         mine = minutes[rows]
         for minute in np.unique(mine).tolist():
             here = rows[mine == minute]
@@ -173,7 +188,9 @@ def minutes_of(batch: Batch, minutes: np.ndarray) -> tuple[list[tuple[int, int]]
     return places, group, firsts
 
 
-def count_rules(judged: Judged, group: np.ndarray, count: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def count_rules(
+    judged: Judged, group: np.ndarray, count: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """How often each rule was checked and broken, by group."""
 
     def by_group(rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,12 @@ import polars as pl
 from flows.domain import rules
 from flows.domain.rules import EVENT_RULES, ITEM_RULES, Rule
 
-ITEM = {"product_id": pl.String, "category": pl.String, "quantity": pl.Int32, "unit_price_minor": pl.Int64}
+ITEM = {
+    "product_id": pl.String,
+    "category": pl.String,
+    "quantity": pl.Int32,
+    "unit_price_minor": pl.Int64,
+}
 ASKED = (*EVENT_RULES, rules.TEXT_HAS_NUL)
 ALL_RULES = (*ASKED, *ITEM_RULES)
 # distinct `when` expressions are evaluated once each: most rules share one
@@ -24,10 +29,17 @@ def breaks(rule: Rule) -> pl.Expr:
 
 
 def may_break(rule: Rule) -> pl.Expr:
-    return breaks(rule) if rule.suspect is None else (rule.suspect.fill_null(False) & rule.when).alias(rule.name)
+    return (
+        breaks(rule)
+        if rule.suspect is None
+        else (rule.suspect.fill_null(False) & rule.when).alias(rule.name)
+    )
 
 
-SELECTED = [*map(may_break, ASKED), *(when.fill_null(False).alias(f"when {key}") for key, when in WHENS.items())]
+SELECTED = [
+    *map(may_break, ASKED),
+    *(when.fill_null(False).alias(f"when {key}") for key, when in WHENS.items()),
+]
 ITEM_SELECTED = [*map(may_break, ITEM_RULES)]
 
 
@@ -35,8 +47,8 @@ ITEM_SELECTED = [*map(may_break, ITEM_RULES)]
 class Findings:
     """Which rules were asked and which are broken.
 
-    Shape: `checked` and `broken` map a rule's name to one bool an event; a rule that nothing broke is not in `broken`,
-    and a rule that is asked of every event is not in `checked`.
+    Shape: `checked` and `broken` map a rule's name to one bool an event; a rule that nothing broke
+    is not in `broken`, and a rule that is asked of every event is not in `checked`.
     """
 
     checked: dict[str, np.ndarray]
@@ -58,15 +70,16 @@ def items_of(events: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
 def validate(events: pl.DataFrame) -> Findings:
     """Ask every rule.
 
-    Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest event time that is no
-    future).
+    Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest
+    event time that is no future).
     """
     items, owner = items_of(events)
     counts = np.bincount(owner, minlength=len(events))
     quantity = np.clip(items["quantity"].to_numpy().astype(np.int64), 0, rules.MAX_QUANTITY)
     amounts = quantity * np.clip(items["unit_price_minor"].to_numpy(), 0, rules.MAX_PRICE_MINOR)
     events = events.with_columns(
-        pl.Series("items_count", counts, pl.Int64), pl.Series("items_total_minor", sums_of(amounts, counts), pl.Int64)
+        pl.Series("items_count", counts, pl.Int64),
+        pl.Series("items_total_minor", sums_of(amounts, counts), pl.Int64),
     )
     found = events.select(SELECTED)
     broken = broken_of(ASKED, events, found)
@@ -78,8 +91,11 @@ def validate(events: pl.DataFrame) -> Findings:
     return Findings(checked | {r.name: has_items for r in ITEM_RULES}, broken)
 
 
-def broken_of(asked: Sequence[Rule], rows: pl.DataFrame, found: pl.DataFrame) -> dict[str, np.ndarray]:
-    """The rules that some row breaks, and which rows; `found` has the rows that may, a column a rule."""
+def broken_of(
+    asked: Sequence[Rule], rows: pl.DataFrame, found: pl.DataFrame
+) -> dict[str, np.ndarray]:
+    """The rules that some row breaks, and which rows; `found` has the rows that may, a column a
+    rule."""
     broken = {}
     for rule in asked:
         if not found[rule.name].any():
@@ -118,8 +134,11 @@ def value_of(rule: Rule, event: dict[str, object]) -> tuple[str, str | None]:
 
 
 def printable(value: object, most: int = 200) -> str:
-    """Text that any log, table or terminal takes: control characters escaped, at most `most` characters."""
+    """Text that any log, table or terminal takes: control characters escaped, at most `most`
+    characters."""
     text = value if isinstance(value, str) else str(value)
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
+        text = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most]
+        )
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -20,7 +20,9 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 
 def keys_of(frame: pl.DataFrame) -> np.ndarray:
     """128 bits a row, by all columns: two independent 64-bit hashes."""
-    return np.stack((frame.hash_rows(seed=0x5EED).to_numpy(), frame.hash_rows(seed=0xFACE).to_numpy()), axis=1)
+    return np.stack(
+        (frame.hash_rows(seed=0x5EED).to_numpy(), frame.hash_rows(seed=0xFACE).to_numpy()), axis=1
+    )
 
 
 def starts_of(metric: MetricTable) -> str:
@@ -29,7 +31,8 @@ def starts_of(metric: MetricTable) -> str:
 
 
 def compact(frame: pl.DataFrame) -> pl.DataFrame:
-    """A copy with texts of its own: a row taken out of a batch would keep all texts of the batch in memory."""
+    """A copy with texts of its own: a row taken out of a batch would keep all texts of the batch in
+    memory."""
     # one chunk first: the others would be handed on as they are, with all that they hold on to
     copied = pl.from_arrow(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
     assert isinstance(copied, pl.DataFrame)
@@ -37,7 +40,8 @@ def compact(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 class Pairs:
-    """Different (row, value) pairs. State: 16 bytes and an index entry a pair, until the windows close."""
+    """Different (row, value) pairs. State: 16 bytes and an index entry a pair, until the windows
+    close."""
 
     def __init__(self) -> None:
         self._seen = hirola.HashTable(MIN_CAPACITY, KEY)
@@ -45,7 +49,9 @@ class Pairs:
     def first_time(self, keys: np.ndarray) -> np.ndarray:
         """Indices of the rows that hold a pair for the first time."""
         if len(self._seen) + len(keys) > self._seen.max * 3 // 4:
-            self._seen = self._seen.resize(max(self._seen.max * 2, (len(self._seen) + len(keys)) * 2))
+            self._seen = self._seen.resize(
+                max(self._seen.max * 2, (len(self._seen) + len(keys)) * 2)
+            )
         known = len(self._seen)
         return firsts_of(self._seen.add(keys), known)
 
@@ -59,8 +65,10 @@ def firsts_of(slots: np.ndarray, known: int) -> np.ndarray:
 class Windows:
     """Sum a metric over its open windows.
 
-    Shape: rows are keyed by window_start, partition and the metric's dimensions; numbers are absolute.
-    State: a slot a row, freed when the window's partition is past the window's end and the lateness.
+    Shape: rows are keyed by window_start, partition and the metric's dimensions; numbers are
+    absolute.
+    State: a slot a row, freed when the window's partition is past the window's end and the
+    lateness.
     """
 
     def __init__(self, metric: MetricTable, cap: int) -> None:
@@ -69,17 +77,29 @@ class Windows:
         self._capped = next((d.name for d in metric.by if d.cap), None)
         self._kept: dict[tuple[Any, ...], set[str]] = {}
         self._names = ["window_start", "partition", *(d.name for d in metric.by)]
-        self._sums = {i: self._own(m.name, "sum") for i, m in enumerate(metric.stored, 1) if m.value is not None}
-        self._distinct = next(((i, m.distinct) for i, m in enumerate(metric.stored, 1) if m.distinct), None)
+        self._sums = {
+            i: self._own(m.name, "sum")
+            for i, m in enumerate(metric.stored, 1)
+            if m.value is not None
+        }
+        self._distinct = next(
+            ((i, m.distinct) for i, m in enumerate(metric.stored, 1) if m.distinct), None
+        )
         self._pairs: dict[int, Pairs] = {}
-        # one question for all metrics of a scope: asking Polars costs more than a small batch's answers
+        # one question for all metrics of a scope: asking Polars costs more than a small batch's
+        # answers
         self.asked = [
-            metric.where.alias(self._own("where")), pl.col(starts_of(metric)).alias(self._own("window_start")),
+            metric.where.alias(self._own("where")),
+            pl.col(starts_of(metric)).alias(self._own("window_start")),
             pl.col("partition").alias(self._own("partition")),
             *(d.value.alias(self._own(d.name)) for d in metric.by),
-            *(m.value.cast(pl.Int64).alias(self._own(m.name, "sum")) for m in metric.stored if m.value is not None),
+            *(
+                m.value.cast(pl.Int64).alias(self._own(m.name, "sum"))
+                for m in metric.stored
+                if m.value is not None
+            ),
             *([pl.col(self._distinct[1]).alias(self._own("distinct"))] if self._distinct else []),
-        ]  # fmt: skip
+        ]
         self._keys = [self._own(name) for name in self._names]
         self._rest = [self._own("distinct")] * bool(self._distinct) + list(self._sums.values())
         self._reset(MIN_CAPACITY)
@@ -98,11 +118,11 @@ class Windows:
         return ".".join((self._metric.name, *name))
 
     def add(self, answers: pl.DataFrame) -> None:
-        """Add a batch of events or items. Shape: the answers to `asked`, and `spoken`."""
-        chosen, spoken = answers[self._keys + self._rest], answers["spoken"].to_numpy()
+        """Add a batch of events or items. Shape: the answers to `asked`, and `is_new`."""
+        chosen, is_new = answers[self._keys + self._rest], answers["is_new"].to_numpy()
         if self._metric.where is not ALWAYS:
             rows = np.flatnonzero(answers[self._own("where")].fill_null(False).to_numpy())
-            chosen, spoken = chosen[rows], spoken[rows]
+            chosen, is_new = chosen[rows], is_new[rows]
         if not len(chosen):
             return
         names = chosen[self._keys]
@@ -120,7 +140,7 @@ class Windows:
             np.add.at(self._numbers[i], slots, chosen[name].to_numpy())
         if self._distinct:
             self._count_distinct(names["window_start"], chosen[self._rest[:1]], keys, slots)
-        self._changed[slots[spoken]] = True
+        self._changed[slots[is_new]] = True
 
     def _slots_of(self, names: pl.DataFrame, keys: np.ndarray) -> np.ndarray:
         capacity = self._numbers.shape[1]
@@ -137,8 +157,11 @@ class Windows:
             self._fresh.append(names[firsts_of(slots, known)])
         return slots
 
-    def _count_distinct(self, starts: pl.Series, values: pl.DataFrame, keys: np.ndarray, slots: np.ndarray) -> None:
-        """Count values that were not seen before in their row; pairs of a window are forgotten with it."""
+    def _count_distinct(
+        self, starts: pl.Series, values: pl.DataFrame, keys: np.ndarray, slots: np.ndarray
+    ) -> None:
+        """Count values that were not seen before in their row; pairs of a window are forgotten with
+        it."""
         assert self._distinct is not None
         pairs = keys * MIX ^ keys_of(values)
         start_of = starts.to_physical().to_numpy()
@@ -166,13 +189,16 @@ class Windows:
         return others
 
     def take(self) -> pl.DataFrame:
-        """The rows that changed since the last call. Shape: keys, `events` (the guard), then the stored measures."""
+        """The rows that changed since the last call. Shape: keys, `events` (the guard), then the
+        stored measures."""
         slots = np.flatnonzero(self._changed[: len(self._slots)])
         self._changed[slots] = False
         rows = self._all_rows()[slots] if len(slots) else self._all_rows().clear()
         numbers = self._numbers[:, slots]
         columns = [pl.Series("events", numbers[0])] + [
-            pl.Series(m.name, numbers[i]) for i, m in enumerate(self._metric.stored, start=1) if m.name != "events"
+            pl.Series(m.name, numbers[i])
+            for i, m in enumerate(self._metric.stored, start=1)
+            if m.name != "events"
         ]
         return rows.with_columns(columns)
 
@@ -198,7 +224,11 @@ class Windows:
         live = (rows["window_start"].dt.epoch("ms") > limit).fill_null(True).to_numpy()
         starts = set(rows["window_start"].filter(pl.Series(live)).dt.epoch("ms").to_list())
         self._pairs = {s: pairs for s, pairs in self._pairs.items() if s in starts}
-        self._kept = {key: kept for key, kept in self._kept.items() if int(key[0].timestamp() * 1000) in starts}
+        self._kept = {
+            key: kept
+            for key, kept in self._kept.items()
+            if int(key[0].timestamp() * 1000) in starts
+        }
         if live.sum() * 2 > len(rows):
             return  # not worth it yet
         numbers, kept = self._numbers[:, : len(rows)][:, live], rows.filter(pl.Series(live))

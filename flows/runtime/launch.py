@@ -1,7 +1,9 @@
-"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it stopped.
+"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it
+stopped.
 
-`python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the epoch: 10 s under the
-first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in both.
+`python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the
+epoch: 10 s under the first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in
+both.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Protocol
 from flows.connectors.kafka_sink import Destination
 from flows.connectors.kafka_source import KafkaSource, Subscription
 from flows.domain.errors import ShopstreamError
+from flows.registry import BY_NAME, NAMES
 from flows.runtime.settings import Settings, settings_or_exit
-from flows.runtime.telemetry.names import FLOWS
 from flows.runtime.telemetry.telemetry import Telemetry
 
 
@@ -46,7 +48,8 @@ class Process:
         """Settings, telemetry and signal handlers; the first thing that a flow does."""
         settings = settings_or_exit()
         process = cls(Telemetry(flow, settings))
-        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more than sending them
+        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more
+        # than sending them
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
         # Bytewax passes a failure through Rust, whose trace says nothing about ours
@@ -64,8 +67,8 @@ class Process:
         return self._stop
 
     def begin(self, source: KafkaSource, *sinks: Sink) -> None:
-        """Connect everything, and see to the end: after a drain Bytewax asks for no further batch, so the last flush and
-        commit are ours.
+        """Connect everything, and see to the end: after a drain Bytewax asks for no further batch,
+        so the last flush and commit are ours.
 
         Errors: PermanentError, TransientError.
         """
@@ -86,8 +89,11 @@ class Process:
 
         atexit.register(finish)
 
-    def _report(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """The one place where a failure is logged: what we foresaw in a line with its exit code, a bug with its trace."""
+    def _report(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """The one place where a failure is logged: what we foresaw in a line with its exit code, a
+        bug with its trace."""
         if isinstance(error, KeyboardInterrupt):
             os._exit(130)
         known = cause_of(error)
@@ -100,21 +106,27 @@ class Process:
         os._exit(1 if known is None else known.exit_code)
 
 
-# what nobody waits for by the millisecond is collected longer: a batch of three costs as much as one of three hundred
-UNHURRIED = {"deadletters": 7, "quality": 7}
-
-
 def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
     """What this process reads of a topic."""
     return Subscription(
-        settings.bootstrap, topic, settings.group(flow), settings.ordinal, settings.count, settings.batch_records,
-        settings.poll_seconds * UNHURRIED.get(flow, 1), settings.startup_seconds,
-    )  # fmt: skip
+        settings.bootstrap,
+        topic,
+        settings.group(flow),
+        settings.ordinal,
+        settings.count,
+        settings.batch_records,
+        settings.poll_seconds * BY_NAME[flow].poll_slowdown,
+        settings.startup_seconds,
+    )
 
 
-def destination(settings: Settings, topic: str, max_bytes: int = Destination.max_bytes) -> Destination:
+def destination(
+    settings: Settings, topic: str, max_bytes: int = Destination.max_bytes
+) -> Destination:
     """Where this process writes."""
-    return Destination(settings.bootstrap, topic, max_bytes, startup_seconds=settings.startup_seconds)
+    return Destination(
+        settings.bootstrap, topic, max_bytes, startup_seconds=settings.startup_seconds
+    )
 
 
 def cause_of(error: BaseException) -> ShopstreamError | None:
@@ -130,9 +142,9 @@ def cause_of(error: BaseException) -> ShopstreamError | None:
 def main() -> None:
     from bytewax.run import cli_main
 
-    if len(sys.argv) != 2 or sys.argv[1] not in FLOWS:
-        raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(FLOWS)}}}")
-    flow = importlib.import_module(f"flows.{sys.argv[1]}").flow()
+    if len(sys.argv) != 2 or sys.argv[1] not in BY_NAME:
+        raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(NAMES)}}}")
+    flow = importlib.import_module(BY_NAME[sys.argv[1]].module).flow()
     cli_main(flow, epoch_interval=timedelta(seconds=settings_or_exit().epoch_seconds))
 
 

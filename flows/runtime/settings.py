@@ -1,4 +1,5 @@
-"""Every setting, from the environment. A wrong or misspelt one ends the start with exit code 2 and a line that names it."""
+"""Every setting, from the environment. A wrong or misspelt one ends the start with exit code 2 and
+a line that names it."""
 
 from __future__ import annotations
 
@@ -61,45 +62,78 @@ class Settings(BaseSettings):
     topic_clean_web: str = Field("clean.web", min_length=1, description="Accepted web events.")
     topic_dead_letters: str = Field("dead.letters", min_length=1, description="Refused records.")
     topic_tallies: str = Field("tallies", min_length=1, description="What clean counted.")
-    group_prefix: str = Field("shopstream", min_length=1, description="Consumer groups are <prefix>.<flow>.")
+    group_prefix: str = Field(
+        "shopstream", min_length=1, description="Consumer groups are <prefix>.<flow>."
+    )
 
     allowed_lateness_seconds: float = Field(
         60, ge=0, le=86_400, description="How far behind the watermark an event may be."
     )
-    future_tolerance_seconds: float = Field(10, ge=0, le=3_600, description="How far ahead of its Kafka timestamp.")
-    max_record_bytes: int = Field(262_144, ge=100, le=1_000_000, description="A larger record is refused.")
+    future_tolerance_seconds: float = Field(
+        10, ge=0, le=3_600, description="How far ahead of its Kafka timestamp."
+    )
+    max_record_bytes: int = Field(
+        262_144, ge=100, le=1_000_000, description="A larger record is refused."
+    )
     reject_budget_ratio: float = Field(
         0.95, gt=0, description="Stop when this share of a run is refused; above 1: never."
     )
-    reject_budget_records: int = Field(10_000, ge=1, description="How long a run is, in records of one partition.")
-    query_cap: int = Field(10_000, ge=1, description="Different searches kept per window, shop and partition.")
+    reject_budget_records: int = Field(
+        10_000, ge=1, description="How long a run is, in records of one partition."
+    )
+    query_cap: int = Field(
+        10_000, ge=1, description="Different searches kept per window, shop and partition."
+    )
 
     clean_form: Literal["event", "batch"] = Field(
         "event", description="clean.web: one event a record, or a batch of them."
     )
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
-    poll_seconds: float = Field(0.03, gt=0, le=5, description="From poll to poll, while there is little to read.")
-    epoch_seconds: float = Field(1.0, gt=0, le=60, description="Between commits, under `shopstream up`.")
+    poll_seconds: float = Field(
+        0.03, gt=0, le=5, description="From poll to poll, while there is little to read."
+    )
+    epoch_seconds: float = Field(
+        1.0, gt=0, le=60, description="Between commits, under `shopstream up`."
+    )
     ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
-    retention_1m_days: int = Field(0, ge=0, description="Days that minutes are kept, of numbers and quality; 0: all.")
+    retention_1m_days: int = Field(
+        0, ge=0, description="Days that minutes are kept, of numbers and quality; 0: all."
+    )
     retention_1h_days: int = Field(0, ge=0, description="Days that hours are kept; 0: all.")
     retention_1d_days: int = Field(0, ge=0, description="Days that days are kept; 0: all.")
-    retention_dead_letters_days: int = Field(30, ge=0, description="Days that dead letters are kept; 0: all.")
+    retention_dead_letters_days: int = Field(
+        30, ge=0, description="Days that dead letters are kept; 0: all."
+    )
 
-    startup_seconds: float = Field(30, gt=0, description="How long to wait for broker and database at start.")
+    startup_seconds: float = Field(
+        30, gt=0, description="How long to wait for broker and database at start."
+    )
 
     telemetry_port: int = Field(
-        0, ge=0, le=65_535,
-        description="Where a flow serves /metrics and /healthz; 0: nowhere. `shopstream up` counts its flows' from it, or from 9101.",
-    )  # fmt: skip
-    telemetry_host: str = Field("127.0.0.1", min_length=1, description="The address that it serves them at.")
+        0,
+        ge=0,
+        le=65_535,
+        description=(
+            "Where a flow serves /metrics and /healthz; 0: nowhere. `shopstream up` counts its"
+            " flows' from it, or from 9101."
+        ),
+    )
+    telemetry_host: str = Field(
+        "127.0.0.1", min_length=1, description="The address that it serves them at."
+    )
     stall_seconds: float = Field(
         30, gt=0, description="/healthz is red after this long without progress while records wait."
     )
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
-    build_commit: str | None = Field(None, description="The commit that runs, where there is no git to ask.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, else json."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
+    build_commit: str | None = Field(
+        None, description="The commit that runs, where there is no git to ask."
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -134,7 +168,9 @@ def load_settings() -> Settings:
     lines = []
     for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
         near = get_close_matches(name, known, 1)
-        lines.append(f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else ""))
+        lines.append(
+            f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else "")
+        )
     for name in sorted(known - set(os.environ) - {n for n in known if n.startswith(PREFIX)}):
         for other in get_close_matches(name, os.environ.keys() - known, 1, cutoff=0.9):
             lines.append(f"{other} is no setting of ours; did you mean {name}?")
@@ -148,11 +184,14 @@ def load_settings() -> Settings:
             lines.append(f"{name}{value}: {e['msg']}")
         raise ConfigError("\n".join(lines)) from None
     if settings.ordinal >= settings.count:
-        lines.append(f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}")
+        lines.append(
+            f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}"
+        )
     if settings.future_tolerance > settings.allowed_lateness:
         lines.append(
-            f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be above "
-            f"{PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one early event would make all others late"
+            f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be"
+            f" above {PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one"
+            " early event would make all others late"
         )
     lines += shortened(settings)
     try:
@@ -166,7 +205,10 @@ def load_settings() -> Settings:
 
 def shortened(settings: Settings) -> Iterator[str]:
     """Hours must outlive their minutes, and days their hours: they are counted from them."""
-    grains = [(f"retention_{g}_days", getattr(settings, f"retention_{g}_days") or inf) for g in ("1m", "1h", "1d")]
+    grains = [
+        (f"retention_{g}_days", getattr(settings, f"retention_{g}_days") or inf)
+        for g in ("1m", "1h", "1d")
+    ]
     for (finer, days), (coarser, longer) in pairwise(grains):
         if longer < days:
             yield (
@@ -176,7 +218,8 @@ def shortened(settings: Settings) -> Iterator[str]:
 
 
 def with_password(settings: Settings) -> Settings:
-    """Complete the URL from the password's file: so a container gets it without a variable that `docker inspect` shows.
+    """Complete the URL from the password's file: so a container gets it without a variable that
+    `docker inspect` shows.
 
     Errors: ConfigError naming the variable, never the password.
     """
@@ -184,16 +227,21 @@ def with_password(settings: Settings) -> Settings:
     if file is None:
         return settings
     if conninfo_to_dict(settings.database_url).get("password"):
-        raise ConfigError("DATABASE_PASSWORD_FILE: DATABASE_URL has a password already; set one of them")
+        raise ConfigError(
+            "DATABASE_PASSWORD_FILE: DATABASE_URL has a password already; set one of them"
+        )
     password = read_secret("DATABASE_PASSWORD_FILE", file)
     joint = "&" if "?" in settings.database_url else "?"
     return settings.model_copy(
-        update={"database_url": f"{settings.database_url}{joint}password={quote(password, safe='')}"}
+        update={
+            "database_url": f"{settings.database_url}{joint}password={quote(password, safe='')}"
+        }
     )
 
 
 def read_secret(name: str, file: Path) -> str:
-    """Read a secret of one line, as editors and `echo` leave it. Errors: ConfigError naming variable or option."""
+    """Read a secret of one line, as editors and `echo` leave it. Errors: ConfigError naming
+    variable or option."""
     try:
         secret = file.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,12 +1,13 @@
 """Is the shop selling as it should? Money is asked in each currency; currencies are never added.
 
-Rows of a synthetic history (partition -1) do not count: they prove nothing about the shop. Spans end where the counted
-events end, so that a pipeline that stands still does not look like a shop that does: `freshness` tells of that one.
+Rows of a synthetic history (partition -1) do not count: they prove nothing about the shop. Spans
+end where the counted events end, so that a pipeline that stands still does not look like a shop
+that does: `freshness` tells of that one.
 """
 
 from __future__ import annotations
 
-from grafana import names
+from grafana import uids
 from grafana.alerts.rule import MINUTE, Group, Place, Rule, Severity, Sql, Team
 from grafana.thresholds import (
     CONVERSION,
@@ -18,7 +19,7 @@ from grafana.thresholds import (
     REFUND_SHARE,
     REVENUE_CHANGE,
     ZERO_RESULT_SHARE,
-)  # fmt: skip
+)
 
 # the newest minutes still fill
 SETTLING = "interval '2 minutes'"
@@ -31,11 +32,15 @@ TIME = '$__timeTo()::timestamptz AS "time"'
 
 def during(minutes: int) -> str:
     """SQL: real rows of the newest settled minutes."""
-    return f"partition >= 0 AND window_start >= clock.now - interval '{minutes} minutes' AND window_start < clock.now"
+    return (
+        f"partition >= 0 AND window_start >= clock.now - interval '{minutes} minutes' AND"
+        " window_start < clock.now"
+    )
 
 
 REVENUE_DROP = Rule(
-    "revenue-drop", "Revenue drop",
+    "revenue-drop",
+    "Revenue drop",
     Sql(f"""{NOW}, hours AS (
   SELECT day, now - make_interval(hours => 24 * day + 1) AS since FROM clock CROSS JOIN generate_series(0, 7) AS day
 ), sold AS (
@@ -57,15 +62,19 @@ FROM usual LEFT JOIN sold ON sold.currency = usual.currency AND sold.day = 0
 UNION ALL
 SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM usual)
 ORDER BY 1, 2"""),
-    REVENUE_CHANGE, Place(names.LIVE, "net-sales"), Severity.CRITICAL,
+    REVENUE_CHANGE,
+    Place(uids.LIVE, "net-sales"),
+    Severity.CRITICAL,
     "Gross sales in {label.currency} are {percent} against this hour of the days before",
-    f"The last hour's gross sales in one currency against the median of the same hour of up to seven days before, of those with"
-    f" sales. Quiet until {LEAST_DAYS} such days are known, and below {LEAST_ORDERS} orders an hour.",
+    "The last hour's gross sales in one currency against the median of the same hour of up to"
+    f" seven days before, of those with sales. Quiet until {LEAST_DAYS} such days are known, and"
+    f" below {LEAST_ORDERS} orders an hour.",
     10 * MINUTE,
-)  # fmt: skip
+)
 
 CONVERSION_COLLAPSE = Rule(
-    "conversion-collapse", "Conversion collapse",
+    "conversion-collapse",
+    "Conversion collapse",
     Sql(f"""{NOW}, seen AS (
   SELECT coalesce(sum(events) FILTER (WHERE event_type = 'PAGE_VIEW'), 0) AS views,
     coalesce(sum(events) FILTER (WHERE event_type = 'PURCHASE'), 0) AS purchases
@@ -74,15 +83,18 @@ CONVERSION_COLLAPSE = Rule(
 )
 SELECT {TIME}, CASE WHEN views < {LEAST_VIEWS} THEN 1 ELSE purchases::double precision / views END AS value
 FROM seen ORDER BY 1"""),
-    CONVERSION, Place(names.LIVE, "conversion"), Severity.CRITICAL,
+    CONVERSION,
+    Place(uids.LIVE, "conversion"),
+    Severity.CRITICAL,
     "Only {percent} of page views become a purchase",
-    f"Purchases for each page view over half an hour. People look and do not buy: checkout or payment may be broken. Quiet below"
-    f" {LEAST_VIEWS} page views.",
+    "Purchases for each page view over half an hour. People look and do not buy: checkout or"
+    f" payment may be broken. Quiet below {LEAST_VIEWS} page views.",
     10 * MINUTE,
-)  # fmt: skip
+)
 
 REFUND_SPIKE = Rule(
-    "refund-spike", "Refund spike",
+    "refund-spike",
+    "Refund spike",
     Sql(f"""{NOW}, moved AS (
   SELECT currency, sum(refunds) AS refunds, sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS share
   FROM gold.orders_1m_by_partition CROSS JOIN clock
@@ -93,15 +105,18 @@ SELECT {TIME}, currency, CASE WHEN refunds < {LEAST_REFUNDS} THEN 0 ELSE coalesc
 UNION ALL
 SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM moved)
 ORDER BY 1, 2"""),
-    REFUND_SHARE, Place(names.PRODUCTS, "refunded-share"), Severity.WARNING,
+    REFUND_SHARE,
+    Place(uids.PRODUCTS, "refunded-share"),
+    Severity.WARNING,
     "Refunds in {label.currency} are {percent} of gross sales",
-    f"Refunded money as a share of gross sales in one currency over an hour, both at their own time. Quiet below {LEAST_REFUNDS}"
-    " refunds.",
+    "Refunded money as a share of gross sales in one currency over an hour, both at their own"
+    f" time. Quiet below {LEAST_REFUNDS} refunds.",
     10 * MINUTE,
-)  # fmt: skip
+)
 
 ZERO_RESULTS = Rule(
-    "zero-result-searches", "Zero-result searches",
+    "zero-result-searches",
+    "Zero-result searches",
     Sql(f"""{NOW}, searched AS (
   SELECT coalesce(sum(searches), 0) AS searches, coalesce(sum(zero_results), 0) AS nothing
   FROM gold.searches_1m_by_partition CROSS JOIN clock
@@ -109,10 +124,15 @@ ZERO_RESULTS = Rule(
 )
 SELECT {TIME}, CASE WHEN searches < {LEAST_SEARCHES} THEN 0 ELSE nothing::double precision / searches END AS value
 FROM searched ORDER BY 1"""),
-    ZERO_RESULT_SHARE, Place(names.LIVE, "searches-without-result"), Severity.WARNING,
+    ZERO_RESULT_SHARE,
+    Place(uids.LIVE, "searches-without-result"),
+    Severity.WARNING,
     "{percent} of searches find nothing",
-    f"Searches without a result as a share of all over half an hour. Quiet below {LEAST_SEARCHES} searches.",
+    f"Searches without a result as a share of all over half an hour. Quiet below {LEAST_SEARCHES}"
+    " searches.",
     10 * MINUTE,
-)  # fmt: skip
+)
 
-BUSINESS = Group("business", Team.SHOP, (REVENUE_DROP, CONVERSION_COLLAPSE, REFUND_SPIKE, ZERO_RESULTS))
+BUSINESS = Group(
+    "business", Team.SHOP, (REVENUE_DROP, CONVERSION_COLLAPSE, REFUND_SPIKE, ZERO_RESULTS)
+)

@@ -13,7 +13,7 @@ from grafana.alerts.business import BUSINESS
 from grafana.alerts.panels import among, checked_in
 from grafana.alerts.pipeline import PIPELINE
 from grafana.alerts.quality import QUALITY
-from grafana.names import PROVISIONING
+from grafana.uids import PROVISIONING
 
 HEAD = "# written by `python -m grafana render`\n"
 GROUPS = (BUSINESS, QUALITY, PIPELINE)

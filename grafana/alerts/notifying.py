@@ -1,8 +1,9 @@
 """Who is told, when and how: contact points, policies, the night, and the words of a message.
 
-A channel is there when its variable is set in Grafana's environment. Grafana does not start with an empty address, so each
-has a tail that keeps it from being empty: a fragment, which is never sent, and a separator, which is dropped. A route is
-taken when its matcher holds; the label `channel` is on no alert, so it differs from the variable when that is set.
+A channel is there when its variable is set in Grafana's environment. Grafana does not start with an
+empty address, so each has a tail that keeps it from being empty: a fragment, which is never sent,
+and a separator, which is dropped. A route is taken when its matcher holds; the label `channel` is
+on no alert, so it differs from the variable when that is set.
 """
 
 from __future__ import annotations
@@ -39,27 +40,44 @@ Resolved:
 {{- end }}
 {{- end }}
 {{- end }}"""
-TITLE_OF, MESSAGE_OF = '{{ template "shopstream.title" . }}', '{{ template "shopstream.message" . }}'
+TITLE_OF, MESSAGE_OF = (
+    '{{ template "shopstream.title" . }}',
+    '{{ template "shopstream.message" . }}',
+)
 
 
 def contact_points() -> dict[str, Any]:
     webhook = {
-        "url": f"${{{WEBHOOK_VARIABLE}}}#shopstream", "httpMethod": "POST", "title": TITLE_OF, "message": MESSAGE_OF,
-    }  # fmt: skip
+        "url": f"${{{WEBHOOK_VARIABLE}}}#shopstream",
+        "httpMethod": "POST",
+        "title": TITLE_OF,
+        "message": MESSAGE_OF,
+    }
     email = {
-        "addresses": f"${{{EMAIL_VARIABLE}}};", "singleEmail": True, "subject": TITLE_OF, "message": MESSAGE_OF,
-    }  # fmt: skip
+        "addresses": f"${{{EMAIL_VARIABLE}}};",
+        "singleEmail": True,
+        "subject": TITLE_OF,
+        "message": MESSAGE_OF,
+    }
     points = ((WEBHOOK, "webhook", webhook), (EMAIL, "email", email))
     return {
         "apiVersion": 1,
         "contactPoints": [
             {
-                "orgId": 1, "name": name,
-                "receivers": [{"uid": name, "type": kind, "disableResolveMessage": False, "settings": settings}],
+                "orgId": 1,
+                "name": name,
+                "receivers": [
+                    {
+                        "uid": name,
+                        "type": kind,
+                        "disableResolveMessage": False,
+                        "settings": settings,
+                    }
+                ],
             }
             for name, kind, settings in points
         ],
-    }  # fmt: skip
+    }
 
 
 def route(receiver: str, variable: str) -> dict[str, Any]:
@@ -70,24 +88,33 @@ def route(receiver: str, variable: str) -> dict[str, Any]:
         "continue": True,
         "routes": [
             {
-                "receiver": receiver, "object_matchers": [["severity", "=", "critical"]],
-                "group_wait": "10s", "group_interval": "2m", "repeat_interval": "1h",
+                "receiver": receiver,
+                "object_matchers": [["severity", "=", "critical"]],
+                "group_wait": "10s",
+                "group_interval": "2m",
+                "repeat_interval": "1h",
             },
             {
-                "receiver": receiver, "object_matchers": [["severity", "!=", "critical"]],
+                "receiver": receiver,
+                "object_matchers": [["severity", "!=", "critical"]],
                 "mute_time_intervals": [NIGHTS],
             },
         ],
-    }  # fmt: skip
+    }
 
 
 def policies() -> dict[str, Any]:
-    """The whole tree: Grafana has only one. The root hears what nobody else was named for, and its failure is in the log."""
+    """The whole tree: Grafana has only one. The root hears what nobody else was named for, and its
+    failure is in the log."""
     root = {
-        "orgId": 1, "receiver": WEBHOOK, "group_by": ["grafana_folder", "area", "severity"], "group_wait": "30s",
-        "group_interval": "5m", "repeat_interval": "4h",
+        "orgId": 1,
+        "receiver": WEBHOOK,
+        "group_by": ["grafana_folder", "area", "severity"],
+        "group_wait": "30s",
+        "group_interval": "5m",
+        "repeat_interval": "4h",
         "routes": [route(EMAIL, EMAIL_VARIABLE), route(WEBHOOK, WEBHOOK_VARIABLE)],
-    }  # fmt: skip
+    }
     return {"apiVersion": 1, "policies": [root]}
 
 
@@ -95,7 +122,13 @@ def mute_timings() -> dict[str, Any]:
     times = [{"start_time": start, "end_time": end} for start, end in NIGHT]
     return {
         "apiVersion": 1,
-        "muteTimes": [{"orgId": 1, "name": NIGHTS, "time_intervals": [{"times": times, "location": NIGHT_LOCATION}]}],
+        "muteTimes": [
+            {
+                "orgId": 1,
+                "name": NIGHTS,
+                "time_intervals": [{"times": times, "location": NIGHT_LOCATION}],
+            }
+        ],
     }
 
 

@@ -1,4 +1,5 @@
-"""Where on the boards an alert belongs: panels are named by the slug of their title, and found in the rendered boards."""
+"""Where on the boards an alert belongs: panels are named by the slug of their title, and found in
+the rendered boards."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grafana.alerts.rule import Place
-from grafana.names import PROVISIONING
+from grafana.uids import PROVISIONING
 
 DASHBOARDS = PROVISIONING / "dashboards"
 Find = Callable[[Place], int | None]
@@ -25,7 +26,8 @@ def panels(board: str) -> dict[str, dict[str, Any]]:
 
 
 def among(files: Mapping[Path, str]) -> Find:
-    """How to find a panel's id in rendered files. A board that is not among them has none: an alert then points nowhere.
+    """How to find a panel's id in rendered files. A board that is not among them has none: an alert
+    then points nowhere.
 
     Errors: the function raises LookupError where a board has no such panel.
     """

@@ -1,10 +1,11 @@
-"""The rules that Prometheus can watch itself: for those who run it without Grafana, and for promtool to test."""
+"""The rules that Prometheus can watch itself: for those who run it without Grafana, and for
+promtool to test."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from grafana import names
+from grafana import uids
 from grafana.alerts.rendering import seconds
 from grafana.alerts.rule import Group, Prom, Rule
 from grafana.alerts.text import for_prometheus
@@ -40,6 +41,6 @@ def rule(found: Rule, asked: Prom, of: Group) -> dict[str, Any]:
         "annotations": {
             "summary": for_prometheus(found.summary),
             "description": found.description,
-            "runbook_url": f"{names.RUNBOOK}#{found.slug}",
+            "runbook_url": f"{uids.RUNBOOK}#{found.slug}",
         },
     }

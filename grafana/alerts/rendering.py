@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from grafana import names
+from grafana import uids
 from grafana.alerts.panels import Find
 from grafana.alerts.rule import Group, Prom, Rule, Sql
 from grafana.alerts.text import for_grafana
@@ -26,17 +26,24 @@ def group(found: Group, panel: Find) -> dict[str, Any]:
         "apiVersion": 1,
         "groups": [
             {
-                "orgId": 1, "name": found.name, "folder": names.ALERT_FOLDER, "interval": seconds(found.interval),
+                "orgId": 1,
+                "name": found.name,
+                "folder": uids.ALERT_FOLDER,
+                "interval": seconds(found.interval),
                 "rules": [rule(r, found, panel) for r in found.rules],
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def rule(found: Rule, of: Group, panel: Find) -> dict[str, Any]:
     number = panel(found.place)
     shown = {} if number is None else {"dashboardUid": found.place.board, "panelId": number}
-    linked = {} if number is None else {"__dashboardUid__": found.place.board, "__panelId__": str(number)}
+    linked = (
+        {}
+        if number is None
+        else {"__dashboardUid__": found.place.board, "__panelId__": str(number)}
+    )
     return {
         "uid": found.uid,
         "title": found.title,
@@ -52,25 +59,33 @@ def rule(found: Rule, of: Group, panel: Find) -> dict[str, Any]:
         "annotations": {
             "summary": for_grafana(found.summary),
             "description": found.description,
-            "runbook_url": f"{names.RUNBOOK}#{found.slug}",
+            "runbook_url": f"{uids.RUNBOOK}#{found.slug}",
             **linked,
         },
     }
 
 
 def data(found: Rule) -> list[dict[str, Any]]:
-    """A asks, B takes the last value of each series, C compares. `model` is taken as it stands: macros survive, variables do not."""
+    """A asks, B takes the last value of each series, C compares. `model` is taken as it stands:
+    macros survive, variables do not."""
     asked = {"from": RANGE_SECONDS, "to": 0}
     now = {"from": 0, "to": 0}
     compare = "gt" if found.threshold.worse is Worse.ABOVE else "lt"
     reduce = {
-        "refId": "B", "type": "reduce", "datasource": EXPRESSION, "expression": "A", "reducer": "last",
+        "refId": "B",
+        "type": "reduce",
+        "datasource": EXPRESSION,
+        "expression": "A",
+        "reducer": "last",
         "settings": {"mode": "dropNN"},
-    }  # fmt: skip
+    }
     threshold = {
-        "refId": "C", "type": "threshold", "datasource": EXPRESSION, "expression": "B",
+        "refId": "C",
+        "type": "threshold",
+        "datasource": EXPRESSION,
+        "expression": "B",
         "conditions": [{"evaluator": {"type": compare, "params": [found.limit]}}],
-    }  # fmt: skip
+    }
     model = query(found.query)
     source = model["datasource"]["uid"]
     return [
@@ -84,10 +99,16 @@ def query(asked: Sql | Prom) -> dict[str, Any]:
     common = {"refId": "A", "intervalMs": 60_000, "maxDataPoints": 100}
     if isinstance(asked, Sql):
         return common | {
-            "datasource": {"type": names.TIMESCALE_TYPE, "uid": names.TIMESCALE},
-            "editorMode": "code", "format": "time_series", "rawQuery": True, "rawSql": asked.text,
-        }  # fmt: skip
+            "datasource": {"type": uids.TIMESCALE_TYPE, "uid": uids.TIMESCALE},
+            "editorMode": "code",
+            "format": "time_series",
+            "rawQuery": True,
+            "rawSql": asked.text,
+        }
     return common | {
-        "datasource": {"type": names.PROMETHEUS_TYPE, "uid": names.PROMETHEUS},
-        "editorMode": "code", "expr": asked.expr, "instant": True, "range": False,
-    }  # fmt: skip
+        "datasource": {"type": uids.PROMETHEUS_TYPE, "uid": uids.PROMETHEUS},
+        "editorMode": "code",
+        "expr": asked.expr,
+        "instant": True,
+        "range": False,
+    }

@@ -1,7 +1,8 @@
-"""What an alert rule is, as data. `rendering.py` makes Grafana's YAML of it, `prometheus.py` a Prometheus rule.
+"""What an alert rule is, as data. `rendering.py` makes Grafana's YAML of it, `prometheus.py` a
+Prometheus rule.
 
-Texts may hold the value as `{percent}`, `{number}` or `{duration}`, and labels as `{label.NAME}`; each renderer puts its own
-template there.
+Texts may hold the value as `{percent}`, `{number}` or `{duration}`, and labels as `{label.NAME}`;
+each renderer puts its own template there.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class OnError(StrEnum):
 
 @dataclass(frozen=True)
 class Sql:
-    """Shape: a row a series: `time`, texts that become labels, and one number; always at least one row."""
+    """Shape: a row a series: `time`, texts that become labels, and one number; always at least one
+    row."""
 
     text: str
 
@@ -58,7 +60,8 @@ class Prom:
 
 @dataclass(frozen=True)
 class Place:
-    """The panel that shows what the alert is about: the board's uid and the panel's title as a slug."""
+    """The panel that shows what the alert is about: the board's uid and the panel's title as a
+    slug."""
 
     board: str
     panel: str
@@ -87,7 +90,8 @@ class Rule:
 
     @property
     def limit(self) -> float:
-        """Above (or below) what the rule fires. Panels are red from `act` on, and Grafana 11.6 has no "at least"."""
+        """Above (or below) what the rule fires. Panels are red from `act` on, and Grafana 11.6 has
+        no "at least"."""
         return self.threshold.act - 0.5 if self.whole else self.threshold.act
 
     @property

@@ -1,4 +1,5 @@
-"""The words of an alert, with the value and the labels put in by Grafana's or by Prometheus' templates."""
+"""The words of an alert, with the value and the labels put in by Grafana's or by Prometheus'
+templates."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ FORMS = {"percent": "humanizePercentage", "number": "humanize", "duration": "hum
 
 
 def worded(text: str, value: str) -> str:
-    """Replace `{percent}`, `{number}`, `{duration}` and `{label.NAME}`. Errors: KeyError for any other word in braces."""
+    """Replace `{percent}`, `{number}`, `{duration}` and `{label.NAME}`. Errors: KeyError for any
+    other word in braces."""
 
     def template(found: re.Match[str]) -> str:
         word = found[1]

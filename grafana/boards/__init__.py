@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.boards.letters import LETTERS
+from grafana.boards.dead_letters import LETTERS
 from grafana.boards.live import LIVE
 from grafana.boards.pipeline import PIPELINE
 from grafana.boards.products import PRODUCTS

@@ -1,9 +1,10 @@
-"""Pipeline: does every flow keep up, how long does an event take, and what do broker, database and processes say."""
+"""Pipeline: does every flow keep up, how long does an event take, and what do broker, database and
+processes say."""
 
 from __future__ import annotations
 
-from grafana import colours, names, thresholds
-from grafana.frame import Board
+from grafana import colours, thresholds, uids
+from grafana.dashboard import Board
 from grafana.panels import Chart, Grid, Heat, Panel, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, Prom, table
 from grafana.thresholds import Threshold
@@ -15,16 +16,28 @@ RATE = "$__rate_interval"
 
 
 def stat(
-    words: Words, expr: str, unit: Unit, decimals: int, threshold: Threshold | None, colour: str = colours.GREEN
+    words: Words,
+    expr: str,
+    unit: Unit,
+    decimals: int,
+    threshold: Threshold | None,
+    colour: str = colours.GREEN,
 ) -> Panel:
     styles = () if threshold else (Style("/.*/", colour, neutral=True),)
-    return Panel(words, Stat("lastNotNull"), (Prom(expr, "now"),), unit, decimals, threshold, styles)
+    return Panel(
+        words, Stat("lastNotNull"), (Prom(expr, "now"),), unit, decimals, threshold, styles
+    )
 
 
 def chart(
-    words: Words, queries: tuple[Prom, ...], unit: Unit, decimals: int, look: Chart | None = None, threshold: Threshold | None = None,
+    words: Words,
+    queries: tuple[Prom, ...],
+    unit: Unit,
+    decimals: int,
+    look: Chart | None = None,
+    threshold: Threshold | None = None,
     styles: tuple[Style, ...] = FLOWS,
-) -> Panel:  # fmt: skip
+) -> Panel:
     shape = look or Chart(limits=threshold is not None, legend_calcs=("lastNotNull", "max"))
     return Panel(words, shape, queries, unit, decimals, threshold, styles)
 
@@ -33,149 +46,361 @@ def quantile(q: float, metric: str, by: str = "") -> str:
     return f"histogram_quantile({q:g}, sum by (le{by}) (rate({metric}_bucket[{RATE}])))"
 
 
-UP = stat(Words("Flows up", "Flow processes that answer Prometheus, of clean, metrics, deadletters and quality", "4 or more", NONE),
-          f"sum(up{{{JOB}}})", Unit.WHOLE, 0, thresholds.FLOWS_UP)  # fmt: skip
-EVENTS = stat(Words("Events a second", "Records of raw.web that clean judged, a second", "near what the shop sends", NONE),
-              'sum(shopstream:records:rate1m{flow="clean"})', Unit.RATE, 1, None, colours.BLUE)  # fmt: skip
-P99 = stat(Words("Latency p99", "From Kafka to the committed row, 99 of 100 events are faster", "below 0.25 s", NONE),
-           'shopstream:event_latency_seconds:p99{flow="metrics"}', Unit.SECONDS, 2, thresholds.LATENCY_SECONDS)  # fmt: skip
-LAG = stat(Words("Lag", "Age of the oldest record that a flow has not read yet, the worst partition", "below 10 s", NONE),
-           "max(shopstream_lag_seconds)", Unit.SECONDS, 1, thresholds.LAG_SECONDS)  # fmt: skip
-BUDGET = stat(Words("Reject budget", "Share of a partition's reject budget that is used; at 100 % clean stops itself",
-                    "below 50 %", NONE),
-              "max(shopstream_budget_ratio)", Unit.RATIO, 0, thresholds.REJECT_BUDGET_RATIO)  # fmt: skip
-RESTARTED = stat(Words("Restarts", "Starts of flow processes in the last hour, beyond the first", "0", NONE),
-                 f"sum(changes(shopstream_start_time_seconds{{{JOB}}}[1h]))", Unit.WHOLE, 0, thresholds.RESTARTS)  # fmt: skip
+UP = stat(
+    Words(
+        "Flows up",
+        "Flow processes that answer Prometheus, of clean, metrics, deadletters and quality",
+        "4 or more",
+        NONE,
+    ),
+    f"sum(up{{{JOB}}})",
+    Unit.WHOLE,
+    0,
+    thresholds.FLOWS_UP,
+)
+EVENTS = stat(
+    Words(
+        "Events a second",
+        "Records of raw.web that clean judged, a second",
+        "near what the shop sends",
+        NONE,
+    ),
+    'sum(shopstream:records:rate1m{flow="clean"})',
+    Unit.RATE,
+    1,
+    None,
+    colours.BLUE,
+)
+P99 = stat(
+    Words(
+        "Latency p99",
+        "From Kafka to the committed row, 99 of 100 events are faster",
+        "below 0.25 s",
+        NONE,
+    ),
+    'shopstream:event_latency_seconds:p99{flow="metrics"}',
+    Unit.SECONDS,
+    2,
+    thresholds.LATENCY_SECONDS,
+)
+LAG = stat(
+    Words(
+        "Lag",
+        "Age of the oldest record that a flow has not read yet, the worst partition",
+        "below 10 s",
+        NONE,
+    ),
+    "max(shopstream_lag_seconds)",
+    Unit.SECONDS,
+    1,
+    thresholds.LAG_SECONDS,
+)
+BUDGET = stat(
+    Words(
+        "Reject budget",
+        "Share of a partition's reject budget that is used; at 100 % clean stops itself",
+        "below 50 %",
+        NONE,
+    ),
+    "max(shopstream_budget_ratio)",
+    Unit.RATIO,
+    0,
+    thresholds.REJECT_BUDGET_RATIO,
+)
+RESTARTED = stat(
+    Words("Restarts", "Starts of flow processes in the last hour, beyond the first", "0", NONE),
+    f"sum(changes(shopstream_start_time_seconds{{{JOB}}}[1h]))",
+    Unit.WHOLE,
+    0,
+    thresholds.RESTARTS,
+)
 
 RECORDS = chart(
-    Words("Records a second by outcome", "What clean made of the records it read", "nearly all accepted", NONE),
-    (Prom('sum by (outcome) (shopstream:records:rate1m{flow="clean"})', "{{outcome}}"),), Unit.RATE, 0,
-    Chart(stacked=True, fill=40, legend_calcs=("mean", "max")), styles=painted_all(colours.OUTCOMES),
-)  # fmt: skip
+    Words(
+        "Records a second by outcome",
+        "What clean made of the records it read",
+        "nearly all accepted",
+        NONE,
+    ),
+    (Prom('sum by (outcome) (shopstream:records:rate1m{flow="clean"})', "{{outcome}}"),),
+    Unit.RATE,
+    0,
+    Chart(stacked=True, fill=40, legend_calcs=("mean", "max")),
+    styles=painted_all(colours.OUTCOMES),
+)
 BY_FLOW = chart(
-    Words("Records a second by flow", "How fast each flow reads its topic", "the same lines as those of what comes in", NONE),
-    (Prom("sum by (flow) (shopstream:records:rate1m)", "{{flow}}"),), Unit.RATE, 0, Chart(legend_calcs=("mean", "max")),
-)  # fmt: skip
+    Words(
+        "Records a second by flow",
+        "How fast each flow reads its topic",
+        "the same lines as those of what comes in",
+        NONE,
+    ),
+    (Prom("sum by (flow) (shopstream:records:rate1m)", "{{flow}}"),),
+    Unit.RATE,
+    0,
+    Chart(legend_calcs=("mean", "max")),
+)
 HEAT = Panel(
-    Words("Latency", "How many events took how long from Kafka to the committed row", "everything below 0.25 s", NONE), Heat(),
-    (Prom(f'sum by (le) (increase(shopstream_event_latency_seconds_bucket{{flow="metrics"}}[{RATE}]))', "{{le}}", heatmap=True),),
-    Unit.SECONDS, 2,
-)  # fmt: skip
+    Words(
+        "Latency",
+        "How many events took how long from Kafka to the committed row",
+        "everything below 0.25 s",
+        NONE,
+    ),
+    Heat(),
+    (
+        Prom(
+            "sum by (le)"
+            f' (increase(shopstream_event_latency_seconds_bucket{{flow="metrics"}}[{RATE}]))',
+            "{{le}}",
+            heatmap=True,
+        ),
+    ),
+    Unit.SECONDS,
+    2,
+)
 PERCENTILES = chart(
-    Words("Latency percentiles", "From Kafka to the committed row; the dashed lines are the objective of 0.25 s and the alert",
-          "p99 below 0.25 s",
-          NONE),
+    Words(
+        "Latency percentiles",
+        "From Kafka to the committed row; the dashed lines are the objective of 0.25 s and the"
+        " alert",
+        "p99 below 0.25 s",
+        NONE,
+    ),
     tuple(
         Prom(f'shopstream:event_latency_seconds:{p}{{flow="metrics"}}', p, ref=ref)
         for p, ref in (("p50", "A"), ("p95", "B"), ("p99", "C"))
     ),
-    Unit.SECONDS, 2, threshold=thresholds.LATENCY_SECONDS, styles=painted_all(colours.PERCENTILES),
-)  # fmt: skip
+    Unit.SECONDS,
+    2,
+    threshold=thresholds.LATENCY_SECONDS,
+    styles=painted_all(colours.PERCENTILES),
+)
 LAG_RECORDS = chart(
-    Words("Lag in records", "Records that a flow has not read yet, over all partitions",
-          "below 10,000 and falling after a peak", NONE),
-    (Prom("sum by (flow) (shopstream_lag_records)", "{{flow}}"),), Unit.COUNT, 0, threshold=thresholds.LAG_RECORDS,
-)  # fmt: skip
+    Words(
+        "Lag in records",
+        "Records that a flow has not read yet, over all partitions",
+        "below 10,000 and falling after a peak",
+        NONE,
+    ),
+    (Prom("sum by (flow) (shopstream_lag_records)", "{{flow}}"),),
+    Unit.COUNT,
+    0,
+    threshold=thresholds.LAG_RECORDS,
+)
 LAG_SECONDS = chart(
-    Words("Lag in seconds", "Age of the oldest unread record, the worst partition of each flow", "below 10 s", NONE),
-    (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),), Unit.SECONDS, 1, threshold=thresholds.LAG_SECONDS,
-)  # fmt: skip
+    Words(
+        "Lag in seconds",
+        "Age of the oldest unread record, the worst partition of each flow",
+        "below 10 s",
+        NONE,
+    ),
+    (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),),
+    Unit.SECONDS,
+    1,
+    threshold=thresholds.LAG_SECONDS,
+)
 WATERMARK = chart(
-    Words("Watermark delay", "How far the worst partition's event time is behind the clock; a quiet shop's grows too",
-          "below 60 s while people shop", NONE),
-    (Prom("max by (flow) (shopstream_watermark_delay_seconds)", "{{flow}}"),), Unit.SECONDS, 1,
+    Words(
+        "Watermark delay",
+        "How far the worst partition's event time is behind the clock; a quiet shop's grows too",
+        "below 60 s while people shop",
+        NONE,
+    ),
+    (Prom("max by (flow) (shopstream_watermark_delay_seconds)", "{{flow}}"),),
+    Unit.SECONDS,
+    1,
     threshold=thresholds.WATERMARK_DELAY_SECONDS,
-)  # fmt: skip
+)
 BATCH = chart(
-    Words("Batch size", "Records in a batch, the median and the 95th percentile of each flow",
-          "small when caught up, full when behind",
-          NONE),
-    (Prom(quantile(0.5, "shopstream_batch_records", ", flow"), "{{flow}}"),
-     Prom(quantile(0.95, "shopstream_batch_records", ", flow"), "{{flow}} p95", ref="B")),
-    Unit.COUNT, 0, Chart(legend_calcs=("lastNotNull",), fill=0),
-    styles=(*FLOWS, *(Style(f"{flow} p95", tone, line="dashed") for flow, tone in colours.FLOWS.items())),
-)  # fmt: skip
+    Words(
+        "Batch size",
+        "Records in a batch, the median and the 95th percentile of each flow",
+        "small when caught up, full when behind",
+        NONE,
+    ),
+    (
+        Prom(quantile(0.5, "shopstream_batch_records", ", flow"), "{{flow}}"),
+        Prom(quantile(0.95, "shopstream_batch_records", ", flow"), "{{flow}} p95", ref="B"),
+    ),
+    Unit.COUNT,
+    0,
+    Chart(legend_calcs=("lastNotNull",), fill=0),
+    styles=(
+        *FLOWS,
+        *(Style(f"{flow} p95", tone, line="dashed") for flow, tone in colours.FLOWS.items()),
+    ),
+)
 FLUSH = chart(
-    Words("Flush and commit", "95th percentile of writing a batch to a sink, and of committing offsets", "below 0.25 s", NONE),
-    (Prom(quantile(0.95, "shopstream_flush_seconds", ", flow, sink"), "{{flow}} {{sink}}"),
-     Prom(quantile(0.95, "shopstream_commit_seconds", ", flow"), "{{flow}} commit", ref="B")),
-    Unit.SECONDS, 3, threshold=thresholds.FLUSH_SECONDS, styles=(),
-)  # fmt: skip
+    Words(
+        "Flush and commit",
+        "95th percentile of writing a batch to a sink, and of committing offsets",
+        "below 0.25 s",
+        NONE,
+    ),
+    (
+        Prom(quantile(0.95, "shopstream_flush_seconds", ", flow, sink"), "{{flow}} {{sink}}"),
+        Prom(quantile(0.95, "shopstream_commit_seconds", ", flow"), "{{flow}} commit", ref="B"),
+    ),
+    Unit.SECONDS,
+    3,
+    threshold=thresholds.FLUSH_SECONDS,
+    styles=(),
+)
 ROWS = chart(
-    Words("Rows a second", "Rows written to the database, by what they changed; unchanged ones cost no write",
-          "mostly updated while windows are open", NONE),
-    (Prom(f"sum by (change) (rate(shopstream_rows_total[{RATE}]))", "{{change}}"),), Unit.RATE, 0,
-    Chart(stacked=True, fill=40, legend_calcs=("mean",)), styles=painted_all(colours.CHANGES),
-)  # fmt: skip
+    Words(
+        "Rows a second",
+        "Rows written to the database, by what they changed; unchanged ones cost no write",
+        "mostly updated while windows are open",
+        NONE,
+    ),
+    (Prom(f"sum by (change) (rate(shopstream_rows_total[{RATE}]))", "{{change}}"),),
+    Unit.RATE,
+    0,
+    Chart(stacked=True, fill=40, legend_calcs=("mean",)),
+    styles=painted_all(colours.CHANGES),
+)
 RETRIES = chart(
-    Words("Retries", "Calls to Kafka and to the database that had to be repeated, in five minutes: how both are, to the flows",
-          "0", NONE),
-    (Prom("sum by (target) (increase(shopstream_retries_total[5m]))", "{{target}}"),), Unit.WHOLE, 0, threshold=thresholds.RETRIES,
+    Words(
+        "Retries",
+        "Calls to Kafka and to the database that had to be repeated, in five minutes: how both are,"
+        " to the flows",
+        "0",
+        NONE,
+    ),
+    (Prom("sum by (target) (increase(shopstream_retries_total[5m]))", "{{target}}"),),
+    Unit.WHOLE,
+    0,
+    threshold=thresholds.RETRIES,
     styles=(Style("kafka", colours.ORANGE), Style("database", colours.TEAL)),
-)  # fmt: skip
+)
 REWINDS = chart(
-    Words("Rewinds", "How long a start took to rebuild its state, the newest start of each flow", "a few seconds", NONE),
-    (Prom("max by (flow) (shopstream_rewind_seconds)", "{{flow}}"),), Unit.SECONDS, 1, Chart(step=True, legend_calcs=("max",)),
-)  # fmt: skip
+    Words(
+        "Rewinds",
+        "How long a start took to rebuild its state, the newest start of each flow",
+        "a few seconds",
+        NONE,
+    ),
+    (Prom("max by (flow) (shopstream_rewind_seconds)", "{{flow}}"),),
+    Unit.SECONDS,
+    1,
+    Chart(step=True, legend_calcs=("max",)),
+)
 MEMORY = chart(
     Words("Memory", "Resident memory of each flow's processes, the biggest", "below 350 MiB", NONE),
-    (Prom(f"max by (flow) (process_resident_memory_bytes{{{JOB}}})", "{{flow}}"),), Unit.BYTES, 0, threshold=thresholds.MEMORY_BYTES,
-)  # fmt: skip
+    (Prom(f"max by (flow) (process_resident_memory_bytes{{{JOB}}})", "{{flow}}"),),
+    Unit.BYTES,
+    0,
+    threshold=thresholds.MEMORY_BYTES,
+)
 CPU = chart(
-    Words("Processor", "Cores that each flow's processes use, the busiest; a flow works on one", "below 0.8", NONE),
-    (Prom(f"max by (flow) (rate(process_cpu_seconds_total{{{JOB}}}[{RATE}]))", "{{flow}}"),), Unit.PLAIN, 2,
+    Words(
+        "Processor",
+        "Cores that each flow's processes use, the busiest; a flow works on one",
+        "below 0.8",
+        NONE,
+    ),
+    (Prom(f"max by (flow) (rate(process_cpu_seconds_total{{{JOB}}}[{RATE}]))", "{{flow}}"),),
+    Unit.PLAIN,
+    2,
     threshold=thresholds.CPU_CORES,
-)  # fmt: skip
+)
 DATABASE = Panel(
-    Words("Database", "Size, connections and cache of TimescaleDB as Grafana's own role sees them now",
-          "connections below 70 % and a cache share above 98 %", "the database does not answer"),
+    Words(
+        "Database",
+        "Size, connections and cache of TimescaleDB as Grafana's own role sees them now",
+        "connections below 70 % and a cache share above 98 %",
+        "the database does not answer",
+    ),
     Grid(),
     (
         table(
-            "SELECT pg_database_size(current_database()) AS size,\n"
-            "  (SELECT sum(numbackends) FROM pg_stat_database)::double precision / current_setting('max_connections')::integer"
-            " AS connections,\n"
-            "  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS cached, deadlocks, temp_bytes AS spilled,\n"
-            "  extract(epoch FROM now() - pg_postmaster_start_time())::double precision AS up\n"
-            "FROM pg_stat_database WHERE datname = current_database()",
-            {"size": Column.NUMBER, "connections": Column.NUMBER, "cached": Column.NUMBER, "deadlocks": Column.NUMBER,
-             "spilled": Column.NUMBER, "up": Column.NUMBER},
+            "SELECT pg_database_size(current_database()) AS size,\n  (SELECT sum(numbackends) FROM"
+            " pg_stat_database)::double precision / current_setting('max_connections')::integer AS"
+            " connections,\n  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS"
+            " cached, deadlocks, temp_bytes AS spilled,\n  extract(epoch FROM now() -"
+            " pg_postmaster_start_time())::double precision AS up\nFROM pg_stat_database WHERE"
+            " datname = current_database()",
+            {
+                "size": Column.NUMBER,
+                "connections": Column.NUMBER,
+                "cached": Column.NUMBER,
+                "deadlocks": Column.NUMBER,
+                "spilled": Column.NUMBER,
+                "up": Column.NUMBER,
+            },
         ),
     ),
     Unit.WHOLE,
     styles=(
-        Style("size", title="Size", unit=Unit.BYTES, decimals=1), Style("cached", title="Read from cache", unit=Unit.RATIO, decimals=1,
-              threshold=thresholds.CACHE_HIT_SHARE, cell="color-text"),
-        Style("connections", title="Connections", unit=Unit.RATIO, decimals=0, threshold=thresholds.CONNECTIONS_SHARE,
-              cell="color-text"),
-        Style("deadlocks", title="Deadlocks"), Style("spilled", title="Spilled to disk", unit=Unit.BYTES),
+        Style("size", title="Size", unit=Unit.BYTES, decimals=1),
+        Style(
+            "cached",
+            title="Read from cache",
+            unit=Unit.RATIO,
+            decimals=1,
+            threshold=thresholds.CACHE_HIT_SHARE,
+            cell="color-text",
+        ),
+        Style(
+            "connections",
+            title="Connections",
+            unit=Unit.RATIO,
+            decimals=0,
+            threshold=thresholds.CONNECTIONS_SHARE,
+            cell="color-text",
+        ),
+        Style("deadlocks", title="Deadlocks"),
+        Style("spilled", title="Spilled to disk", unit=Unit.BYTES),
         Style("up", title="Up for", unit=Unit.SECONDS, decimals=1),
     ),
-)  # fmt: skip
+)
 PARTITIONS = Panel(
-    Words("Partitions", "How far the counted numbers reach in each partition of the raw topic", "watermarks close together",
-          "no partition has been counted yet"),
+    Words(
+        "Partitions",
+        "How far the counted numbers reach in each partition of the raw topic",
+        "watermarks close together",
+        "no partition has been counted yet",
+    ),
     Grid(),
     (
         table(
             "SELECT flow, source_topic AS topic, partition, source_offset AS reached, watermark,\n"
             "  greatest(extract(epoch FROM now() - watermark), 0)::double precision AS age\n"
             "FROM ops.progress ORDER BY flow, source_topic, partition LIMIT 64",
-            {"flow": Column.TEXT, "topic": Column.TEXT, "partition": Column.NUMBER, "reached": Column.NUMBER, "watermark": Column.TIME,
-             "age": Column.NUMBER},
+            {
+                "flow": Column.TEXT,
+                "topic": Column.TEXT,
+                "partition": Column.NUMBER,
+                "reached": Column.NUMBER,
+                "watermark": Column.TIME,
+                "age": Column.NUMBER,
+            },
         ),
     ),
     Unit.WHOLE,
     styles=(
-        Style("flow", title="Flow"), Style("topic", title="Topic"), Style("partition", title="Partition"),
-        Style("reached", title="Offset"), Style("watermark", title="Watermark", unit=Unit.TIME),
-        Style("age", title="Age", unit=Unit.SECONDS, decimals=0, threshold=thresholds.WATERMARK_DELAY_SECONDS, cell="color-text"),
+        Style("flow", title="Flow"),
+        Style("topic", title="Topic"),
+        Style("partition", title="Partition"),
+        Style("reached", title="Offset"),
+        Style("watermark", title="Watermark", unit=Unit.TIME),
+        Style(
+            "age",
+            title="Age",
+            unit=Unit.SECONDS,
+            decimals=0,
+            threshold=thresholds.WATERMARK_DELAY_SECONDS,
+            cell="color-text",
+        ),
     ),
-)  # fmt: skip
+)
 
 PIPELINE = Board(
-    names.PIPELINE, "Pipeline",
-    "Does every flow keep up, how long does an event take, and what do broker, database and processes say.",
+    uids.PIPELINE,
+    "Pipeline",
+    "Does every flow keep up, how long does an event take, and what do broker, database and"
+    " processes say.",
     (
         (4, ((4, UP), (4, EVENTS), (4, P99), (4, LAG), (4, BUDGET), (4, RESTARTED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
@@ -185,4 +410,4 @@ PIPELINE = Board(
         (6, ((12, DATABASE), (12, PARTITIONS))),
     ),
     since="now-1h",
-)  # fmt: skip
+)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from grafana import colours, names, thresholds
-from grafana.frame import Board
+from grafana import colours, thresholds, uids
+from grafana.dashboard import Board
 from grafana.panels import Bars, Chart, Grid, Panel, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
 from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
@@ -13,45 +13,66 @@ OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = '
 REFUSED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'", "code <> ''"))
 RULES = Source("quality.rules", ("rule", "dimension", "checked", "broken"))
 SCORES = (
-    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score\n"
-    "FROM {rows} GROUP BY {keys}"
+    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS"
+    " score\nFROM {rows} GROUP BY {keys}"
 )
-TO_LETTERS = ("Dead letters", f"/d/{names.LETTERS}?${{__url_time_range}}")
-MOST = 50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
+TO_LETTERS = ("Dead letters", f"/d/{uids.LETTERS}?${{__url_time_range}}")
+MOST = (
+    50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
+)
 SETTLING_SECONDS = 180  # newer minutes may still be on their way to one of the two tables
 
 
 def settled(column: str) -> str:
-    """SQL: whole minutes of the range's last six hours, whose records have reached both tables. Synthetic rows have no letters."""
-    since, until = f"greatest({FROM}, {TO} - 21600) / 60 * 60", f"({TO} - {SETTLING_SECONDS}) / 60 * 60"
+    """SQL: whole minutes of the range's last six hours, whose records have reached both tables.
+    Synthetic rows have no letters."""
+    since, until = (
+        f"greatest({FROM}, {TO} - 21600) / 60 * 60",
+        f"({TO} - {SETTLING_SECONDS}) / 60 * 60",
+    )
     return f"{column} >= to_timestamp({since}) AND {column} < to_timestamp({until})"
 
 
 def share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
     """A stat: records of some outcome as a share of all."""
-    value = f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision / nullif(sum(records), 0)"
+    value = (
+        f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision /"
+        " nullif(sum(records), 0)"
+    )
     rows = in_points(OUTCOMES)
     return Panel(
-        Words(title, about, healthy, "no records in this range"), Stat("lastNotNull"),
+        Words(title, about, healthy, "no records in this range"),
+        Stat("lastNotNull"),
         (
             series(
-                f'WITH r AS (SELECT * FROM {rows})\nSELECT {bucket()} AS time, {value} AS "{title}"\nFROM r GROUP BY 1\n'
-                f"UNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\nORDER BY 1",
+                f"WITH r AS (SELECT * FROM {rows})\nSELECT {bucket()} AS time, {value} AS"
+                f' "{title}"\nFROM r GROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), {value} FROM'
+                " r HAVING count(*) > 0\nORDER BY 1",
                 title,
             ),
             numbers(
-                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\nFROM {to_the_minute(OUTCOMES)}\n'
-                "HAVING count(*) > 0",
-                "records", ref="B",
+                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\nFROM'
+                f" {to_the_minute(OUTCOMES)}\nHAVING count(*) > 0",
+                "records",
+                ref="B",
             ),
         ),
-        Unit.RATIO, 2, threshold, (Style(title), Style("records", unit=Unit.WHOLE, decimals=0, neutral=True)), TO_LETTERS,
-    )  # fmt: skip
+        Unit.RATIO,
+        2,
+        threshold,
+        (Style(title), Style("records", unit=Unit.WHOLE, decimals=0, neutral=True)),
+        TO_LETTERS,
+    )
 
 
 OVERALL = Panel(
-    Words("Quality score", "Mean of the dimensions' scores; a dimension's score is passed checks of all its checks in the range",
-          "above 99 %", "nothing was checked in this range"),
+    Words(
+        "Quality score",
+        "Mean of the dimensions' scores; a dimension's score is passed checks of all its checks in"
+        " the range",
+        "above 99 %",
+        "nothing was checked in this range",
+    ),
     Stat("lastNotNull"),
     (
         series(
@@ -64,11 +85,18 @@ OVERALL = Panel(
             "Quality score",
         ),
     ),
-    Unit.RATIO, 2, thresholds.QUALITY_SCORE,
-)  # fmt: skip
+    Unit.RATIO,
+    2,
+    thresholds.QUALITY_SCORE,
+)
 RESIDUE = Panel(
-    Words("Accounting residue", "Offsets that clean went past and told no outcome of, and refused records that differ from the"
-          " stored dead letters, minute by minute over the range's last six hours", "0", "nothing was read in this range"),
+    Words(
+        "Accounting residue",
+        "Offsets that clean went past and told no outcome of, and refused records that differ from"
+        " the stored dead letters, minute by minute over the range's last six hours",
+        "0",
+        "nothing was read in this range",
+    ),
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
@@ -77,152 +105,284 @@ RESIDUE = Panel(
             "residue",
         ),
         numbers(
-            "WITH counted AS (SELECT window_start, sum(records) AS records FROM quality.outcomes_1m_by_partition\n"
-            f"  WHERE flow = 'clean' AND outcome IN ('rejected', 'late') AND partition >= 0 AND {settled('window_start')}\n"
-            "  GROUP BY 1),\n"
-            "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0)) AS window_start, count(*) AS records\n"
-            f"  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0 AND {settled('source_timestamp')}\n"
-            "  GROUP BY 1)\n"
-            'SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "refused, not stored"\n'
-            "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
-            "refused, not stored", ref="B",
+            "WITH counted AS (SELECT window_start, sum(records) AS records FROM"
+            " quality.outcomes_1m_by_partition\n  WHERE flow = 'clean' AND outcome IN ('rejected',"
+            f" 'late') AND partition >= 0 AND {settled('window_start')}\n  GROUP BY 1),\nstored AS"
+            " (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0)) AS window_start,"
+            " count(*) AS records\n  FROM quality.dead_letters WHERE flow = 'clean' AND"
+            f" source_partition >= 0 AND {settled('source_timestamp')}\n  GROUP BY 1)\nSELECT"
+            ' sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "refused,'
+            ' not stored"\nFROM counted FULL JOIN stored USING (window_start) HAVING'
+            " count(*) > 0",
+            "refused, not stored",
+            ref="B",
         ),
     ),
-    Unit.WHOLE, 0, thresholds.RESIDUE_RECORDS, (Style("residue"), Style("refused, not stored")),
-)  # fmt: skip
+    Unit.WHOLE,
+    0,
+    thresholds.RESIDUE_RECORDS,
+    (Style("residue"), Style("refused, not stored")),
+)
 
 DIMENSIONS = Panel(
-    Words("Score by dimension over time", "Passed checks as a share of all checks of the dimension; it has no point where nothing was"
-          " checked", "every line above 99 %", "nothing was checked in this range"),
+    Words(
+        "Score by dimension over time",
+        "Passed checks as a share of all checks of the dimension; it has no point where nothing was"
+        " checked",
+        "every line above 99 %",
+        "nothing was checked in this range",
+    ),
     Chart(limits=True, legend_calcs=("lastNotNull", "min"), minimum=None, maximum=1, fill=0),
     (
         series(
-            "SELECT window_start AS time, dimension AS metric, sum(checked - broken)::double precision / nullif(sum(checked), 0)"
-            f" AS value\nFROM {by_grain(RULES)}\nGROUP BY 1, 2 ORDER BY 1, 2",
-            "value", by="metric",
+            "SELECT window_start AS time, dimension AS metric, sum(checked - broken)::double"
+            f" precision / nullif(sum(checked), 0) AS value\nFROM {by_grain(RULES)}\nGROUP BY 1, 2"
+            " ORDER BY 1, 2",
+            "value",
+            by="metric",
         ),
     ),
-    Unit.RATIO, 1, thresholds.QUALITY_SCORE, painted_all(colours.DIMENSIONS),
-)  # fmt: skip
+    Unit.RATIO,
+    1,
+    thresholds.QUALITY_SCORE,
+    painted_all(colours.DIMENSIONS),
+)
 BY_DIMENSION = Panel(
-    Words("Score by dimension", "Passed checks of the range as a share of all checks of the dimension", "every bar above 99 %",
-          "nothing was checked in this range"),
+    Words(
+        "Score by dimension",
+        "Passed checks of the range as a share of all checks of the dimension",
+        "every bar above 99 %",
+        "nothing was checked in this range",
+    ),
     Bars(rows=True, maximum=1),
     (
         table(
-            "SELECT dimension AS name, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS value\n"
-            f"FROM {to_the_minute(RULES)}\nGROUP BY 1 HAVING sum(checked) > 0 ORDER BY 2, 1",
+            "SELECT dimension AS name, sum(checked - broken)::double precision /"
+            f" nullif(sum(checked), 0) AS value\nFROM {to_the_minute(RULES)}\nGROUP BY 1 HAVING"
+            " sum(checked) > 0 ORDER BY 2, 1",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
-    Unit.RATIO, 2, thresholds.QUALITY_SCORE,
-)  # fmt: skip
+    Unit.RATIO,
+    2,
+    thresholds.QUALITY_SCORE,
+)
 OUTCOMES_LINE = Panel(
-    Words("Outcomes over time", "Every record of raw.web by what became of it, by the time Kafka gave it",
-          "nearly all accepted", "no records in this range"),
+    Words(
+        "Outcomes over time",
+        "Every record of raw.web by what became of it, by the time Kafka gave it",
+        "nearly all accepted",
+        "no records in this range",
+    ),
     Chart(bars=True, stacked=True),
     (
         series(
             "SELECT window_start AS time, outcome AS metric, sum(records) AS value\n"
             f"FROM {by_grain(OUTCOMES)}\nGROUP BY 1, 2 ORDER BY 1, 2",
-            "value", by="metric",
+            "value",
+            by="metric",
         ),
     ),
-    Unit.WHOLE, styles=painted_all(colours.OUTCOMES),
-)  # fmt: skip
+    Unit.WHOLE,
+    styles=painted_all(colours.OUTCOMES),
+)
 CODES = Panel(
-    Words("Refused by code over time", "Rejected and late records by the code that says why", "no new colour and no rising bar",
-          "nothing was refused in this range"),
+    Words(
+        "Refused by code over time",
+        "Rejected and late records by the code that says why",
+        "no new colour and no rising bar",
+        "nothing was refused in this range",
+    ),
     Chart(bars=True, stacked=True),
     (
         series(
             "SELECT window_start AS time, code AS metric, sum(records) AS value\n"
             f"FROM {by_grain(REFUSED)}\n"
             "GROUP BY 1, 2 ORDER BY 1, 2",
-            "value", by="metric",
+            "value",
+            by="metric",
         ),
     ),
-    Unit.WHOLE, styles=painted_all(colours.CODES), link=TO_LETTERS,
-)  # fmt: skip
+    Unit.WHOLE,
+    styles=painted_all(colours.CODES),
+    link=TO_LETTERS,
+)
 BROKEN = Panel(
-    Words("Rules by breakage", "How often each rule was broken in the range, the most broken first", "a share below 1 % in every row",
-          "no rule was broken in this range"),
+    Words(
+        "Rules by breakage",
+        "How often each rule was broken in the range, the most broken first",
+        "a share below 1 % in every row",
+        "no rule was broken in this range",
+    ),
     Grid(sort=("Broken", True)),
     (
         table(
-            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n"
-            "  sum(broken)::double precision / nullif(sum(checked), 0) AS share\n"
-            f"FROM {to_the_minute(RULES)}\nGROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1 LIMIT 40",
-            {"rule": Column.TEXT, "dimension": Column.TEXT, "broken": Column.NUMBER, "checked": Column.NUMBER,
-             "share": Column.NUMBER},
+            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n "
+            " sum(broken)::double precision / nullif(sum(checked), 0) AS share\nFROM"
+            f" {to_the_minute(RULES)}\nGROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1"
+            " LIMIT 40",
+            {
+                "rule": Column.TEXT,
+                "dimension": Column.TEXT,
+                "broken": Column.NUMBER,
+                "checked": Column.NUMBER,
+                "share": Column.NUMBER,
+            },
         ),
     ),
     Unit.WHOLE,
     styles=(
-        Style("rule", title="Rule"), Style("dimension", title="Dimension", width=130), Style("broken", title="Broken", width=90),
+        Style("rule", title="Rule"),
+        Style("dimension", title="Dimension", width=130),
+        Style("broken", title="Broken", width=90),
         Style("checked", title="Checked", width=110),
-        Style("share", title="Share", unit=Unit.RATIO, decimals=2, threshold=thresholds.REFUSED_SHARE, cell="color-text", width=90),
+        Style(
+            "share",
+            title="Share",
+            unit=Unit.RATIO,
+            decimals=2,
+            threshold=thresholds.REFUSED_SHARE,
+            cell="color-text",
+            width=90,
+        ),
     ),
-)  # fmt: skip
+)
 VERSIONS = Panel(
-    Words("Refused by app version", f"The range's newest {MOST:,} dead letters by the version of the app that sent them, and its"
-          " commonest code; unreadable records name no version",
-          "no version far above the others", "nothing was refused in this range"),
+    Words(
+        "Refused by app version",
+        f"The range's newest {MOST:,} dead letters by the version of the app that sent them, and"
+        " its commonest code; unreadable records name no version",
+        "no version far above the others",
+        "nothing was refused in this range",
+    ),
     Grid(sort=("Refused", True)),
     (
         table(
-            "WITH newest AS (SELECT coalesce(app_version, '(none)') AS version, code, source_timestamp FROM quality.dead_letters\n"
-            f"  WHERE flow = 'clean' AND $__timeFilter(source_timestamp) ORDER BY source_timestamp DESC LIMIT {MOST}),\n"
-            "pairs AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest FROM newest GROUP BY 1, 2)\n"
-            "SELECT version, sum(refused) AS refused, sum(refused)::double precision / sum(sum(refused)) OVER () AS share,\n"
-            "  (array_agg(code ORDER BY refused DESC, code))[1] AS code, max(newest) AS newest\n"
-            "FROM pairs GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
-            {"version": Column.TEXT, "refused": Column.NUMBER, "share": Column.NUMBER, "code": Column.TEXT, "newest": Column.TIME},
+            "WITH newest AS (SELECT coalesce(app_version, '(none)') AS version, code,"
+            " source_timestamp FROM quality.dead_letters\n  WHERE flow = 'clean' AND"
+            f" $__timeFilter(source_timestamp) ORDER BY source_timestamp DESC LIMIT {MOST}),\npairs"
+            " AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest FROM"
+            " newest GROUP BY 1, 2)\nSELECT version, sum(refused) AS refused, sum(refused)::double"
+            " precision / sum(sum(refused)) OVER () AS share,\n  (array_agg(code ORDER BY refused"
+            " DESC, code))[1] AS code, max(newest) AS newest\nFROM pairs GROUP BY 1 ORDER BY 2"
+            " DESC, 1 LIMIT 20",
+            {
+                "version": Column.TEXT,
+                "refused": Column.NUMBER,
+                "share": Column.NUMBER,
+                "code": Column.TEXT,
+                "newest": Column.TIME,
+            },
         ),
     ),
-    Unit.WHOLE, link=TO_LETTERS,
+    Unit.WHOLE,
+    link=TO_LETTERS,
     styles=(
-        Style("version", title="App version"), Style("refused", title="Refused"),
-        Style("share", title="Of all refused", unit=Unit.RATIO, decimals=1, cell="gauge", colour=colours.ORANGE, maximum=1),
-        Style("code", title="Commonest code"), Style("newest", title="Newest", unit=Unit.TIME),
+        Style("version", title="App version"),
+        Style("refused", title="Refused"),
+        Style(
+            "share",
+            title="Of all refused",
+            unit=Unit.RATIO,
+            decimals=1,
+            cell="gauge",
+            colour=colours.ORANGE,
+            maximum=1,
+        ),
+        Style("code", title="Commonest code"),
+        Style("newest", title="Newest", unit=Unit.TIME),
     ),
-)  # fmt: skip
+)
 SHARES = Panel(
-    Words("Refused, late and duplicate over time", "Each as a share of all records of raw.web; late ones are among the refused",
-          "flat lines, refused below 1 %", "no records in this range"),
+    Words(
+        "Refused, late and duplicate over time",
+        "Each as a share of all records of raw.web; late ones are among the refused",
+        "flat lines, refused below 1 %",
+        "no records in this range",
+    ),
     Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=0),
     (
         series(
             "SELECT window_start AS time,\n"
-            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double precision / nullif(sum(records), 0)"
+            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double"
+            " precision / nullif(sum(records), 0)"
             ' AS "Refused",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision / nullif(sum(records), 0) AS \"Late\",\n"
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision / nullif(sum(records), 0)"
+            "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision /"
+            ' nullif(sum(records), 0) AS "Late",\n'
+            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision /"
+            " nullif(sum(records), 0)"
             f' AS "Duplicate"\nFROM {by_grain(OUTCOMES)}\nGROUP BY 1 ORDER BY 1',
-            "Refused", "Late", "Duplicate",
+            "Refused",
+            "Late",
+            "Duplicate",
         ),
     ),
-    Unit.RATIO, 2, thresholds.REFUSED_SHARE,
-    (Style("Refused", colours.OUTCOMES["rejected"]), Style("Late", colours.OUTCOMES["late"]),
-     Style("Duplicate", colours.OUTCOMES["duplicate"])),
-)  # fmt: skip
+    Unit.RATIO,
+    2,
+    thresholds.REFUSED_SHARE,
+    (
+        Style("Refused", colours.OUTCOMES["rejected"]),
+        Style("Late", colours.OUTCOMES["late"]),
+        Style("Duplicate", colours.OUTCOMES["duplicate"]),
+    ),
+)
 
 QUALITY = Board(
-    names.QUALITY, "Data quality", "Can the numbers be trusted: scores, accounting, what was refused and who sends it.",
+    uids.QUALITY,
+    "Data quality",
+    "Can the numbers be trusted: scores, accounting, what was refused and who sends it.",
     (
-        (5, (
-            (4, OVERALL), (4, RESIDUE),
-            (4, share("Accepted", "Records that were trusted and counted, of all records of raw.web", "outcome = 'accepted'",
-                      thresholds.ACCEPTED_SHARE, "above 95 %")),
-            (4, share("Refused", "Records with a dead letter, late ones included, of all records of raw.web",
-                      "outcome IN ('rejected', 'late')", thresholds.REFUSED_SHARE, "below 1 %")),
-            (4, share("Late", "Records too far behind their partition to be counted, of all records of raw.web",
-                      "outcome = 'late'", thresholds.LATE_SHARE, "below 0.5 %")),
-            (4, share("Duplicates", "Records whose event was known already, of all records of raw.web; they are counted once",
-                      "outcome = 'duplicate'", thresholds.DUPLICATE_SHARE, "below 5 %")),
-        )),
+        (
+            5,
+            (
+                (4, OVERALL),
+                (4, RESIDUE),
+                (
+                    4,
+                    share(
+                        "Accepted",
+                        "Records that were trusted and counted, of all records of raw.web",
+                        "outcome = 'accepted'",
+                        thresholds.ACCEPTED_SHARE,
+                        "above 95 %",
+                    ),
+                ),
+                (
+                    4,
+                    share(
+                        "Refused",
+                        "Records with a dead letter, late ones included, of all records of raw.web",
+                        "outcome IN ('rejected', 'late')",
+                        thresholds.REFUSED_SHARE,
+                        "below 1 %",
+                    ),
+                ),
+                (
+                    4,
+                    share(
+                        "Late",
+                        "Records too far behind their partition to be counted, of all records of"
+                        " raw.web",
+                        "outcome = 'late'",
+                        thresholds.LATE_SHARE,
+                        "below 0.5 %",
+                    ),
+                ),
+                (
+                    4,
+                    share(
+                        "Duplicates",
+                        "Records whose event was known already, of all records of raw.web; they are"
+                        " counted once",
+                        "outcome = 'duplicate'",
+                        thresholds.DUPLICATE_SHARE,
+                        "below 5 %",
+                    ),
+                ),
+            ),
+        ),
         (9, ((6, BY_DIMENSION), (9, DIMENSIONS), (9, OUTCOMES_LINE))),
         (10, ((12, BROKEN), (12, CODES))),
         (9, ((12, VERSIONS), (12, SHARES))),
     ),
-)  # fmt: skip
+)

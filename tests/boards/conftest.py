@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from shop_database import Shop, shops
 
-from flows.runtime.services import Services, embedded, native
+from shopstream.demo.dev_services import Services, embedded, native
+from tests.support.shop_database import Shop, shops
 
 DAYS = 8
 
 
 @pytest.fixture(scope="session", params=["plain", "timescale"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Services]:
     """Both kinds of server, the second where `make services` are up."""
     if request.param == "plain":
         with embedded(tmp_path_factory.mktemp("plain")) as started:

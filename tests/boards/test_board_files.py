@@ -1,4 +1,5 @@
-"""What is checked in is what the code renders, and what Grafana and a reader of a board can rely on."""
+"""What is checked in is what the code renders, and what Grafana and a reader of a board can rely
+on."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import bargauge, heatmap, piechart, stat, table, text, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import colours, files, names, thresholds
+from flows.runtime.paths import ROOT
+from grafana import colours, files, thresholds, uids
 from grafana.boards import BOARDS, BY_UID
-from grafana.building import steps
-from grafana.frame import VARIABLES, Board
+from grafana.dashboard import VARIABLES, Board
 from grafana.panels import Panel, Prose, Stat, Unit
 from grafana.thresholds import Threshold, Worse
+from grafana.to_grafana import steps
 
-ROOT = Path(__file__).parents[2]
 CORE = {"stat", "timeseries", "bargauge", "piechart", "table", "heatmap", "text"}
 LOADED = (
     stat,
@@ -37,25 +38,37 @@ LOADED = (
 )  # importing a module teaches the SDK to load its panels
 SCREEN, SCREENS = 24, 2  # rows of Grafana's grid on a screen of 1,080 points
 DATASOURCES = {
-    names.TIMESCALE: names.TIMESCALE_TYPE,
-    names.PROMETHEUS: names.PROMETHEUS_TYPE,
+    uids.TIMESCALE: uids.TIMESCALE_TYPE,
+    uids.PROMETHEUS: uids.PROMETHEUS_TYPE,
     "-- Grafana --": "grafana",
 }
 EACH = [(board, panel) for board in BOARDS for panel in board.panels]
 
 
 def checked_in(board: Board) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((names.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
+    loaded: dict[str, Any] = json.loads(
+        (uids.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text()
+    )
     return loaded
 
 
 def named(value: Any) -> str:
-    return value.title if isinstance(value, Panel) else value.uid if isinstance(value, Board) else str(value)
+    return (
+        value.title
+        if isinstance(value, Panel)
+        else value.uid
+        if isinstance(value, Board)
+        else str(value)
+    )
 
 
 def test_what_is_checked_in_is_what_is_rendered() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "grafana", "render", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "grafana", "render", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
@@ -91,8 +104,10 @@ def test_uids_titles_and_panel_ids_are_unique() -> None:
         assert re.fullmatch(r"[a-z0-9-]{1,40}", raw["uid"])
         assert max(Counter(p["id"] for p in raw["panels"]).values()) == 1
         assert max(Counter(p["title"] for p in raw["panels"]).values()) == 1
-        assert names.TAG in raw["tags"]
-        assert [board.panel_id(p["title"]) for p in raw["panels"]] == [p["id"] for p in raw["panels"]]
+        assert uids.TAG in raw["tags"]
+        assert [board.panel_id(p["title"]) for p in raw["panels"]] == [
+            p["id"] for p in raw["panels"]
+        ]
 
 
 def references(value: Any) -> Iterator[dict[str, str]]:
@@ -134,8 +149,12 @@ def test_every_reference_resolves(board: Board) -> None:
 @pytest.mark.parametrize("board", BOARDS, ids=named)
 def test_a_board_fits_two_screens_without_holes(board: Board) -> None:
     panels = checked_in(board)["panels"]
-    cells = Counter((x, y) for p in panels for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
-                    for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"]))  # fmt: skip
+    cells = Counter(
+        (x, y)
+        for p in panels
+        for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
+        for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"])
+    )
     assert set(cells.values()) == {1}
     height = max(y for _, y in cells) + 1
     assert {x for x, _ in cells} == set(range(24)) and len(cells) == 24 * height
@@ -178,8 +197,13 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         for variable in checked_in(board).get("templating", {}).get("list", []):
             many = variable["name"] != "currency"
             assert (variable["multi"], variable["includeAll"]) == (many, many)
-            assert variable.get("allValue") == (VARIABLES[variable["name"]].column if variable["name"] in VARIABLES and many else
-                                                "code" if many else None)  # fmt: skip
+            assert variable.get("allValue") == (
+                VARIABLES[variable["name"]].column
+                if variable["name"] in VARIABLES and many
+                else "code"
+                if many
+                else None
+            )
 
 
 def test_different_visitors_are_never_summed_over_time() -> None:
@@ -196,9 +220,11 @@ def test_the_same_thing_has_the_same_colour_everywhere() -> None:
     for _, panel in EACH:
         for style in panel.styles:
             if style.colour and style.name in colours.KNOWN and not style.neutral:
-                assert seen.setdefault(style.name, style.colour) == style.colour == colours.KNOWN[style.name], (
-                    panel.title
-                )
+                assert (
+                    seen.setdefault(style.name, style.colour)
+                    == style.colour
+                    == colours.KNOWN[style.name]
+                ), panel.title
 
 
 def test_thresholds_are_those_that_alerts_share() -> None:
@@ -208,13 +234,19 @@ def test_thresholds_are_those_that_alerts_share() -> None:
         assert all(id(t) in shared for t in used if t is not None), panel.title
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [
-    (Threshold(10, 5), [(None, colours.GREEN), (5, colours.AMBER), (10, colours.RED)]),
-    (Threshold(1), [(None, colours.GREEN), (1, colours.RED)]),
-    (Threshold(0.9, 0.95, Worse.BELOW), [(None, colours.RED), (0.9, colours.AMBER), (0.95, colours.GREEN)]),
-    (Threshold(4, None, Worse.BELOW), [(None, colours.RED), (4, colours.GREEN)]),
-    (None, [(None, colours.GREEN)]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        (Threshold(10, 5), [(None, colours.GREEN), (5, colours.AMBER), (10, colours.RED)]),
+        (Threshold(1), [(None, colours.GREEN), (1, colours.RED)]),
+        (
+            Threshold(0.9, 0.95, Worse.BELOW),
+            [(None, colours.RED), (0.9, colours.AMBER), (0.95, colours.GREEN)],
+        ),
+        (Threshold(4, None, Worse.BELOW), [(None, colours.RED), (4, colours.GREEN)]),
+        (None, [(None, colours.GREEN)]),
+    ],
+)
 def test_a_threshold_is_drawn_in_grafanas_order(
     threshold: Threshold | None, expected: list[tuple[float | None, str]]
 ) -> None:
@@ -229,25 +261,29 @@ def test_boards_link_to_each_other_with_range_and_variables() -> None:
 
 
 def test_datasources_and_provider_are_what_grafana_takes() -> None:
-    loaded = yaml.safe_load((names.PROVISIONING / "datasources" / "shopstream.yaml").read_text())
+    loaded = yaml.safe_load((uids.PROVISIONING / "datasources" / "shopstream.yaml").read_text())
     by_uid = {d["uid"]: d for d in loaded["datasources"]}
-    timescale = by_uid[names.TIMESCALE]
+    timescale = by_uid[uids.TIMESCALE]
     assert {uid: d["type"] for uid, d in by_uid.items()} == {
-        names.TIMESCALE: names.TIMESCALE_TYPE,
-        names.PROMETHEUS: names.PROMETHEUS_TYPE,
+        uids.TIMESCALE: uids.TIMESCALE_TYPE,
+        uids.PROMETHEUS: uids.PROMETHEUS_TYPE,
     }
     assert (
         "database" not in timescale
         and timescale["jsonData"]["database"]
         and timescale["jsonData"]["timescaledb"] is True
     )
-    assert set(timescale["secureJsonData"]) == {"password"} and timescale["secureJsonData"]["password"].startswith(
-        "$__file{"
+    assert set(timescale["secureJsonData"]) == {"password"} and timescale["secureJsonData"][
+        "password"
+    ].startswith("$__file{")
+    assert "deleteDatasources" not in loaded and all(
+        d["editable"] is False for d in loaded["datasources"]
     )
-    assert "deleteDatasources" not in loaded and all(d["editable"] is False for d in loaded["datasources"])
-    (provider,) = yaml.safe_load((names.PROVISIONING / "dashboards" / "shopstream.yaml").read_text())["providers"]
-    assert provider["allowUiUpdates"] is False and provider["folderUid"] == names.FOLDER_UID
-    assert provider["options"]["path"] == f"{names.PROVISIONING_IN_GRAFANA}/dashboards"
+    (provider,) = yaml.safe_load(
+        (uids.PROVISIONING / "dashboards" / "shopstream.yaml").read_text()
+    )["providers"]
+    assert provider["allowUiUpdates"] is False and provider["folderUid"] == uids.FOLDER_UID
+    assert provider["options"]["path"] == f"{uids.PROVISIONING_IN_GRAFANA}/dashboards"
 
 
 def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
@@ -260,6 +296,12 @@ def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
                 with pytest.raises(ValueError, match="do not add up"):
                     over_time(f"{metric.name}.{measure.name}")
                 continue
-            panel = over_time(f"{metric.name}.{measure.name}")  # a new metric is placed in this one line
-            assert panel.title == measure.title and measure.help.rstrip(".") in panel.words.description
-            assert panel.unit is UNITS[measure.unit] and bool(panel.money) is (panel.unit is Unit.MONEY)
+            panel = over_time(
+                f"{metric.name}.{measure.name}"
+            )  # a new metric is placed in this one line
+            assert (
+                panel.title == measure.title and measure.help.rstrip(".") in panel.words.description
+            )
+            assert panel.unit is UNITS[measure.unit] and bool(panel.money) is (
+                panel.unit is Unit.MONEY
+            )

@@ -1,6 +1,8 @@
-"""A real Grafana, where one is: it has what is checked in, and each query of each board is answered without an error.
+"""A real Grafana, where one is: it has what is checked in, and each query of each board is answered
+without an error.
 
-GRAFANA_URL names it, with user and password in it or a token in GRAFANA_TOKEN. It reads grafana/provisioning itself.
+GRAFANA_URL names it, with user and password in it or a token in GRAFANA_TOKEN. It reads
+grafana/provisioning itself.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from grafana import names
+from grafana import uids
 from grafana.boards import BOARDS
-from grafana.frame import Board
+from grafana.dashboard import Board
 
 URL = os.environ.get("GRAFANA_URL", "")
 pytestmark = pytest.mark.skipif(not URL, reason="needs a Grafana: set GRAFANA_URL")
@@ -32,7 +34,9 @@ def call(path: str, body: dict[str, Any] | None = None) -> Any:
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(base + path, data, headers), timeout=30) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(base + path, data, headers), timeout=30
+    ) as answer:
         return json.load(answer)
 
 
@@ -41,7 +45,7 @@ def test_provisioning_is_read_again_without_a_complaint() -> None:
         assert "reloaded" in call(f"/api/admin/provisioning/{what}/reload", {})["message"].lower()
 
 
-@pytest.mark.parametrize("uid", [names.TIMESCALE, names.PROMETHEUS])
+@pytest.mark.parametrize("uid", [uids.TIMESCALE, uids.PROMETHEUS])
 def test_a_datasource_answers(uid: str) -> None:
     assert call(f"/api/datasources/uid/{uid}/health")["status"] == "OK"
 
@@ -49,8 +53,8 @@ def test_a_datasource_answers(uid: str) -> None:
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
 def test_a_board_is_there_as_checked_in(board: Board) -> None:
     found = call(f"/api/dashboards/uid/{board.uid}")
-    assert found["meta"]["provisioned"] and found["meta"]["folderTitle"] == names.FOLDER
-    ours = json.loads((names.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
+    assert found["meta"]["provisioned"] and found["meta"]["folderTitle"] == uids.FOLDER
+    ours = json.loads((uids.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
     assert [(p["id"], p["title"], p["type"]) for p in found["dashboard"]["panels"]] == [
         (p["id"], p["title"], p["type"]) for p in ours["panels"]
     ]
@@ -58,8 +62,10 @@ def test_a_board_is_there_as_checked_in(board: Board) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
 def test_every_query_of_a_board_is_answered(board: Board) -> None:
-    ours = json.loads((names.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
-    choices = {v["name"]: v.get("allValue", "GBP") for v in ours.get("templating", {}).get("list", [])}
+    ours = json.loads((uids.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
+    choices = {
+        v["name"]: v.get("allValue", "GBP") for v in ours.get("templating", {}).get("list", [])
+    }
     for panel in ours["panels"]:
         for target in panel.get("targets", []):
             asked = dict(target)
@@ -72,7 +78,11 @@ def test_every_query_of_a_board_is_answered(board: Board) -> None:
                         asked[key] = asked[key].replace(f"${name}", value)
             answer = call(
                 "/api/ds/query",
-                {"queries": [asked | {"intervalMs": 60_000, "maxDataPoints": 500}], "from": "now-6h", "to": "now"},
+                {
+                    "queries": [asked | {"intervalMs": 60_000, "maxDataPoints": 500}],
+                    "from": "now-6h",
+                    "to": "now",
+                },
             )
             result = answer["results"][target["refId"]]
             assert not result.get("error"), f"{panel['title']}: {result['error']}"

@@ -1,4 +1,5 @@
-"""Every SQL of every panel, variable and annotation, as Grafana sends it, on a real database as Grafana's role."""
+"""Every SQL of every panel, variable and annotation, as Grafana sends it, on a real database as
+Grafana's role."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from shop_database import Shop
 
 from grafana.boards import BOARDS
-from grafana.building import queries_of
-from grafana.expand import Surroundings, Value, expand
-from grafana.frame import happenings
+from grafana.dashboard import happenings
+from grafana.macros import Surroundings, Value, expand
 from grafana.queries import Column, Format, Sql
+from grafana.to_grafana import queries_of
+from tests.support.shop_database import Shop
 
 TYPES = {
     Column.TIME: {"timestamptz"},
@@ -44,7 +45,9 @@ def cases() -> Iterator[Case]:
                         "before" in str(query.columns).lower() or "before" in query.text.lower()
                     )
                     yield Case(
-                        f"{board.uid}: {panel.title}: {query.ref}", query, without=("thirty days",) if compares else ()
+                        f"{board.uid}: {panel.title}: {query.ref}",
+                        query,
+                        without=("thirty days",) if compares else (),
                     )
         for variable in (*board.variables, *board.extra):
             yield Case(f"{board.uid}: ${variable.name}", variable.query)
@@ -54,16 +57,35 @@ def cases() -> Iterator[Case]:
 
 CASES = tuple(cases())
 
-ALL = {name: Value(column, raw=True, text="All") for name, column in (
-    ("shop", "shop_id"), ("country", "country"), ("channel", "channel"), ("device", "device"), ("code", "code"))}  # fmt: skip
+ALL = {
+    name: Value(column, raw=True, text="All")
+    for name, column in (
+        ("shop", "shop_id"),
+        ("country", "country"),
+        ("channel", "channel"),
+        ("device", "device"),
+        ("code", "code"),
+    )
+}
 STATES = {
     "all": {**ALL, "currency": Value("EUR")},
-    "one": {"shop": Value(("shop-uk",)), "country": Value(("GB",)), "channel": Value(("SEARCH",)), "device": Value(("MOBILE",)),
-            "currency": Value("GBP"), "code": Value(("INVALID",))},
-    "many, with a quote": {"shop": Value(("shop o'neill", "shop-eu")), "country": Value(("KW", "DE")),
-                           "channel": Value(("ADS", "DIRECT")),
-                           "device": Value(("MOBILE", "DESKTOP")), "currency": Value("KWD"), "code": Value(("INVALID", "LATE"))},
-}  # fmt: skip
+    "one": {
+        "shop": Value(("shop-uk",)),
+        "country": Value(("GB",)),
+        "channel": Value(("SEARCH",)),
+        "device": Value(("MOBILE",)),
+        "currency": Value("GBP"),
+        "code": Value(("INVALID",)),
+    },
+    "many, with a quote": {
+        "shop": Value(("shop o'neill", "shop-eu")),
+        "country": Value(("KW", "DE")),
+        "channel": Value(("ADS", "DIRECT")),
+        "device": Value(("MOBILE", "DESKTOP")),
+        "currency": Value("KWD"),
+        "code": Value(("INVALID", "LATE")),
+    },
+}
 RANGES = {
     "an hour": (timedelta(hours=1), timedelta(0)),
     "six hours": (timedelta(hours=6), timedelta(0)),
@@ -84,7 +106,9 @@ def around(shop: Shop, span: tuple[timedelta, timedelta], state: str) -> Surroun
     return Surroundings(end - length, end, STATES[state])
 
 
-def run(shop: Shop, case: Case, given: Surroundings) -> tuple[list[psycopg.Column], list[tuple[object, ...]]]:
+def run(
+    shop: Shop, case: Case, given: Surroundings
+) -> tuple[list[psycopg.Column], list[tuple[object, ...]]]:
     cursor = shop.reader.execute(expand(case.query.text, given).encode())
     return list(cursor.description or ()), cursor.fetchall()
 
@@ -96,7 +120,9 @@ def types(shop: Shop, columns: list[psycopg.Column]) -> list[str]:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("span", RANGES)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_a_query_returns_its_columns_and_rows(shop: Shop, case: Case, span: str, state: str) -> None:
+def test_a_query_returns_its_columns_and_rows(
+    shop: Shop, case: Case, span: str, state: str
+) -> None:
     given = around(shop, RANGES[span], state)
     columns, rows = run(shop, case, given)
     check_shape(shop, case, columns)
@@ -107,7 +133,9 @@ def test_a_query_returns_its_columns_and_rows(shop: Shop, case: Case, span: str,
     if case.query.format is Format.SERIES:
         times = [row[0] for row in rows]
         assert times == sorted(times)  # type: ignore[type-var]
-        assert len({row[: 1 + (list(case.query.columns.values())[1:2] == [Column.TEXT])] for row in rows}) == len(rows)
+        assert len(
+            {row[: 1 + (list(case.query.columns.values())[1:2] == [Column.TEXT])] for row in rows}
+        ) == len(rows)
 
 
 @pytest.mark.parametrize("span", ODD)
@@ -128,7 +156,9 @@ def test_an_empty_database_is_no_error(empty: Shop, case: Case, currency: str) -
 
 def check_shape(shop: Shop, case: Case, columns: list[psycopg.Column]) -> None:
     assert [c.name for c in columns] == list(case.query.columns)
-    for name, kind, wanted in zip(case.query.columns, types(shop, columns), case.query.columns.values(), strict=True):
+    for name, kind, wanted in zip(
+        case.query.columns, types(shop, columns), case.query.columns.values(), strict=True
+    ):
         assert kind in TYPES[wanted], f"{name} is {kind}"
     if case.query.format is Format.SERIES:
         assert columns[0].name == "time"
@@ -136,5 +166,7 @@ def check_shape(shop: Shop, case: Case, columns: list[psycopg.Column]) -> None:
 
 def test_the_reader_can_change_nothing(shop: Shop) -> None:
     for statement in ("DELETE FROM ops.annotations", "CREATE TABLE gold.mine (n integer)"):
-        with pytest.raises((psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)):
+        with pytest.raises(
+            (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)
+        ):
             shop.reader.execute(statement.encode())

@@ -1,4 +1,5 @@
-"""Every PromQL of the boards, as Grafana sends it, on a real Prometheus that holds the names of our telemetry."""
+"""Every PromQL of the boards, as Grafana sends it, on a real Prometheus that holds the names of our
+telemetry."""
 
 from __future__ import annotations
 
@@ -8,17 +9,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from telemetry_sample import names, prometheus
 
 from grafana.boards import BOARDS
-from grafana.expand import Surroundings
+from grafana.macros import Surroundings
 from grafana.panels import Panel
-from grafana.pictures.data import ask
 from grafana.queries import Prom
+from tests.support.telemetry_sample import names, prometheus
+from tools.pictures.data import ask
 
 END = datetime.now(UTC).replace(microsecond=0)
 CASES = [
-    (panel, query) for board in BOARDS for panel in board.panels for query in panel.queries if isinstance(query, Prom)
+    (panel, query)
+    for board in BOARDS
+    for panel in board.panels
+    for query in panel.queries
+    if isinstance(query, Prom)
 ]
 NAME = re.compile(r"\b(?:shopstream[a-z_:0-9]*|process_[a-z_]+|up)\b(?=[{\[)(]|$)")
 
@@ -31,17 +36,23 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield started
 
 
-@pytest.mark.parametrize(("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref)
+@pytest.mark.parametrize(
+    ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
+)
 def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, query: Prom) -> None:
     found = ask(url, query, Surroundings(END - timedelta(hours=1), END))
     assert found, query.expr
-    assert all(value == value for points in found.values() for _, value in points[-20:]), "not a number"
+    assert all(value == value for points in found.values() for _, value in points[-20:]), (
+        "not a number"
+    )
     assert not any("{{" in name for name in found), "a label of the legend is missing"
     if "{{" in query.legend:
         assert len(found) > 1
 
 
-@pytest.mark.parametrize(("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref)
+@pytest.mark.parametrize(
+    ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
+)
 def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: Prom) -> None:
     asked = set(NAME.findall(query.expr))
     assert asked and asked <= names(url)
@@ -49,4 +60,6 @@ def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: P
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:
     for _, query in CASES:
-        assert not ask(url, query, Surroundings(END - timedelta(days=3), END - timedelta(days=2, hours=23)))
+        assert not ask(
+            url, query, Surroundings(END - timedelta(days=3), END - timedelta(days=2, hours=23))
+        )

@@ -1,4 +1,5 @@
-"""Shoppers through all flows and the roll-up job: the first rows of the boards say what the generator's answer key says."""
+"""Shoppers through all flows and the roll-up job: the first rows of the boards say what the
+generator's answer key says."""
 
 from __future__ import annotations
 
@@ -12,21 +13,29 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
-from stack import Stack
 
-from flows.connectors.rollup import roll_up
-from flows.runtime.migrate import connect
+from database.connection import connect
+from database.rollup import roll_up
 from grafana.boards import BY_UID
-from grafana.expand import Surroundings, Value, expand
-from grafana.names import LIVE, PRODUCTS, QUALITY
+from grafana.macros import Surroundings, Value, expand
 from grafana.queries import Sql
-from shopstream.verify import Ledger
+from grafana.uids import LIVE, PRODUCTS, QUALITY
+from shopstream.verify.compare import Ledger
+from tests.support.stack import Stack
 
 HOURS = 3
 RANGES = (timedelta(hours=6), timedelta(hours=24), timedelta(days=7), timedelta(days=30))
 EXPONENTS = {"GBP": 2, "EUR": 2, "USD": 2, "SEK": 2, "PLN": 2, "JPY": 0}
-ALL = {name: Value(column, raw=True) for name, column in (
-    ("shop", "shop_id"), ("country", "country"), ("channel", "channel"), ("device", "device"), ("code", "code"))}  # fmt: skip
+ALL = {
+    name: Value(column, raw=True)
+    for name, column in (
+        ("shop", "shop_id"),
+        ("country", "country"),
+        ("channel", "channel"),
+        ("device", "device"),
+        ("code", "code"),
+    )
+}
 Rows = list[dict[str, Any]]
 
 
@@ -67,10 +76,27 @@ def told(stack: Stack) -> Ledger:
     """Three hours of shoppers with faults, sent at once, drained and rolled up."""
     start = datetime.now(UTC) - timedelta(hours=HOURS, minutes=7)
     folder = stack.folder / "ledger"
-    generator = stack.run("generator", [
-        sys.executable, "-m", "generators", "run", "--rate", "2", "--duration", str(HOURS * 3_600), "--speed", "0",
-        "--start", start.isoformat(timespec="seconds"), "--ledger", str(folder), "--visitors", "400",
-    ])  # fmt: skip
+    generator = stack.run(
+        "generator",
+        [
+            sys.executable,
+            "-m",
+            "generators",
+            "run",
+            "--rate",
+            "2",
+            "--duration",
+            str(HOURS * 3_600),
+            "--speed",
+            "0",
+            "--start",
+            start.isoformat(timespec="seconds"),
+            "--ledger",
+            str(folder),
+            "--visitors",
+            "400",
+        ],
+    )
     assert stack.exit_of(generator, 120) == 0
     flows = stack.start_all()
     stack.drain(seconds=120)
@@ -80,9 +106,13 @@ def told(stack: Stack) -> Ledger:
     return Ledger(folder)
 
 
-def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(stack: Stack, told: Ledger) -> None:
+def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
+    stack: Stack, told: Ledger
+) -> None:
     orders, sales = rows(told.gold("orders_1m")), rows(told.gold("sales_1m"))
-    traffic, products, searches = (rows(told.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m"))
+    traffic, products, searches = (
+        rows(told.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m")
+    )
     outcomes = Counter(e["expected_outcome"] for e in told.events)
     assert len({r["currency"] for r in orders}) >= 4 and outcomes["late"] and outcomes["rejected"]
     end = datetime.now(UTC)
@@ -99,23 +129,37 @@ def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(stack: S
                 )
             around = Surroundings(end - length, end, {**ALL, "currency": Value("GBP")})
             check_traffic(
-                lambda board, title, around=around: ask(db, board, title, around), traffic, products, searches
+                lambda board, title, around=around: ask(db, board, title, around),
+                traffic,
+                products,
+                searches,
             )
             check_outcomes(lambda title, around=around: ask(db, QUALITY, title, around), outcomes)
-        settled = Surroundings(end - timedelta(hours=1), end + timedelta(minutes=10), around.variables)
+        settled = Surroundings(
+            end - timedelta(hours=1), end + timedelta(minutes=10), around.variables
+        )
         assert ask(db, QUALITY, "Accounting residue", settled, "B") == [(0,)]
 
 
 def check_money(
-    look: Callable[[str, str], list[tuple[Any, ...]]], orders: Rows, sales: Rows, currency: str, minor: int
+    look: Callable[[str, str], list[tuple[Any, ...]]],
+    orders: Rows,
+    sales: Rows,
+    currency: str,
+    minor: int,
 ) -> None:
     net = total(orders, "net_minor", currency=currency)
     count = total(orders, "orders", currency=currency)
     assert round(summed(look(LIVE, "Net sales")) * minor) == net
     assert summed(look(LIVE, "Orders")) == count
-    paid = total(orders, "gross_minor", currency=currency) - total(orders, "discount_minor", currency=currency)
+    paid = total(orders, "gross_minor", currency=currency) - total(
+        orders, "discount_minor", currency=currency
+    )
     assert last(look(LIVE, "Average order value")) == ratio(paid, count * minor)
-    gross, back = total(sales, "gross_minor", currency=currency), total(sales, "refund_minor", currency=currency)
+    gross, back = (
+        total(sales, "gross_minor", currency=currency),
+        total(sales, "refund_minor", currency=currency),
+    )
     assert round(summed(look(PRODUCTS, "Gross sales")) * minor) == gross
     assert summed(look(PRODUCTS, "Units sold")) == total(sales, "units", currency=currency)
     assert last(look(PRODUCTS, "Refunded share")) == ratio(back, gross)
@@ -131,7 +175,10 @@ def check_traffic(
 ) -> None:
     views, bought = (total(traffic, "events", event_type=t) for t in ("PAGE_VIEW", "PURCHASE"))
     assert last(look(LIVE, "Conversion")) == ratio(bought, views)
-    steps = [total(traffic, "events", event_type=t) for t in ("PAGE_VIEW", "ADD_TO_CART", "CHECKOUT", "PURCHASE")]
+    steps = [
+        total(traffic, "events", event_type=t)
+        for t in ("PAGE_VIEW", "ADD_TO_CART", "CHECKOUT", "PURCHASE")
+    ]
     funnel = look(LIVE, "Funnel")
     assert [n for _, n in funnel] == steps
     assert funnel[1][0] == f"Added to cart · {100 * steps[1] / steps[0]:.1f} %"
@@ -140,7 +187,9 @@ def check_traffic(
         for row in traffic:
             expected[row[column]] += row["events"]
         assert dict(look(LIVE, f"Traffic by {column}")) == dict(expected)
-    assert last(look(PRODUCTS, "View to cart")) == ratio(total(products, "carts"), total(products, "views"))
+    assert last(look(PRODUCTS, "View to cart")) == ratio(
+        total(products, "carts"), total(products, "views")
+    )
     terms: Counter[str] = Counter()
     for row in searches:
         terms[row["query"]] += row["searches"]

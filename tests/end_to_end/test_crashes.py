@@ -12,11 +12,14 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from stack import FLOWS, Stack, wait_until
-from traffic import good_events, mixed
-from web_events import CLEAN, V2
 
-SHORT = {"SHOPSTREAM_BATCH_RECORDS": "300"}  # many polls and epochs, so that a kill falls between any two
+from tests.support.stack import FLOWS, Stack, wait_until
+from tests.support.traffic import good_events, mixed
+from tests.support.web_events import CLEAN, V2
+
+SHORT = {
+    "SHOPSTREAM_BATCH_RECORDS": "300"
+}  # many polls and epochs, so that a kill falls between any two
 
 
 @contextmanager
@@ -53,7 +56,11 @@ def test_kills_in_mid_run_lose_and_double_nothing(stack: Stack) -> None:
     with arriving(stack, 20_000, seed=11, seconds=12):
         for flow in [*FLOWS, *FLOWS]:
             before = progress(stack, flow)
-            wait_until(f"{flow} to work", lambda flow=flow, before=before: progress(stack, flow) > before, 30)  # type: ignore[misc]
+            wait_until(
+                f"{flow} to work",
+                lambda flow=flow, before=before: progress(stack, flow) > before,
+                30,
+            )  # type: ignore[misc]
             time.sleep(chance.random() * 0.3)  # anywhere between two commits
             stack.kill(running[flow])
             running[flow] = stack.start(flow, **SHORT)
@@ -70,7 +77,9 @@ def test_all_flows_killed_at_once_go_on_as_if_nothing_was(stack: Stack) -> None:
         running = stack.start_all(**SHORT)
         reached = progress(stack, "clean")
         wait_until(
-            "clean to work", lambda reached=reached: progress(stack, "clean") > reached or stack.is_drained("clean"), 30
+            "clean to work",
+            lambda reached=reached: progress(stack, "clean") > reached or stack.is_drained("clean"),
+            30,
         )  # type: ignore[misc]
         for process in running.values():
             stack.kill(process)
@@ -105,7 +114,8 @@ def test_a_database_outage_loses_nothing(stack: Stack) -> None:
     ):
         while producing.is_alive():
             rows = admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name = 'shopstream'",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND"
+                " application_name = 'shopstream'",
                 (stack.prefix,),
             ).fetchall()
             cut += len(rows)
@@ -133,7 +143,11 @@ def test_plain_bytewax_run_runs_a_flow(stack: Stack) -> None:
     started = [stack.run(f, [*command, f"flows.{f}"]) for f in FLOWS]
     # epochs are 10 s here: rows are there long before the first commit
     accepted = "SELECT coalesce(sum(records), 0)::int FROM quality.outcomes_1m"
-    wait_until("all outcomes", lambda: stack.query(accepted) == [(sum(stack.ends("raw.web").values()),)], 30)
+    wait_until(
+        "all outcomes",
+        lambda: stack.query(accepted) == [(sum(stack.ends("raw.web").values()),)],
+        30,
+    )
     codes = [stack.terminate(process)[0] for process in started]
     assert codes == [0] * 4
     assert all(stack.is_drained(flow) for flow in FLOWS)

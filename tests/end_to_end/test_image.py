@@ -1,4 +1,5 @@
-"""The image and the commands that docker-compose.yml gives it: built in a clean folder, run as in a container, on real services."""
+"""The image and the commands that docker-compose.yml gives it: built in a clean folder, run as in a
+container, on real services."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
-from compose_file import ROOT, Service, jobs, ours, services
-from container import Container, build, needed
 from psycopg import sql
-from stack import Stack, wait_until
-from traffic import mixed
 
-from flows.runtime.launch import FLOWS
+from flows.registry import NAMES
+from tests.support.compose_file import ROOT, Service, jobs, ours, services
+from tests.support.container import Container, build, needed
+from tests.support.stack import Stack, wait_until
+from tests.support.traffic import mixed
 
 pytestmark = pytest.mark.services
 LOGINS = ("flows", "grafana")
@@ -53,8 +54,12 @@ class Project:
         if "DATABASE_URL" in environment:
             parts = urlsplit(self.stack.database_url)
             user = urlsplit(environment["DATABASE_URL"]).username or ""
-            login = self.own(user) if user in map("shopstream_{}".format, LOGINS) else parts.username
-            here["DATABASE_URL"] = parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}").geturl()
+            login = (
+                self.own(user) if user in map("shopstream_{}".format, LOGINS) else parts.username
+            )
+            here["DATABASE_URL"] = parts._replace(
+                netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"
+            ).geturl()
         if "SHOPSTREAM_TELEMETRY_PORT" in environment:
             here["SHOPSTREAM_TELEMETRY_PORT"] = self.ports.setdefault(name, free_port())
         return here
@@ -66,12 +71,20 @@ class Project:
     def start(self, name: str, **changes: str) -> subprocess.Popen[str]:
         service: Service = dict(services()[name])
         service["command"] = [
-            re.sub(r"\bshopstream_(?=flows=|grafana=)", f"{self.stack.prefix}_", w) for w in service["command"]
+            re.sub(r"\bshopstream_(?=flows=|grafana=)", f"{self.stack.prefix}_", w)
+            for w in service["command"]
         ]
-        command, environment = self.image.service(service, self.secrets, self.changes(name) | changes)
+        command, environment = self.image.service(
+            service, self.secrets, self.changes(name) | changes
+        )
         with (self.stack.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, text=True
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
             )
         self.processes.append(process)
         return process
@@ -84,10 +97,14 @@ class Project:
         service = services()[name]
         check = {**service, "entrypoint": [], "command": service["healthcheck"]["test"][1:]}
         command, environment = self.image.service(check, self.secrets, self.changes(name))
-        return subprocess.run(command, env=environment, capture_output=True, timeout=60).returncode == 0
+        return (
+            subprocess.run(command, env=environment, capture_output=True, timeout=60).returncode
+            == 0
+        )
 
     def wait_healthy(self, name: str, process: subprocess.Popen[str]) -> None:
-        """Two minutes: a healthcheck starts a Python, and the machine can be busy with others' tests."""
+        """Two minutes: a healthcheck starts a Python, and the machine can be busy with others'
+        tests."""
 
         def ready() -> bool:
             assert process.poll() is None, self.said(name)
@@ -101,11 +118,16 @@ class Project:
                 process.kill()
                 process.wait()
         for login in LOGINS:
-            wait_until("the login to be dropped", lambda login=login: self.dropped(f"{self.stack.prefix}_{login}"))  # type: ignore[misc]
+            wait_until(
+                "the login to be dropped",
+                lambda login=login: self.dropped(f"{self.stack.prefix}_{login}"),
+            )  # type: ignore[misc]
 
     def dropped(self, name: str) -> bool:
         try:
-            self.stack.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(None))
+            self.stack.execute(
+                sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(None)
+            )
         except psycopg.errors.DependentObjectsStillExist:
             return False
         return True
@@ -120,10 +142,14 @@ def free_port() -> str:
 def project(image: Container, stack: Stack, tmp_path: Path) -> Iterator[Project]:
     secrets = tmp_path / "secrets"
     subprocess.run(
-        ["sh", str(ROOT / "deploy" / "secrets.sh")], env=os.environ | {"SECRETS_FOLDER": str(secrets)}, check=True
+        ["sh", str(ROOT / "deploy" / "secrets.sh")],
+        env=os.environ | {"SECRETS_FOLDER": str(secrets)},
+        check=True,
     )
     # the owner is there already, with a password of its own
-    (secrets / "database_owner_password").write_text(unquote(urlsplit(stack.database_url).password or ""))
+    (secrets / "database_owner_password").write_text(
+        unquote(urlsplit(stack.database_url).password or "")
+    )
     opened = Project(image, stack, secrets)
     yield opened
     opened.close()
@@ -147,20 +173,19 @@ def test_the_image_holds_the_program_and_nothing_else(image: Container) -> None:
     }
     assert not [p for p in app.rglob("*") if p.name.startswith(".") or p.suffix == ".log"]
     assert not (image.inside("/opt/venv/bin/pytest")).exists()
-    assert list((app / "flows" / "__pycache__").glob("clean.*.pyc")), "compiled while it could be written"
+    assert list((app / "flows" / "__pycache__").glob("clean.*.pyc")), (
+        "compiled while it could be written"
+    )
 
 
 def test_it_runs_as_a_user_that_can_change_nothing_but_tmp(image: Container) -> None:
     done = inside(
         image,
-        "import os, pathlib\n"
-        "for place in ('/app', '/app/flows', '/opt/venv', '/', '/etc', '/usr', '/run'):\n"
-        "    try: (pathlib.Path(place) / 'x').touch(); print(place)\n"
-        "    except OSError: pass\n"
-        "pathlib.Path('/tmp/x').touch()\n"
-        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
-        "print(os.getuid(), os.getgid(), os.getgroups(), int(status['CapEff'], 16), int(status['CapBnd'], 16),"
-        " int(status['NoNewPrivs']))",
+        "import os, pathlib\nfor place in ('/app', '/app/flows', '/opt/venv', '/', '/etc', '/usr',"
+        " '/run'):\n    try: (pathlib.Path(place) / 'x').touch(); print(place)\n    except OSError:"
+        " pass\npathlib.Path('/tmp/x').touch()\nstatus = dict(line.split(':', 1) for line in"
+        " open('/proc/self/status'))\nprint(os.getuid(), os.getgid(), os.getgroups(),"
+        " int(status['CapEff'], 16), int(status['CapBnd'], 16), int(status['NoNewPrivs']))",
     )
     assert done.stdout.split("\n")[0] == "10001 10001 [] 0 0 1", done.stdout + done.stderr
 
@@ -173,7 +198,9 @@ def test_every_module_can_be_imported_there(image: Container) -> None:
         if path.name != "__main__.py"
     ]
     done = inside(
-        image, f"import importlib, sys; sys.path.insert(0, '/app')\nfor n in {names}: importlib.import_module(n)"
+        image,
+        f"import importlib, sys; sys.path.insert(0, '/app')\nfor n in {names}:"
+        " importlib.import_module(n)",
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -184,9 +211,11 @@ def test_the_project_starts_moves_and_stops_as_compose_would_have_it(project: Pr
         for _ in range(2):  # each `up` runs them again
             assert project.start(job).wait(60) == 0, project.said(job)
     assert project.said("topics").count("all topics are there") >= 1
-    assert f"login {stack.prefix}_grafana is a member of shopstream_reader" in project.said("migrate")
+    assert f"login {stack.prefix}_grafana is a member of shopstream_reader" in project.said(
+        "migrate"
+    )
 
-    flows = {name: project.start(name) for name in FLOWS}
+    flows = {name: project.start(name) for name in NAMES}
     for name, process in flows.items():
         project.wait_healthy(name, process)
     generator = project.start("generator", LOAD_RATE="50", LOAD_SCENARIO="faults")
@@ -206,7 +235,9 @@ def test_the_project_starts_moves_and_stops_as_compose_would_have_it(project: Pr
     reader = urlsplit(stack.database_url)._replace(
         netloc=f"{stack.prefix}_grafana@" + stack.database_url.rpartition("@")[2].split("/")[0]
     )
-    with psycopg.connect(reader.geturl(), password=(project.secrets / "grafana_db_password").read_text()) as db:
+    with psycopg.connect(
+        reader.geturl(), password=(project.secrets / "grafana_db_password").read_text()
+    ) as db:
         (found,) = db.execute("SELECT sum(events) FROM gold.traffic_1m").fetchone() or (0,)
     assert found == stack.query("SELECT sum(events) FROM gold.traffic_1m")[0][0] > 0
 
@@ -227,9 +258,10 @@ def test_the_rollup_is_healthy_once_it_was_done_and_stops_at_once(project: Proje
 
 
 def test_a_flow_that_is_asked_to_stop_while_it_starts_does(project: Project) -> None:
-    """Docker's init passes the signal on; Python without a handler ends by it, one with a handler drains."""
+    """Docker's init passes the signal on; Python without a handler ends by it, one with a handler
+    drains."""
     assert project.start("migrate").wait(60) == 0
-    for name in FLOWS:
+    for name in NAMES:
         process = project.start(name)
         wait_until(f"{name} to say something", lambda name=name: bool(project.said(name)))  # type: ignore[misc]
         process.send_signal(signal.SIGTERM)
@@ -243,7 +275,9 @@ def test_a_secret_that_is_not_there_is_named(project: Project) -> None:
     assert line.startswith("DATABASE_PASSWORD_FILE='/run/secrets/misspelt': cannot be read")
 
 
-def test_a_secret_that_only_its_owner_can_read_cannot_be_read_in_the_container(project: Project) -> None:
+def test_a_secret_that_only_its_owner_can_read_cannot_be_read_in_the_container(
+    project: Project,
+) -> None:
     """Why `make secrets` gives 0644 in a folder of 0700, not 0600."""
     (project.secrets / "database_flows_password").chmod(0o600)
     process = project.start("metrics")
@@ -252,5 +286,5 @@ def test_a_secret_that_only_its_owner_can_read_cannot_be_read_in_the_container(p
 
 
 def test_every_service_of_ours_is_run_here() -> None:
-    tried = {*jobs(), *FLOWS, "rollup", "generator"}
+    tried = {*jobs(), *NAMES, "rollup", "generator"}
     assert ours().keys() == tried

@@ -1,4 +1,5 @@
-"""Prometheus itself over running flows: the configuration that we ship, every number, every recording rule."""
+"""Prometheus itself over running flows: the configuration that we ship, every number, every
+recording rule."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scraping import Served, free_port, served
-from stack import FLOWS, ROOT, Stack, wait_until
-from traffic import mixed
 
 from deploy.native import prometheus
 from flows.runtime.telemetry.names import FLOWS as NAMED
-from flows.runtime.telemetry.names import LATENCY_SLO_SECONDS, NUMBERS, Kind
-from shopstream.supervisor import port_of
+from flows.runtime.telemetry.names import LATENCY_SLO_SECONDS, METRIC_FAMILIES, Kind
+from shopstream.supervise.supervisor import port_of
+from tests.support.scraping import Served, free_port, served
+from tests.support.stack import FLOWS, ROOT, Stack, wait_until
+from tests.support.traffic import mixed
 
 CONFIGURATION = ROOT / "prometheus"
 RULES = re.findall(r"record: (\S+)", (CONFIGURATION / "rules" / "recording.yml").read_text())
@@ -41,7 +42,12 @@ def programs() -> Path:
 
 def promtool(programs: Path, *arguments: str, said: str = "") -> str:
     done = subprocess.run(
-        [programs / "promtool", *arguments], input=said, capture_output=True, text=True, timeout=60, cwd=CONFIGURATION
+        [programs / "promtool", *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=CONFIGURATION,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -50,7 +56,12 @@ def promtool(programs: Path, *arguments: str, said: str = "") -> str:
 def test_the_rules_are_those_that_boards_and_alerts_ask_for() -> None:
     percentiles = [f"shopstream:event_latency_seconds:{p}" for p in ("p50", "p95", "p99")]
     errors = [f"shopstream:latency_slo_errors:ratio_rate{window}" for window in WINDOWS]
-    assert ["shopstream:records:rate1m", "shopstream:refused:ratio_rate5m", *percentiles, *errors] == RULES
+    assert [
+        "shopstream:records:rate1m",
+        "shopstream:refused:ratio_rate5m",
+        *percentiles,
+        *errors,
+    ] == RULES
 
 
 def test_the_rules_hold_latency_to_the_slo() -> None:
@@ -61,7 +72,9 @@ def test_the_rules_hold_latency_to_the_slo() -> None:
 def test_the_targets_in_compose_are_the_ports_of_the_flows() -> None:
     text = (CONFIGURATION / "prometheus.yml").read_text()
     found = re.findall(r"targets: \[(\w+):(\d+)\]\n\s+labels: \{flow: (\w+)\}", text)
-    expected = [(flow, str(port.wanted), flow) for n, flow in enumerate(NAMED) if (port := port_of({}, n))]
+    expected = [
+        (flow, str(port.wanted), flow) for n, flow in enumerate(NAMED) if (port := port_of({}, n))
+    ]
     assert found == expected
 
 
@@ -76,7 +89,9 @@ class Prometheus:
     port: int
 
     def get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10
+        ) as answer:
             return json.load(answer)["data"]  # type: ignore[no-any-return]
 
     def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
@@ -98,8 +113,12 @@ class Prometheus:
 
 @contextmanager
 def scraping(programs: Path, folder: Path, flows: dict[str, Served]) -> Iterator[Prometheus]:
-    """Run Prometheus with native.yml over these flows; only its pace and where it finds the ports are changed."""
-    targets = [{"targets": [f"127.0.0.1:{at.port}"], "labels": {"flow": flow}} for flow, at in flows.items()]
+    """Run Prometheus with native.yml over these flows; only its pace and where it finds the ports
+    are changed."""
+    targets = [
+        {"targets": [f"127.0.0.1:{at.port}"], "labels": {"flow": flow}}
+        for flow, at in flows.items()
+    ]
     (folder / "targets.json").write_text(json.dumps(targets))
     text = (CONFIGURATION / "native.yml").read_text()
     for was, is_now in {
@@ -114,10 +133,16 @@ def scraping(programs: Path, folder: Path, flows: dict[str, Served]) -> Iterator
     (folder / "prometheus.yml").write_text(text)
     found = Prometheus(free_port())
     command = [
-        programs / "prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{found.port}", "--log.level=warn",
-    ]  # fmt: skip
-    with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        programs / "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{found.port}",
+        "--log.level=warn",
+    ]
+    with (
+        (folder / "prometheus.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             wait_until("Prometheus to answer", lambda: found.answers, 30)
             yield found
@@ -154,24 +179,30 @@ def series_of(name: str, kind: Kind) -> str:
 
 
 @pytest.mark.services
-def test_prometheus_has_every_number_and_every_rule_gives_data(programs: Path, stack: Stack, tmp_path: Path) -> None:
+def test_prometheus_has_every_number_and_every_rule_gives_data(
+    programs: Path, stack: Stack, tmp_path: Path
+) -> None:
     flows = {flow: served() for flow in FLOWS}
     for flow, at in flows.items():
         stack.start(flow, **at.settings)
     with scraping(programs, tmp_path, flows) as found, traffic(stack):
         wait_until("all to be up", lambda: found.up == dict.fromkeys(FLOWS, 1))
-        expected = {(n.name, flow) for n in NUMBERS for flow in n.flows}
+        expected = {(n.name, flow) for n in METRIC_FAMILIES for flow in n.flows}
 
         def missing() -> set[tuple[str, str]]:
             have = {
-                (n.name, labels["flow"]) for n in NUMBERS for labels, _ in found.ask(f"count by (flow) ({series_of(n.name, n.kind)})")
-            }  # fmt: skip
+                (n.name, labels["flow"])
+                for n in METRIC_FAMILIES
+                for labels, _ in found.ask(f"count by (flow) ({series_of(n.name, n.kind)})")
+            }
             return expected - have
 
         wait_until("every number", lambda: not missing())
         # the flows' own label stands, and Prometheus has not set the target's in its place
         assert found.ask('count({exported_flow!=""})') == []
-        assert {labels["flow"] for labels, _ in found.ask("process_resident_memory_bytes")} == set(FLOWS)
+        assert {labels["flow"] for labels, _ in found.ask("process_resident_memory_bytes")} == set(
+            FLOWS
+        )
 
         def finite(rule: str) -> list[tuple[dict[str, str], float]]:
             return [(labels, value) for labels, value in found.ask(rule) if math.isfinite(value)]
@@ -184,23 +215,36 @@ def test_prometheus_has_every_number_and_every_rule_gives_data(programs: Path, s
 
         def rates() -> list[float]:
             wanted = {("clean", "accepted"), ("clean", "rejected"), ("metrics", "accepted")}
-            known = {(labels["flow"], labels["outcome"]): v for labels, v in finite("shopstream:records:rate1m")}
+            known = {
+                (labels["flow"], labels["outcome"]): v
+                for labels, v in finite("shopstream:records:rate1m")
+            }
             return [known.get(series, 0) for series in wanted]
 
         wait_until("records by outcome", lambda: min(rates()) > 0, 30)
         for flow in ("clean", "metrics"):
             p50, p95, p99 = (
-                finite(f'shopstream:event_latency_seconds:{p}{{flow="{flow}"}}')[0][1] for p in ("p50", "p95", "p99")
+                finite(f'shopstream:event_latency_seconds:{p}{{flow="{flow}"}}')[0][1]
+                for p in ("p50", "p95", "p99")
             )
             assert 0 < p50 <= p95 <= p99
         for window in WINDOWS:
             ((labels, share),) = finite(f"shopstream:latency_slo_errors:ratio_rate{window}")
             assert labels["flow"] == "metrics"
             assert 0 <= share <= 1
-        (share,) = (v for labels, v in finite("shopstream:refused:ratio_rate5m") if labels["flow"] == "clean")
+        (share,) = (
+            v
+            for labels, v in finite("shopstream:refused:ratio_rate5m")
+            if labels["flow"] == "clean"
+        )
         assert 0 < share < 1
         groups = found.get("rules")["groups"]
-        health = {rule["health"] for group in groups for rule in group["rules"] if rule["type"] == "recording"}
+        health = {
+            rule["health"]
+            for group in groups
+            for rule in group["rules"]
+            if rule["type"] == "recording"
+        }
         assert health == {"ok"}
         for at in flows.values():
             promtool(programs, "check", "metrics", said=at.get("/metrics")[1])
@@ -208,33 +252,86 @@ def test_prometheus_has_every_number_and_every_rule_gives_data(programs: Path, s
     stack.drain()
 
 
-def test_a_latency_that_is_known_gives_the_share_that_is_too_slow(programs: Path, tmp_path: Path) -> None:
-    """The rule's arithmetic, with series written by hand: of 100 events a second 90 are in time; without traffic nothing."""
+def test_a_latency_that_is_known_gives_the_share_that_is_too_slow(
+    programs: Path, tmp_path: Path
+) -> None:
+    """The rule's arithmetic, with series written by hand: of 100 events a second 90 are in time;
+    without traffic nothing."""
     test = {
         "rule_files": [str(CONFIGURATION / "rules" / "recording.yml")],
         "evaluation_interval": "10s",
-        "tests": [{
-            "interval": "10s",
-            "input_series": [
-                {"series": 'shopstream_event_latency_seconds_bucket{flow="metrics",le="0.25"}', "values": "0+900x60 54000+0x60"},
-                {"series": 'shopstream_event_latency_seconds_count{flow="metrics"}', "values": "0+1000x60 60000+0x60"},
-                {"series": 'shopstream_records_total{flow="clean",outcome="accepted"}', "values": "0+600x120"},
-                {"series": 'shopstream_records_total{flow="clean",outcome="rejected"}', "values": "0+200x120"},
-                {"series": 'shopstream_refused_total{flow="clean",code="INVALID"}', "values": "0+150x120"},
-                {"series": 'shopstream_refused_total{flow="clean",code="EMPTY"}', "values": "0+50x120"},
-            ],
-            "promql_expr_test": [
-                {"expr": "round(shopstream:latency_slo_errors:ratio_rate5m, 0.001)", "eval_time": "9m",
-                 "exp_samples": [{"labels": '{flow="metrics"}', "value": 0.1}]},
-                {"expr": "shopstream:latency_slo_errors:ratio_rate5m", "eval_time": "19m", "exp_samples": []},
-                {"expr": "round(shopstream:latency_slo_errors:ratio_rate1h, 0.001)", "eval_time": "19m",
-                 "exp_samples": [{"labels": '{flow="metrics"}', "value": 0.1}]},
-                {"expr": "shopstream:refused:ratio_rate5m", "eval_time": "9m",
-                 "exp_samples": [{"labels": 'shopstream:refused:ratio_rate5m{flow="clean"}', "value": 0.25}]},
-                {"expr": 'shopstream:records:rate1m{outcome="rejected"}', "eval_time": "9m",
-                 "exp_samples": [{"labels": 'shopstream:records:rate1m{flow="clean",outcome="rejected"}', "value": 20}]},
-            ],
-        }],
-    }  # fmt: skip
+        "tests": [
+            {
+                "interval": "10s",
+                "input_series": [
+                    {
+                        "series": (
+                            'shopstream_event_latency_seconds_bucket{flow="metrics",le="0.25"}'
+                        ),
+                        "values": "0+900x60 54000+0x60",
+                    },
+                    {
+                        "series": 'shopstream_event_latency_seconds_count{flow="metrics"}',
+                        "values": "0+1000x60 60000+0x60",
+                    },
+                    {
+                        "series": 'shopstream_records_total{flow="clean",outcome="accepted"}',
+                        "values": "0+600x120",
+                    },
+                    {
+                        "series": 'shopstream_records_total{flow="clean",outcome="rejected"}',
+                        "values": "0+200x120",
+                    },
+                    {
+                        "series": 'shopstream_refused_total{flow="clean",code="INVALID"}',
+                        "values": "0+150x120",
+                    },
+                    {
+                        "series": 'shopstream_refused_total{flow="clean",code="EMPTY"}',
+                        "values": "0+50x120",
+                    },
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": "round(shopstream:latency_slo_errors:ratio_rate5m, 0.001)",
+                        "eval_time": "9m",
+                        "exp_samples": [{"labels": '{flow="metrics"}', "value": 0.1}],
+                    },
+                    {
+                        "expr": "shopstream:latency_slo_errors:ratio_rate5m",
+                        "eval_time": "19m",
+                        "exp_samples": [],
+                    },
+                    {
+                        "expr": "round(shopstream:latency_slo_errors:ratio_rate1h, 0.001)",
+                        "eval_time": "19m",
+                        "exp_samples": [{"labels": '{flow="metrics"}', "value": 0.1}],
+                    },
+                    {
+                        "expr": "shopstream:refused:ratio_rate5m",
+                        "eval_time": "9m",
+                        "exp_samples": [
+                            {
+                                "labels": 'shopstream:refused:ratio_rate5m{flow="clean"}',
+                                "value": 0.25,
+                            }
+                        ],
+                    },
+                    {
+                        "expr": 'shopstream:records:rate1m{outcome="rejected"}',
+                        "eval_time": "9m",
+                        "exp_samples": [
+                            {
+                                "labels": (
+                                    'shopstream:records:rate1m{flow="clean",outcome="rejected"}'
+                                ),
+                                "value": 20,
+                            }
+                        ],
+                    },
+                ],
+            }
+        ],
+    }
     (tmp_path / "test.yml").write_text(json.dumps(test))  # JSON is YAML
     assert "SUCCESS" in promtool(programs, "test", "rules", str(tmp_path / "test.yml"))

@@ -1,4 +1,5 @@
-"""Flows, their roll-up job and a synthetic past, all at once: hours and days are those of what was really sent."""
+"""Flows, their roll-up job and a synthetic past, all at once: hours and days are those of what was
+really sent."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ import time
 from datetime import UTC, datetime
 
 import psycopg
-from recounting import assert_exact, each_rollup, stored
-from recounting import recount as recounted
-from stack import FLOWS, Stack, wait_until
-from traffic import mixed
 
-from flows.connectors.rollup import roll_up
+from database.connection import connect
+from database.rollup import roll_up
 from flows.domain.rollups import Grain
-from flows.runtime.migrate import connect
-from generators.past import Past
-from shopstream.history import load
+from generators.shoppers.history import Past
+from shopstream.backfill.load import load
+from tests.support.recounting import assert_exact, each_rollup, stored
+from tests.support.recounting import recount as recounted
+from tests.support.stack import FLOWS, Stack, wait_until
+from tests.support.traffic import mixed
 
 ROLLUP = [sys.executable, "-m", "shopstream", "rollup", "--every", "0.1"]
 
@@ -43,17 +44,21 @@ def test_a_run_over_a_synthetic_past_is_proved_as_if_there_were_none(stack: Stac
     stack.verify()
     stack.recount()
     with connect(stack.database_url, 5.0) as db:
-        assert assert_real_rows_exact(db) > 100, "the job has rolled up to the end, without being asked again"
+        assert assert_real_rows_exact(db) > 100, (
+            "the job has rolled up to the end, without being asked again"
+        )
         ((synthetic,),) = db.execute(
-            "SELECT count(*) FROM gold.traffic_1h WHERE NOT EXISTS (SELECT FROM gold.traffic_1m AS m"
-            " WHERE date_trunc('hour', m.window_start, 'UTC') = traffic_1h.window_start)"
+            "SELECT count(*) FROM gold.traffic_1h WHERE NOT EXISTS (SELECT FROM gold.traffic_1m AS"
+            " m WHERE date_trunc('hour', m.window_start, 'UTC') = traffic_1h.window_start)"
         ).fetchall()
         assert 0 < synthetic < past.total
 
 
 def test_kills_of_flows_and_of_the_job_leave_exact_hours_and_days(stack: Stack) -> None:
     chance = random.Random(7)
-    command = {flow: [sys.executable, "-m", "flows.runtime.launch", flow] for flow in FLOWS} | {"rollup": ROLLUP}
+    command = {flow: [sys.executable, "-m", "flows.runtime.launch", flow] for flow in FLOWS} | {
+        "rollup": ROLLUP
+    }
     running = {name: stack.run(name, words) for name, words in command.items()}
     for part in range(6):
         stack.produce(mixed(400, seed=30 + part))
@@ -62,7 +67,9 @@ def test_kills_of_flows_and_of_the_job_leave_exact_hours_and_days(stack: Stack) 
             stack.kill(running[name])
             running[name] = stack.run(name, command[name])
     stack.drain()
-    wait_until("marks to be taken", lambda: stack.query("SELECT count(*) FROM ops.changes") == [(0,)])
+    wait_until(
+        "marks to be taken", lambda: stack.query("SELECT count(*) FROM ops.changes") == [(0,)]
+    )
     with connect(stack.database_url, 5.0) as db:
         assert assert_exact(db) > 100
         assert roll_up(db).rows == 0

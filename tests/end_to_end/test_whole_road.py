@@ -1,18 +1,32 @@
-"""All four flows as processes, from raw bytes to rows: every number against the plain oracle and the second opinion."""
+"""All four flows as processes, from raw bytes to rows: every number against the plain oracle and
+the second opinion."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
-from stack import Stack, wait_until
-from traffic import mixed
-from web_events import CLEAN, LETTER, OUTCOME, V2, event
+
+from tests.support.stack import Stack, wait_until
+from tests.support.traffic import mixed
+from tests.support.web_events import CLEAN, LETTER, OUTCOME, V2, event
 
 EVERYTHING = {
-    "accepted", "duplicate", "LATE", "INVALID", "FUTURE_TIME", "TRUNCATED", "TRAILING_BYTES", "BAD_MAGIC", "UNKNOWN_SCHEMA",
-    "BAD_UTF8", "NOT_AVRO", "EMPTY", "TOO_LARGE", "ID_CONFLICT",
-}  # fmt: skip
+    "accepted",
+    "duplicate",
+    "LATE",
+    "INVALID",
+    "FUTURE_TIME",
+    "TRUNCATED",
+    "TRAILING_BYTES",
+    "BAD_MAGIC",
+    "UNKNOWN_SCHEMA",
+    "BAD_UTF8",
+    "NOT_AVRO",
+    "EMPTY",
+    "TOO_LARGE",
+    "ID_CONFLICT",
+}
 
 
 def test_a_log_with_every_fault_becomes_the_right_rows(stack: Stack) -> None:
@@ -23,17 +37,22 @@ def test_a_log_with_every_fault_becomes_the_right_rows(stack: Stack) -> None:
     assert {v.code or v.outcome for v in verdicts.values()} == EVERYTHING
     stack.recount()
     assert stack.terminate(*flows.values()) == [0, 0, 0, 0]
-    totals = stack.query("SELECT outcome, sum(records)::int FROM quality.outcomes_1m GROUP BY outcome")
+    totals = stack.query(
+        "SELECT outcome, sum(records)::int FROM quality.outcomes_1m GROUP BY outcome"
+    )
     assert dict(totals) == Counter(v.outcome for v in verdicts.values())
 
 
 def test_what_is_asked_to_stop_drains_and_commits(stack: Stack) -> None:
     stack.produce(mixed(3_000))
     flows = stack.start_all(SHOPSTREAM_EPOCH_SECONDS="60")  # no commit but the last one
-    wait_until("the first gold row", lambda: stack.query("SELECT count(*) FROM gold.traffic_1m") != [(0,)])
+    wait_until(
+        "the first gold row", lambda: stack.query("SELECT count(*) FROM gold.traffic_1m") != [(0,)]
+    )
     assert stack.terminate(flows["clean"]) == [0]
     ended = {p: place.offset for p, place in stack.committed("clean").items()}
-    # what clean has committed is on its topics, so the others can be asked to stop when they have read those
+    # what clean has committed is on its topics, so the others can be asked to stop when they have
+    # read those
     stack.terminate(*(flows[f] for f in ("metrics", "quality", "deadletters")))
     stack.start("clean")
     stack.drain("clean")
@@ -55,7 +74,9 @@ def test_a_batch_of_events_a_record_gives_the_same_rows(stack: Stack) -> None:
     stack.start_all(SHOPSTREAM_CLEAN_FORM="batch")
     stack.drain()
     verdicts = stack.verify()
-    assert len(stack.read("clean.web")) < sum(v.outcome == "accepted" for v in verdicts.values()) / 10
+    assert (
+        len(stack.read("clean.web")) < sum(v.outcome == "accepted" for v in verdicts.values()) / 10
+    )
     stack.recount()
 
 
@@ -87,11 +108,22 @@ def test_a_small_cap_of_queries_is_kept(stack: Stack) -> None:
     stack.start_all(SHOPSTREAM_QUERY_CAP="1")
     stack.drain()
     stack.verify(cap=1)
-    assert stack.query("SELECT count(*) > 0 FROM gold.searches_1m WHERE query = '(other)'") == [(True,)]
+    assert stack.query("SELECT count(*) > 0 FROM gold.searches_1m WHERE query = '(other)'") == [
+        (True,)
+    ]
 
 
-GARBAGE = (None, b"", b"junk", b"\xc3\x01", b"\xc3\x01" + b"?" * 30, b"\0\0\0\0\x01abc", CLEAN.header + b"\xff" * 20, LETTER.header,
-           OUTCOME.header + b"\x08ab")  # fmt: skip
+GARBAGE = (
+    None,
+    b"",
+    b"junk",
+    b"\xc3\x01",
+    b"\xc3\x01" + b"?" * 30,
+    b"\0\0\0\0\x01abc",
+    CLEAN.header + b"\xff" * 20,
+    LETTER.header,
+    OUTCOME.header + b"\x08ab",
+)
 
 
 @pytest.mark.parametrize("topic", ["clean.web", "tallies", "dead.letters"])
@@ -103,7 +135,8 @@ def test_garbage_on_our_own_topics_stops_nothing(stack: Stack, topic: str) -> No
     stack.drain()
     assert [process.poll() for process in flows.values()] == [None] * 4
     rows = stack.query(
-        "SELECT code, payload FROM quality.dead_letters WHERE source_topic = %s AND source_partition = 1",
+        "SELECT code, payload FROM quality.dead_letters WHERE source_topic = %s AND"
+        " source_partition = 1",
         stack.topic(topic),
     )
     assert Counter(payload for _, payload in rows) == Counter(list(GARBAGE) * 2)
@@ -112,7 +145,9 @@ def test_garbage_on_our_own_topics_stops_nothing(stack: Stack, topic: str) -> No
 
 def test_nearly_everything_refused_stops_clean_with_the_commonest_code(stack: Stack) -> None:
     stack.produce([(b"k", b"garbage")] * 700 + [(b"k", b"\xc3\x01")] * 400, partition=0)
-    process = stack.start("clean", SHOPSTREAM_REJECT_BUDGET_RATIO="0.95", SHOPSTREAM_REJECT_BUDGET_RECORDS="1000")
+    process = stack.start(
+        "clean", SHOPSTREAM_REJECT_BUDGET_RATIO="0.95", SHOPSTREAM_REJECT_BUDGET_RECORDS="1000"
+    )
     assert stack.exit_of(process) == 3
     assert "BAD_MAGIC" in stack.log("clean").splitlines()[-1]
     assert "TRUNCATED" not in stack.log("clean").splitlines()[-1]

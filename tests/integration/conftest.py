@@ -1,4 +1,5 @@
-"""A migrated database of a test alone, without topics or flows: plain PostgreSQL, and TimescaleDB where it is up."""
+"""A migrated database of a test alone, without topics or flows: plain PostgreSQL, and TimescaleDB
+where it is up."""
 
 from __future__ import annotations
 
@@ -7,15 +8,18 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from databases import Database
 from psycopg import sql
 
-from flows.runtime.migrate import connect, migrate
-from flows.runtime.services import Services, drop_database, embedded, native
+from database.connection import connect
+from database.migrate import migrate
+from shopstream.demo.dev_services import Services, drop_database, embedded, native
+from tests.support.databases import Database
 
 
 @pytest.fixture(scope="session", params=["plain", "timescale"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Services]:
     """Both kinds of server, the second where `make services` are up."""
     if request.param == "plain":
         with embedded(tmp_path_factory.mktemp("plain")) as started:

@@ -1,4 +1,5 @@
-"""Each SQL alert on both kinds of database, as the role of Grafana: rows that fire it, rows that do not, and no rows."""
+"""Each SQL alert on both kinds of database, as the role of Grafana: rows that fire it, rows that do
+not, and no rows."""
 
 from __future__ import annotations
 
@@ -9,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import yaml
-from alert_rows import NOON, Row, before, checked, insert, orders, outcome, progress, searched, traffic
-from grafana_eval import Labels, Result, State, Watch, ask, evaluate, grafanas
 from psycopg import sql
 
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
 from grafana.alerts.rule import Sql
+from tests.support.alert_rows import (
+    NOON,
+    Row,
+    before,
+    checked,
+    insert,
+    orders,
+    outcome,
+    progress,
+    searched,
+    traffic,
+)
+from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate, grafanas
 
 if TYPE_CHECKING:
     from conftest import Database
@@ -28,12 +40,15 @@ RUNNING = progress(NOON)
 
 def usual(currency: str, gross: int, days: int = 7, **more: Any) -> list[Row]:
     """The same hour of the days before."""
-    return [orders(before(days=day, minutes=30), currency, gross, **more) for day in range(1, days + 1)]
+    return [
+        orders(before(days=day, minutes=30), currency, gross, **more) for day in range(1, days + 1)
+    ]
 
 
 @dataclass(frozen=True)
 class Case:
-    """`firing` are the labels of the series that fire; `value` is the number of the one series of `about`."""
+    """`firing` are the labels of the series that fire; `value` is the number of the one series of
+    `about`."""
 
     name: str
     rule: str
@@ -55,94 +70,381 @@ NOW_EUR = before(minutes=20)
 THREE_HOURS_AGO = [orders(before(days=day, hours=3, minutes=30), "EUR", 10_000) for day in range(8)]
 OLD = outcome(before(days=3), "rejected", 5, "TRUNCATED")
 CASES = [
-    fires("less than half of the usual hour", "revenue-drop",
-          [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 4_900)], {"currency": "EUR"}, value=-0.51),
-    fires("nothing sold at all", "revenue-drop", [RUNNING, *usual("EUR", 10_000)], {"currency": "EUR"}, value=-1),
-    fires("a currency is not made up for by another", "revenue-drop",
-          [RUNNING, *usual("EUR", 10_000), *usual("GBP", 10_000), orders(NOW_EUR, "EUR", 1_000), orders(NOW_EUR, "GBP", 90_000)],
-          {"currency": "EUR"}, value=-0.9),
-    fires("the median forgives one day", "revenue-drop",
-          [RUNNING, *usual("EUR", 10_000, days=4), orders(before(days=5, minutes=30), "EUR", 100), orders(NOW_EUR, "EUR", 4_000)],
-          {"currency": "EUR"}, value=-0.6),
-    quiet("just half", "revenue-drop", [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 5_000)], -0.5, currency="EUR"),
-    quiet("partitions add up", "revenue-drop",
-          [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 5_000), orders(NOW_EUR, "EUR", 5_000, partition=1)], 0,
-          currency="EUR"),
-    quiet("another hour of the day does not count", "revenue-drop",
-          [RUNNING, *[orders(before(days=d, hours=3), "EUR", 10_000) for d in range(1, 8)]], 0, currency="none"),
-    quiet("two days are no habit", "revenue-drop", [RUNNING, *usual("EUR", 10_000, days=2)], 0, currency="none"),
-    quiet("a few orders are no habit", "revenue-drop", [RUNNING, *usual("EUR", 10_000, count=19)], 0, currency="none"),
-    quiet("made-up history is no habit", "revenue-drop", [RUNNING, *usual("EUR", 10_000, partition=-1)], 0, currency="none"),
-    quiet("a pipeline that stands is no shop that does", "revenue-drop",
-          [progress(before(hours=3)), *usual("EUR", 10_000), *THREE_HOURS_AGO],
-          0, currency="EUR"),
-    fires("people look and do not buy", "conversion-collapse",
-          [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 1_000), traffic(before(minutes=9), "PURCHASE", 4)], {}, value=0.004),
-    fires("nobody buys", "conversion-collapse", [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 1_000)], {}, value=0),
-    quiet("one in a hundred buys", "conversion-collapse",
-          [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 1_000), traffic(before(minutes=9), "PURCHASE", 10)], 0.01),
-    quiet("too few look", "conversion-collapse", [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 499)], 1),
-    quiet("yesterday's views", "conversion-collapse", [RUNNING, traffic(before(days=1), "PAGE_VIEW", 9_000)], 1),
-    fires("a quarter comes back", "refund-spike",
-          [RUNNING, orders(NOW_EUR, "EUR", 1_000, refunds=10, refund_minor=250), orders(NOW_EUR, "GBP", 1_000, refunds=10)],
-          {"currency": "EUR"}, value=0.25),
-    fires("refunds and no sale", "refund-spike", [RUNNING, orders(NOW_EUR, "EUR", 0, 0, refunds=10, refund_minor=250)],
-          {"currency": "EUR"}, value=1),
-    quiet("a fifth comes back", "refund-spike", [RUNNING, orders(NOW_EUR, "EUR", 1_000, refunds=10, refund_minor=200)], 0.2,
-          currency="EUR"),
-    quiet("nine refunds", "refund-spike", [RUNNING, orders(NOW_EUR, "EUR", 100, refunds=9, refund_minor=100)], 0, currency="EUR"),
-    fires("searches find nothing", "zero-result-searches",
-          [RUNNING, searched(before(minutes=5), 50, 10), searched(before(minutes=6), 50, 30, "hats")], {}, value=0.4),
-    quiet("searches find something", "zero-result-searches", [RUNNING, searched(before(minutes=5), 100, 30)], 0.3),
-    quiet("few searches", "zero-result-searches", [RUNNING, searched(before(minutes=5), 49, 49)], 0),
-    fires("one in ten is refused", "dead-letter-share",
-          [outcome(before(minutes=5), "accepted", 900), outcome(before(minutes=5), "rejected", 60, "INVALID"),
-           outcome(before(minutes=5), "late", 40, "LATE")], {}, value=0.1),
-    quiet("one in twenty is refused", "dead-letter-share",
-          [outcome(before(minutes=5), "accepted", 950), outcome(before(minutes=5), "rejected", 50, "INVALID")], 0.05),
-    quiet("duplicates are not refused", "dead-letter-share",
-          [outcome(before(minutes=5), "accepted", 500), outcome(before(minutes=5), "duplicate", 500)], 0),
-    quiet("an hour ago", "dead-letter-share", [outcome(before(hours=1), "rejected", 500, "INVALID")], 0),
-    quiet("99 records", "dead-letter-share", [outcome(before(minutes=5), "rejected", 99, "INVALID")], 0),
-    fires("phones were off", "late-share",
-          [outcome(before(minutes=5), "accepted", 970), outcome(before(minutes=5), "late", 30, "LATE")], {}, value=0.03),
-    quiet("refused for another reason", "late-share",
-          [outcome(before(minutes=5), "accepted", 500), outcome(before(minutes=5), "rejected", 500, "INVALID")], 0),
-    fires("a code that nobody knows", "new-reject-code",
-          [OLD, outcome(before(minutes=30), "rejected", 3, "BAD_MAGIC"), outcome(before(minutes=30), "rejected", 9, "TRUNCATED")],
-          {"code": "BAD_MAGIC"}, value=3),
-    fires("a code that was forgotten", "new-reject-code",
-          [OLD, outcome(before(days=8), "rejected", 3, "BAD_UTF8"), outcome(before(minutes=30), "rejected", 1, "BAD_UTF8")],
-          {"code": "BAD_UTF8"}, value=1),
-    quiet("a code of this week", "new-reject-code",
-          [OLD, outcome(before(minutes=30), "rejected", 3, "TRUNCATED"), outcome(before(minutes=30), "accepted", 3)], 0, code="none"),
-    quiet("the first day", "new-reject-code",
-          [outcome(before(hours=20), "accepted", 5), outcome(before(minutes=30), "rejected", 3, "BAD_MAGIC")], 0, code="none"),
-    fires("a dimension breaks", "quality-score",
-          [checked(before(minutes=5), "CURRENCY_MISSING", "completeness", 1_000, 60),
-           checked(before(minutes=5), "EVENT_TIME_LATE", "timeliness", 1_000)], {"dimension": "completeness"}, value=0.94),
-    quiet("all is well", "quality-score",
-          [checked(before(minutes=5), "CURRENCY_MISSING", "completeness", 1_000, 50),
-           checked(before(minutes=5), "EVENT_TIME_LATE", "timeliness", 1_000)], 0.975, dimension="overall"),
-    fires("a record without an outcome", "residue",
-          [checked(before(minutes=5), "RECORD_MISSING", "completeness", 10), outcome(before(minutes=5), "accepted", 9)], {}, value=1),
-    fires("one too few here does not make up for one too many there", "residue",
-          [checked(before(minutes=5), "RECORD_MISSING", "completeness", 10), outcome(before(minutes=5), "accepted", 9),
-           checked(before(minutes=5), "RECORD_MISSING", "completeness", 10, partition=1),
-           outcome(before(minutes=5), "accepted", 11, partition=1)], {}, value=2),
-    fires("no outcome at all", "residue", [checked(before(minutes=5), "RECORD_MISSING", "completeness", 10)], {}, value=10),
-    quiet("each has one", "residue",
-          [checked(before(minutes=5), "RECORD_MISSING", "completeness", 10), outcome(before(minutes=5), "accepted", 7),
-           outcome(before(minutes=5), "rejected", 2, "INVALID"), outcome(before(minutes=5), "duplicate", 1)], 0),
-    quiet("the newest minutes are on their way", "residue", [checked(before(minutes=2), "RECORD_MISSING", "completeness", 10)], 0),
-    quiet("minutes from before offsets were counted", "residue", [outcome(before(minutes=5), "accepted", 9)], 0),
-    fires("six minutes old", "freshness", [progress(before(minutes=6)), progress(before(minutes=9), 1)], {}, value=360),
-    quiet("one partition is fresh", "freshness", [progress(before(minutes=5)), progress(before(days=1), 1)], 300),
-]  # fmt: skip
+    fires(
+        "less than half of the usual hour",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 4_900)],
+        {"currency": "EUR"},
+        value=-0.51,
+    ),
+    fires(
+        "nothing sold at all",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000)],
+        {"currency": "EUR"},
+        value=-1,
+    ),
+    fires(
+        "a currency is not made up for by another",
+        "revenue-drop",
+        [
+            RUNNING,
+            *usual("EUR", 10_000),
+            *usual("GBP", 10_000),
+            orders(NOW_EUR, "EUR", 1_000),
+            orders(NOW_EUR, "GBP", 90_000),
+        ],
+        {"currency": "EUR"},
+        value=-0.9,
+    ),
+    fires(
+        "the median forgives one day",
+        "revenue-drop",
+        [
+            RUNNING,
+            *usual("EUR", 10_000, days=4),
+            orders(before(days=5, minutes=30), "EUR", 100),
+            orders(NOW_EUR, "EUR", 4_000),
+        ],
+        {"currency": "EUR"},
+        value=-0.6,
+    ),
+    quiet(
+        "just half",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 5_000)],
+        -0.5,
+        currency="EUR",
+    ),
+    quiet(
+        "partitions add up",
+        "revenue-drop",
+        [
+            RUNNING,
+            *usual("EUR", 10_000),
+            orders(NOW_EUR, "EUR", 5_000),
+            orders(NOW_EUR, "EUR", 5_000, partition=1),
+        ],
+        0,
+        currency="EUR",
+    ),
+    quiet(
+        "another hour of the day does not count",
+        "revenue-drop",
+        [RUNNING, *[orders(before(days=d, hours=3), "EUR", 10_000) for d in range(1, 8)]],
+        0,
+        currency="none",
+    ),
+    quiet(
+        "two days are no habit",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000, days=2)],
+        0,
+        currency="none",
+    ),
+    quiet(
+        "a few orders are no habit",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000, count=19)],
+        0,
+        currency="none",
+    ),
+    quiet(
+        "made-up history is no habit",
+        "revenue-drop",
+        [RUNNING, *usual("EUR", 10_000, partition=-1)],
+        0,
+        currency="none",
+    ),
+    quiet(
+        "a pipeline that stands is no shop that does",
+        "revenue-drop",
+        [progress(before(hours=3)), *usual("EUR", 10_000), *THREE_HOURS_AGO],
+        0,
+        currency="EUR",
+    ),
+    fires(
+        "people look and do not buy",
+        "conversion-collapse",
+        [
+            RUNNING,
+            traffic(before(minutes=10), "PAGE_VIEW", 1_000),
+            traffic(before(minutes=9), "PURCHASE", 4),
+        ],
+        {},
+        value=0.004,
+    ),
+    fires(
+        "nobody buys",
+        "conversion-collapse",
+        [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 1_000)],
+        {},
+        value=0,
+    ),
+    quiet(
+        "one in a hundred buys",
+        "conversion-collapse",
+        [
+            RUNNING,
+            traffic(before(minutes=10), "PAGE_VIEW", 1_000),
+            traffic(before(minutes=9), "PURCHASE", 10),
+        ],
+        0.01,
+    ),
+    quiet(
+        "too few look",
+        "conversion-collapse",
+        [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 499)],
+        1,
+    ),
+    quiet(
+        "yesterday's views",
+        "conversion-collapse",
+        [RUNNING, traffic(before(days=1), "PAGE_VIEW", 9_000)],
+        1,
+    ),
+    fires(
+        "a quarter comes back",
+        "refund-spike",
+        [
+            RUNNING,
+            orders(NOW_EUR, "EUR", 1_000, refunds=10, refund_minor=250),
+            orders(NOW_EUR, "GBP", 1_000, refunds=10),
+        ],
+        {"currency": "EUR"},
+        value=0.25,
+    ),
+    fires(
+        "refunds and no sale",
+        "refund-spike",
+        [RUNNING, orders(NOW_EUR, "EUR", 0, 0, refunds=10, refund_minor=250)],
+        {"currency": "EUR"},
+        value=1,
+    ),
+    quiet(
+        "a fifth comes back",
+        "refund-spike",
+        [RUNNING, orders(NOW_EUR, "EUR", 1_000, refunds=10, refund_minor=200)],
+        0.2,
+        currency="EUR",
+    ),
+    quiet(
+        "nine refunds",
+        "refund-spike",
+        [RUNNING, orders(NOW_EUR, "EUR", 100, refunds=9, refund_minor=100)],
+        0,
+        currency="EUR",
+    ),
+    fires(
+        "searches find nothing",
+        "zero-result-searches",
+        [RUNNING, searched(before(minutes=5), 50, 10), searched(before(minutes=6), 50, 30, "hats")],
+        {},
+        value=0.4,
+    ),
+    quiet(
+        "searches find something",
+        "zero-result-searches",
+        [RUNNING, searched(before(minutes=5), 100, 30)],
+        0.3,
+    ),
+    quiet(
+        "few searches", "zero-result-searches", [RUNNING, searched(before(minutes=5), 49, 49)], 0
+    ),
+    fires(
+        "one in ten is refused",
+        "dead-letter-share",
+        [
+            outcome(before(minutes=5), "accepted", 900),
+            outcome(before(minutes=5), "rejected", 60, "INVALID"),
+            outcome(before(minutes=5), "late", 40, "LATE"),
+        ],
+        {},
+        value=0.1,
+    ),
+    quiet(
+        "one in twenty is refused",
+        "dead-letter-share",
+        [
+            outcome(before(minutes=5), "accepted", 950),
+            outcome(before(minutes=5), "rejected", 50, "INVALID"),
+        ],
+        0.05,
+    ),
+    quiet(
+        "duplicates are not refused",
+        "dead-letter-share",
+        [outcome(before(minutes=5), "accepted", 500), outcome(before(minutes=5), "duplicate", 500)],
+        0,
+    ),
+    quiet(
+        "an hour ago",
+        "dead-letter-share",
+        [outcome(before(hours=1), "rejected", 500, "INVALID")],
+        0,
+    ),
+    quiet(
+        "99 records",
+        "dead-letter-share",
+        [outcome(before(minutes=5), "rejected", 99, "INVALID")],
+        0,
+    ),
+    fires(
+        "phones were off",
+        "late-share",
+        [
+            outcome(before(minutes=5), "accepted", 970),
+            outcome(before(minutes=5), "late", 30, "LATE"),
+        ],
+        {},
+        value=0.03,
+    ),
+    quiet(
+        "refused for another reason",
+        "late-share",
+        [
+            outcome(before(minutes=5), "accepted", 500),
+            outcome(before(minutes=5), "rejected", 500, "INVALID"),
+        ],
+        0,
+    ),
+    fires(
+        "a code that nobody knows",
+        "new-reject-code",
+        [
+            OLD,
+            outcome(before(minutes=30), "rejected", 3, "BAD_MAGIC"),
+            outcome(before(minutes=30), "rejected", 9, "TRUNCATED"),
+        ],
+        {"code": "BAD_MAGIC"},
+        value=3,
+    ),
+    fires(
+        "a code that was forgotten",
+        "new-reject-code",
+        [
+            OLD,
+            outcome(before(days=8), "rejected", 3, "BAD_UTF8"),
+            outcome(before(minutes=30), "rejected", 1, "BAD_UTF8"),
+        ],
+        {"code": "BAD_UTF8"},
+        value=1,
+    ),
+    quiet(
+        "a code of this week",
+        "new-reject-code",
+        [
+            OLD,
+            outcome(before(minutes=30), "rejected", 3, "TRUNCATED"),
+            outcome(before(minutes=30), "accepted", 3),
+        ],
+        0,
+        code="none",
+    ),
+    quiet(
+        "the first day",
+        "new-reject-code",
+        [
+            outcome(before(hours=20), "accepted", 5),
+            outcome(before(minutes=30), "rejected", 3, "BAD_MAGIC"),
+        ],
+        0,
+        code="none",
+    ),
+    fires(
+        "a dimension breaks",
+        "quality-score",
+        [
+            checked(before(minutes=5), "CURRENCY_MISSING", "completeness", 1_000, 60),
+            checked(before(minutes=5), "EVENT_TIME_LATE", "timeliness", 1_000),
+        ],
+        {"dimension": "completeness"},
+        value=0.94,
+    ),
+    quiet(
+        "all is well",
+        "quality-score",
+        [
+            checked(before(minutes=5), "CURRENCY_MISSING", "completeness", 1_000, 50),
+            checked(before(minutes=5), "EVENT_TIME_LATE", "timeliness", 1_000),
+        ],
+        0.975,
+        dimension="overall",
+    ),
+    fires(
+        "a record without an outcome",
+        "residue",
+        [
+            checked(before(minutes=5), "RECORD_MISSING", "completeness", 10),
+            outcome(before(minutes=5), "accepted", 9),
+        ],
+        {},
+        value=1,
+    ),
+    fires(
+        "one too few here does not make up for one too many there",
+        "residue",
+        [
+            checked(before(minutes=5), "RECORD_MISSING", "completeness", 10),
+            outcome(before(minutes=5), "accepted", 9),
+            checked(before(minutes=5), "RECORD_MISSING", "completeness", 10, partition=1),
+            outcome(before(minutes=5), "accepted", 11, partition=1),
+        ],
+        {},
+        value=2,
+    ),
+    fires(
+        "no outcome at all",
+        "residue",
+        [checked(before(minutes=5), "RECORD_MISSING", "completeness", 10)],
+        {},
+        value=10,
+    ),
+    quiet(
+        "each has one",
+        "residue",
+        [
+            checked(before(minutes=5), "RECORD_MISSING", "completeness", 10),
+            outcome(before(minutes=5), "accepted", 7),
+            outcome(before(minutes=5), "rejected", 2, "INVALID"),
+            outcome(before(minutes=5), "duplicate", 1),
+        ],
+        0,
+    ),
+    quiet(
+        "the newest minutes are on their way",
+        "residue",
+        [checked(before(minutes=2), "RECORD_MISSING", "completeness", 10)],
+        0,
+    ),
+    quiet(
+        "minutes from before offsets were counted",
+        "residue",
+        [outcome(before(minutes=5), "accepted", 9)],
+        0,
+    ),
+    fires(
+        "six minutes old",
+        "freshness",
+        [progress(before(minutes=6)), progress(before(minutes=9), 1)],
+        {},
+        value=360,
+    ),
+    quiet(
+        "one partition is fresh",
+        "freshness",
+        [progress(before(minutes=5)), progress(before(days=1), 1)],
+        300,
+    ),
+]
 
 
-def results(reader: psycopg.Connection[Any], slug: str, now: datetime = NOON) -> dict[Labels, Result]:
-    return evaluate(RULES[f"shopstream-{slug}"], now, lambda model, start, end: ask(reader, model, start, end))
+def results(
+    reader: psycopg.Connection[Any], slug: str, now: datetime = NOON
+) -> dict[Labels, Result]:
+    return evaluate(
+        RULES[f"shopstream-{slug}"], now, lambda model, start, end: ask(reader, model, start, end)
+    )
 
 
 def key(labels: dict[str, str]) -> Labels:
@@ -152,17 +454,27 @@ def key(labels: dict[str, str]) -> Labels:
 def check(case: Case, reader: psycopg.Connection[Any]) -> None:
     found = results(reader, case.rule)
     about = f"{case.rule}, {case.name}: {found}"
-    assert {labels for labels, r in found.items() if r.state is State.ALERTING} == {key(f) for f in case.firing}, about
+    assert {labels for labels, r in found.items() if r.state is State.ALERTING} == {
+        key(f) for f in case.firing
+    }, about
     assert {r.state for r in found.values()} <= {State.ALERTING, State.NORMAL}, about
-    assert case.about is not None and found[key(case.about)].value == pytest.approx(case.value), about
+    assert case.about is not None and found[key(case.about)].value == pytest.approx(case.value), (
+        about
+    )
 
 
 def test_every_sql_alert_has_rows_that_fire_it_and_rows_that_do_not() -> None:
-    assert {c.rule for c in CASES if c.firing} == {c.rule for c in CASES if not c.firing} == set(SQL_RULES)
+    assert (
+        {c.rule for c in CASES if c.firing}
+        == {c.rule for c in CASES if not c.firing}
+        == set(SQL_RULES)
+    )
 
 
 @pytest.mark.parametrize("slug", SQL_RULES)
-def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(slug: str, database: Database) -> None:
+def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
+    slug: str, database: Database
+) -> None:
     with database.connect() as owner, grafanas(database) as reader:
         for case in (c for c in CASES if c.rule == slug):
             with owner.transaction(force_rollback=False):
@@ -173,7 +485,8 @@ def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(slug: str, datab
 
 
 def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> None:
-    """Every rule has a row there; only `freshness` has no number to tell, and that is an alert after its time."""
+    """Every rule has a row there; only `freshness` has no number to tell, and that is an alert
+    after its time."""
     with grafanas(database) as reader:
         for slug in SQL_RULES:
             found = results(reader, slug)
@@ -182,7 +495,9 @@ def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> No
             else:
                 assert found and {r.state for r in found.values()} == {State.NORMAL}, slug
             watch = Watch(RULES[f"shopstream-{slug}"])
-            after = [watch.look(results(reader, slug), NOON + timedelta(minutes=m)) for m in range(4)]
+            after = [
+                watch.look(results(reader, slug), NOON + timedelta(minutes=m)) for m in range(4)
+            ]
             expected = {State.ALERTING} if slug == "freshness" else {State.NORMAL}
             assert set(after[-1].values()) == expected, slug
 
@@ -193,18 +508,26 @@ def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> Non
         insert(owner, [outcome(before(minutes=1), "rejected", 500, "INVALID")])
         watch = Watch(rule)
         told = [
-            watch.look(results(reader, "dead-letter-share", NOON + timedelta(minutes=m)), NOON + timedelta(minutes=m))
+            watch.look(
+                results(reader, "dead-letter-share", NOON + timedelta(minutes=m)),
+                NOON + timedelta(minutes=m),
+            )
             for m in range(20)
         ]
     states = [state[()] for state in told]
     assert rule["for"] == "300s"
-    # the newest minute still fills; then it counts for a quarter of an hour, of which five minutes are waited
-    assert states == [State.NORMAL] + [State.PENDING] * 5 + [State.ALERTING] * 10 + [State.NORMAL] * 4
+    # the newest minute still fills; then it counts for a quarter of an hour, of which five minutes
+    # are waited
+    assert (
+        states == [State.NORMAL] + [State.PENDING] * 5 + [State.ALERTING] * 10 + [State.NORMAL] * 4
+    )
 
 
 def test_a_query_that_fails_is_what_the_rules_say_it_is(database: Database) -> None:
     with database.connect() as owner, grafanas(database) as reader:
-        owner.execute("REVOKE SELECT ON ALL TABLES IN SCHEMA gold, quality, ops FROM shopstream_reader")
+        owner.execute(
+            "REVOKE SELECT ON ALL TABLES IN SCHEMA gold, quality, ops FROM shopstream_reader"
+        )
         for slug in SQL_RULES:
             found = results(reader, slug)
             assert found == {(): Result(State.ERROR)}, slug
@@ -218,4 +541,6 @@ def test_a_failed_query_keeps_an_alert_as_it_was() -> None:
     euros = key({"currency": "EUR"})
     for minute in range(11):
         watch.look({euros: Result(State.ALERTING, -1)}, NOON + timedelta(minutes=minute))
-    assert watch.look({(): Result(State.ERROR)}, NOON + timedelta(minutes=11)) == {euros: State.ALERTING}
+    assert watch.look({(): Result(State.ERROR)}, NOON + timedelta(minutes=11)) == {
+        euros: State.ALERTING
+    }

@@ -1,4 +1,5 @@
-"""The alerts that Grafana asks of Prometheus, on a real one: an hour when all is well, one when nothing is, and one without data."""
+"""The alerts that Grafana asks of Prometheus, on a real one: an hour when all is well, one when
+nothing is, and one without data."""
 
 from __future__ import annotations
 
@@ -17,13 +18,21 @@ from typing import Any
 
 import pytest
 import yaml
-from grafana_eval import EvaluationError, Labels, Result, Series, State, Watch, evaluate
 from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
+from flows.registry import NAMES
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
-from grafana.alerts.pipeline import FLOWS
 from grafana.alerts.rule import Prom
+from tests.support.grafana_eval import (
+    EvaluationError,
+    Labels,
+    Result,
+    Series,
+    State,
+    Watch,
+    evaluate,
+)
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
@@ -33,22 +42,45 @@ END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
 WELL, ILL, SILENT = END - 7 * HOUR, END - 4 * HOUR, END
 BURN = "shopstream:latency_slo_errors:ratio_rate"
 
-# each a series: name, labels, where it begins and how it grows a minute, when all is well and when nothing is
+# each a series: name, labels, where it begins and how it grows a minute, when all is well and when
+# nothing is
 NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float]]] = [
-    *[("up", {"job": "shopstream", "flow": flow}, (1, 0), (1, 0)) for flow in FLOWS if flow != "metrics"],
+    *[
+        ("up", {"job": "shopstream", "flow": flow}, (1, 0), (1, 0))
+        for flow in NAMES
+        if flow != "metrics"
+    ],
     ("up", {"job": "shopstream", "flow": "metrics"}, (1, 0), (0, 0)),
-    ("shopstream_lag_seconds", {"flow": "clean", "topic": "raw.web", "partition": "0"}, (0, 0), (100, 10)),
-    ("shopstream_lag_seconds", {"flow": "metrics", "topic": "clean.web", "partition": "0"}, (90, -1), (900, -10)),
+    (
+        "shopstream_lag_seconds",
+        {"flow": "clean", "topic": "raw.web", "partition": "0"},
+        (0, 0),
+        (100, 10),
+    ),
+    (
+        "shopstream_lag_seconds",
+        {"flow": "metrics", "topic": "clean.web", "partition": "0"},
+        (90, -1),
+        (900, -10),
+    ),
     ("shopstream_retries_total", {"flow": "metrics", "target": "database"}, (0, 0), (0, 12)),
     ("shopstream_retries_total", {"flow": "clean", "target": "kafka"}, (0, 1), (0, 1)),
     ("shopstream_budget_ratio", {"flow": "clean", "partition": "all"}, (0.1, 0), (0.85, 0)),
     ("shopstream_event_latency_seconds_count", {"flow": "metrics"}, (0, 600), (0, 600)),
-    *[(f"{BURN}{span}", {"flow": "metrics"}, (0.002, 0), (0.2, 0)) for span in ("5m", "30m", "1h", "6h", "3d")],
-]  # fmt: skip
+    *[
+        (f"{BURN}{span}", {"flow": "metrics"}, (0.002, 0), (0.2, 0))
+        for span in ("5m", "30m", "1h", "6h", "3d")
+    ],
+]
 FIRING: dict[str, list[dict[str, str]]] = {
-    "flow-down": [{"flow": "metrics"}], "lag-growing": [{"flow": "clean"}], "retries": [{"target": "database"}],
-    "reject-budget": [{}], "latency-burn-fast": [{}], "latency-burn-steady": [{}], "latency-burn-slow": [{}],
-}  # fmt: skip
+    "flow-down": [{"flow": "metrics"}],
+    "lag-growing": [{"flow": "clean"}],
+    "retries": [{"target": "database"}],
+    "reject-budget": [{}],
+    "latency-burn-fast": [{}],
+    "latency-burn-steady": [{}],
+    "latency-burn-slow": [{}],
+}
 
 
 def openmetrics() -> str:
@@ -58,8 +90,12 @@ def openmetrics() -> str:
         for begin, (first, step) in ((WELL, well), (ILL, ill)):
             for minute in range(121):
                 at = int((begin - HOUR + timedelta(minutes=minute)).timestamp())
-                lines.setdefault(name, []).append(f"{name}{{{text}}} {first + step * minute:g} {at}")
-    families = (f"# TYPE {name} unknown\n" + "\n".join(found) + "\n" for name, found in lines.items())
+                lines.setdefault(name, []).append(
+                    f"{name}{{{text}}} {first + step * minute:g} {at}"
+                )
+    families = (
+        f"# TYPE {name} unknown\n" + "\n".join(found) + "\n" for name, found in lines.items()
+    )
     return "".join(families) + "# EOF\n"
 
 
@@ -78,7 +114,9 @@ class Prometheus:
             raise EvaluationError(str(error)) from error
         assert told["data"]["resultType"] == "vector"
         return {
-            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): [(end, float(one["value"][1]))]
+            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): [
+                (end, float(one["value"][1]))
+            ]
             for one in told["data"]["result"]
         }
 
@@ -88,17 +126,29 @@ def prometheus(promtool: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "numbers.txt").write_text(openmetrics())
     (folder / "prometheus.yml").write_text("global: {}\n")
-    run(promtool, "tsdb", "create-blocks-from", "openmetrics", str(folder / "numbers.txt"), str(folder / "data"))
+    run(
+        promtool,
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        str(folder / "numbers.txt"),
+        str(folder / "data"),
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     program = shutil.which("prometheus") or str(Path(promtool).with_name("prometheus"))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-             f"--web.listen-address=127.0.0.1:{port}"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
+            [
+                program,
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
     try:
         found = Prometheus(f"http://127.0.0.1:{port}")
         until = time.monotonic() + 60
@@ -153,10 +203,14 @@ def test_an_alert_fires_when_something_is_wrong(slug: str, prometheus: Prometheu
 
 
 @pytest.mark.parametrize("slug", ASKED)
-def test_without_data_only_the_alert_of_the_missing_flows_fires(slug: str, prometheus: Prometheus) -> None:
+def test_without_data_only_the_alert_of_the_missing_flows_fires(
+    slug: str, prometheus: Prometheus
+) -> None:
     states = watched(prometheus, slug, SILENT)
     assert states, "always a row"
-    assert firing(states) == (keys([{"flow": flow} for flow in FLOWS]) if slug == "flow-down" else set())
+    assert firing(states) == (
+        keys([{"flow": flow} for flow in NAMES]) if slug == "flow-down" else set()
+    )
 
 
 @pytest.mark.parametrize("slug", ASKED)

@@ -1,4 +1,5 @@
-"""What the dashboards' time axis is marked with: who writes it, and that it waits for a database that is away."""
+"""What the dashboards' time axis is marked with: who writes it, and that it waits for a database
+that is away."""
 
 from __future__ import annotations
 
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import Database
-from stack import wait_until
 
-from flows.runtime.annotations import Annotation, Kind
-from flows.runtime.migrate import migrate
-from flows.runtime.services import ROOT
+from database.annotations import Annotation, Kind
+from database.migrate import migrate
+from flows.runtime.paths import ROOT
 from shopstream.annotate import Annotator
-from shopstream.supervisor import ROLLUP, Child, Job, Supervisor
+from shopstream.supervise.supervisor import ROLLUP, Child, Job, Supervisor
+from tests.support.databases import Database
+from tests.support.stack import wait_until
 
 
 def written(database: Database, kind: Kind) -> list[tuple[Any, ...]]:
-    return database.query("SELECT title, text, tags FROM ops.annotations WHERE kind = %s ORDER BY time", str(kind))
+    return database.query(
+        "SELECT title, text, tags FROM ops.annotations WHERE kind = %s ORDER BY time", str(kind)
+    )
 
 
 def test_a_migration_tells_what_it_changed_and_nothing_else(database: Database) -> None:
@@ -37,9 +40,13 @@ def test_a_migration_tells_what_it_changed_and_nothing_else(database: Database) 
 
 def annotate(database: Database, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "shopstream", "annotate", *words], cwd=ROOT, env={"DATABASE_URL": database.url},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "shopstream", "annotate", *words],
+        cwd=ROOT,
+        env={"DATABASE_URL": database.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
@@ -56,11 +63,15 @@ def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
     )
     assert done.returncode == 0, done.stderr
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    found = database.query("SELECT time, time_end, kind, title, tags FROM ops.annotations WHERE kind <> 'schema'")
+    found = database.query(
+        "SELECT time, time_end, kind, title, tags FROM ops.annotations WHERE kind <> 'schema'"
+    )
     assert found == [(noon, noon, "deployment", "web 4.2", ["web"])]
 
 
-@pytest.mark.parametrize("words", [("party", "x"), ("deployment", "x", "--at", "2026-03-02", "--until", "2026-03-01")])
+@pytest.mark.parametrize(
+    "words", [("party", "x"), ("deployment", "x", "--at", "2026-03-02", "--until", "2026-03-01")]
+)
 def test_a_wrong_annotation_is_refused(database: Database, words: tuple[str, ...]) -> None:
     assert annotate(database, *words).returncode == 2
     assert database.query("SELECT count(*) FROM ops.annotations WHERE kind <> 'schema'") == [(0,)]
@@ -80,10 +91,17 @@ def tended(supervisor: Supervisor) -> Child:
 
 def test_a_restart_is_annotated_with_the_last_words(database: Database, tmp_path: Path) -> None:
     unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), "")
-    with Annotator(database.url) as annotator, supervised(unlucky, tmp_path, annotator) as supervisor:
+    with (
+        Annotator(database.url) as annotator,
+        supervised(unlucky, tmp_path, annotator) as supervisor,
+    ):
         wait_until("a restart", lambda: tended(supervisor).restarts > 0)
         wait_until("its annotation", lambda: bool(written(database, Kind.RESTART)))
-    assert written(database, Kind.RESTART)[0] == ("unlucky restarted", "no luck today", ["unlucky", "exit 4"])
+    assert written(database, Kind.RESTART)[0] == (
+        "unlucky restarted",
+        "no luck today",
+        ["unlucky", "exit 4"],
+    )
 
 
 def test_an_annotation_waits_for_its_database(database: Database) -> None:
@@ -96,13 +114,18 @@ def test_an_annotation_waits_for_its_database(database: Database) -> None:
     assert [title for title, _, _ in written(database, Kind.RESTART)] == ["first", "second"]
 
 
-def test_the_rollup_job_is_supervised_and_stops_when_asked(database: Database, tmp_path: Path) -> None:
+def test_the_rollup_job_is_supervised_and_stops_when_asked(
+    database: Database, tmp_path: Path
+) -> None:
     with (
         Annotator(database.url) as annotator,
         supervised(ROLLUP, tmp_path, annotator, DATABASE_URL=database.url) as supervisor,
     ):
         supervisor.wait_until_reading(30)
         assert supervisor.children[0].reading
-        wait_until("its first run", lambda: bool(database.query("SELECT FROM ops.jobs WHERE job = 'rollup'")))
+        wait_until(
+            "its first run",
+            lambda: bool(database.query("SELECT FROM ops.jobs WHERE job = 'rollup'")),
+        )
     assert supervisor.children[0].exit_code == 0
     assert written(database, Kind.RESTART) == []

@@ -1,4 +1,5 @@
-"""Migrations and upserts on a real database: what the catalogue says is there, and rows only move forward."""
+"""Migrations and upserts on a real database: what the catalogue says is there, and rows only move
+forward."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from typing import Any
 import polars as pl
 import psycopg
 import pytest
-from stack import Stack
 
-from flows.connectors.timescale import KINDS, Merge, Writer
+from database.editions import Edition
+from database.migrate import TABLES, migrate
+from flows.connectors.timescale import KINDS, UpsertStatements, Writer
 from flows.domain.metrics import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
-from flows.runtime.editions import Edition
-from flows.runtime.migrate import TABLES, migrate
+from tests.support.stack import Stack
 
 SQL_NAMES = {"timestamptz": "timestamp with time zone"}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -25,17 +26,20 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def columns_of(stack: Stack, name: str) -> dict[str, str]:
     schema, table = name.split(".")
     rows = stack.query(
-        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
-        " ORDER BY ordinal_position", schema, table,
-    )  # fmt: skip
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND"
+        " table_name = %s ORDER BY ordinal_position",
+        schema,
+        table,
+    )
     return dict(rows)
 
 
 def everything(stack: Stack) -> list[tuple[Any, ...]]:
     """All that a migration could change."""
     return stack.query(
-        "SELECT table_schema, table_name, column_name, data_type, column_default, is_nullable FROM information_schema.columns"
-        " WHERE table_schema IN ('gold', 'quality', 'ops') ORDER BY 1, 2, 3"
+        "SELECT table_schema, table_name, column_name, data_type, column_default, is_nullable FROM"
+        " information_schema.columns WHERE table_schema IN ('gold', 'quality', 'ops') ORDER BY 1,"
+        " 2, 3"
     )
 
 
@@ -49,23 +53,30 @@ def test_migrating_again_changes_nothing(stack: Stack) -> None:
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
 def test_a_table_has_the_columns_and_the_key_of_the_catalogue(stack: Stack, table: Table) -> None:
     stamps = {} if table.stamp is None else {table.stamp: "timestamptz"}
-    assert columns_of(stack, table.name) == {c: SQL_NAMES.get(t, t) for c, t in (table.columns | stamps).items()}
+    assert columns_of(stack, table.name) == {
+        c: SQL_NAMES.get(t, t) for c, t in (table.columns | stamps).items()
+    }
     keys = stack.query(
-        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
-        " WHERE i.indrelid = %s::regclass AND i.indisprimary", table.name,
-    )  # fmt: skip
+        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND"
+        " a.attnum = ANY (i.indkey) WHERE i.indrelid = %s::regclass AND i.indisprimary",
+        table.name,
+    )
     assert {key for (key,) in keys} == set(table.keys)
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
 def test_a_view_has_the_columns_of_the_catalogue(stack: Stack, metric: Any) -> None:
     expected = {"window_start": SQL_NAMES["timestamptz"]} | {d.name: "text" for d in metric.by}
-    assert columns_of(stack, f"gold.{metric.name}") == expected | {m.name: "bigint" for m in metric.measures}
+    assert columns_of(stack, f"gold.{metric.name}") == expected | {
+        m.name: "bigint" for m in metric.measures
+    }
 
 
 @pytest.mark.parametrize("grain", [Grain.HOUR, Grain.DAY])
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
-def test_a_rollup_has_the_columns_of_its_minutes_but_the_distinct_ones(stack: Stack, metric: Any, grain: Grain) -> None:
+def test_a_rollup_has_the_columns_of_its_minutes_but_the_distinct_ones(
+    stack: Stack, metric: Any, grain: Grain
+) -> None:
     minutes = columns_of(stack, f"gold.{metric.name}")
     minutes.pop("visitors", None)
     assert columns_of(stack, f"gold.{rolled(metric, grain).name}") == minutes
@@ -79,11 +90,15 @@ def test_the_views_of_quality_have_their_columns(stack: Stack, grain: str) -> No
         "score": ["window_start", "dimension", "passed", "checked", "score"],
         "overall": ["window_start", "score"],
     }
-    assert {name: list(columns_of(stack, f"quality.{name}_{grain}")) for name in expected} == expected
+    assert {
+        name: list(columns_of(stack, f"quality.{name}_{grain}")) for name in expected
+    } == expected
 
 
 def test_a_column_that_a_new_measure_brings_is_added(stack: Stack) -> None:
-    stack.execute("DROP VIEW gold.orders_1m; ALTER TABLE gold.orders_1m_by_partition DROP COLUMN refunds")
+    stack.execute(
+        "DROP VIEW gold.orders_1m; ALTER TABLE gold.orders_1m_by_partition DROP COLUMN refunds"
+    )
     migrate(stack.database_url)
     assert "refunds" in columns_of(stack, "gold.orders_1m")
 
@@ -99,7 +114,8 @@ def test_timescale_makes_hypertables(stack: Stack) -> None:
     assert migrate(stack.database_url).edition is not Edition.NONE
     widths = dict(
         stack.query(
-            "SELECT hypertable_schema || '.' || hypertable_name, time_interval FROM timescaledb_information.dimensions"
+            "SELECT hypertable_schema || '.' || hypertable_name, time_interval FROM"
+            " timescaledb_information.dimensions"
         )
     )
     assert widths == {table.name: table.chunk for table in TABLES if table.chunk is not None}
@@ -107,9 +123,9 @@ def test_timescale_makes_hypertables(stack: Stack) -> None:
 
 
 def test_every_edition_buckets_time(stack: Stack) -> None:
-    assert stack.query("SELECT time_bucket('5 minutes'::interval, '2026-03-01 12:07+00'::timestamptz)") == [
-        (datetime(2026, 3, 1, 12, 5, tzinfo=UTC),)
-    ]
+    assert stack.query(
+        "SELECT time_bucket('5 minutes'::interval, '2026-03-01 12:07+00'::timestamptz)"
+    ) == [(datetime(2026, 3, 1, 12, 5, tzinfo=UTC),)]
 
 
 class Item:
@@ -133,7 +149,12 @@ def searches(query: str, events: int) -> Rows:
 @pytest.fixture
 def writer(stack: Stack) -> Any:
     made = Writer(
-        stack.database_url, Merge([*GOLD.values(), PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0
+        stack.database_url,
+        UpsertStatements([*GOLD.values(), PROGRESS]),
+        lambda item: item.rows,
+        lambda: False,
+        10.0,
+        0.0,
     )
     yield made
     made.close()
@@ -149,21 +170,42 @@ def test_a_row_only_moves_forward(stack: Stack, writer: Writer) -> None:
     assert stored(stack) == {"shoes": 7}
 
 
-def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements(stack: Stack) -> None:
+def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements(
+    stack: Stack,
+) -> None:
     with closing(
-        Writer(stack.database_url, Merge([PROGRESS]), lambda item: item.rows, lambda: False, 10.0, 0.0)
+        Writer(
+            stack.database_url,
+            UpsertStatements([PROGRESS]),
+            lambda item: item.rows,
+            lambda: False,
+            10.0,
+            0.0,
+        )
     ) as writer:
         for offset in range(12):  # often enough for a client that prepares what is repeated
             writer.write_batch([Item(progress(offset))])
         assert writer._db is not None
-        with pytest.raises(ZeroDivisionError), writer._db.transaction():  # as after a deadlock: the connection stays
+        with (
+            pytest.raises(ZeroDivisionError),
+            writer._db.transaction(),
+        ):  # as after a deadlock: the connection stays
             raise ZeroDivisionError
         writer.write_batch([Item(progress(20))])
     assert stack.query("SELECT source_offset FROM ops.progress") == [(20,)]
 
 
 def test_the_newest_of_one_flush_is_stored(stack: Stack, writer: Writer) -> None:
-    writer.write_batch([Item(searches("shoes", 2), searches("shoes", 9), searches("shoes", 4), searches("hats", 1))])
+    writer.write_batch(
+        [
+            Item(
+                searches("shoes", 2),
+                searches("shoes", 9),
+                searches("shoes", 4),
+                searches("hats", 1),
+            )
+        ]
+    )
     assert stored(stack) == {"shoes": 9, "hats": 1}
 
 
@@ -171,7 +213,8 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer
     for events in (1, 2, 3):
         with psycopg.connect(stack.services.database_url, autocommit=True) as admin:
             admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name = 'shopstream'",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND"
+                " application_name = 'shopstream'",
                 (stack.prefix,),
             )
         writer.write_batch([Item(searches("shoes", events))])
@@ -180,14 +223,18 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer
 
 def progress(offset: int) -> Rows:
     schema = {name: KINDS[kind] for name, kind in PROGRESS.columns.items()}
-    return Rows(PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON)], schema, orient="row"))
+    return Rows(
+        PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON)], schema, orient="row")
+    )
 
 
 def test_progress_says_when_it_was_last_made(stack: Stack, writer: Writer) -> None:
     stamps = []
     for offset in (5, 5, 6):
         writer.write_batch([Item(progress(offset))])
-        stamps += stack.query("SELECT updated_at, updated_at > now() - interval '1 minute' FROM ops.progress")
+        stamps += stack.query(
+            "SELECT updated_at, updated_at > now() - interval '1 minute' FROM ops.progress"
+        )
     assert [fresh for _, fresh in stamps] == [True] * 3
     assert stamps[0] == stamps[1], "nothing was made"
     assert stamps[1] < stamps[2]

@@ -1,4 +1,5 @@
-"""The healthchecks of docker-compose.yml, run as they are written: green on what works, red on what does not."""
+"""The healthchecks of docker-compose.yml, run as they are written: green on what works, red on what
+does not."""
 
 from __future__ import annotations
 
@@ -16,19 +17,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from compose_file import services
 from psycopg.conninfo import conninfo_to_dict
-from stack import ROOT, Stack
 
-from flows.runtime.launch import FLOWS
-from flows.runtime.services import Services
+from flows.registry import NAMES
+from shopstream.demo.dev_services import Services
+from tests.support.compose_file import services
+from tests.support.stack import ROOT, Stack
 
 SERVICES = services()
 HTTP = ("grafana", "kafka-ui", "registry", "clean")
 
 
-def check(name: str, replaced: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a service's healthcheck, with other places in it; Docker ends one that takes longer than its timeout."""
+def check(
+    name: str, replaced: dict[str, str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a service's healthcheck, with other places in it; Docker ends one that takes longer than
+    its timeout."""
     kind, *words = SERVICES[name]["healthcheck"]["test"]
     command = words if kind == "CMD" else ["sh", "-c", *words]
     for old, new in replaced.items():
@@ -40,9 +44,14 @@ def check(name: str, replaced: dict[str, str], **environment: str) -> subprocess
         pytest.skip(f"needs {command[0]}")
     seconds = int(SERVICES[name]["healthcheck"]["timeout"].removesuffix("s"))
     process = subprocess.Popen(
-        [program, *command[1:]], env=os.environ | environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        [program, *command[1:]],
+        env=os.environ | environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         out, error = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -86,7 +95,7 @@ def closed() -> int:
 
 
 def web(name: str, port: int) -> int:
-    if name in FLOWS:
+    if name in NAMES:
         return check(name, {}, SHOPSTREAM_TELEMETRY_PORT=str(port)).returncode
     inside = SERVICES[name]["ports"][0].rpartition(":")[2]
     return check(name, {f"127.0.0.1:{inside}": f"127.0.0.1:{port}"}).returncode
@@ -99,7 +108,7 @@ def test_a_web_service_is_healthy_when_it_says_so(name: str) -> None:
 
 
 def test_all_flows_are_asked_alike() -> None:
-    assert all(SERVICES[flow]["healthcheck"] == SERVICES["clean"]["healthcheck"] for flow in FLOWS)
+    assert all(SERVICES[flow]["healthcheck"] == SERVICES["clean"]["healthcheck"] for flow in NAMES)
 
 
 @pytest.mark.parametrize("name", HTTP)
@@ -140,7 +149,10 @@ def test_the_database_is_healthy_when_it_answers_a_query(stack: Stack, tmp_path:
     place = conninfo_to_dict(stack.database_url)
     secret = tmp_path / "password"
     secret.write_text(str(place.get("password") or "none"))
-    where = {"-h 127.0.0.1": f"-h {place['host']}", "/run/secrets/database_owner_password": str(secret)}
+    where = {
+        "-h 127.0.0.1": f"-h {place['host']}",
+        "/run/secrets/database_owner_password": str(secret),
+    }
     who = {
         "POSTGRES_USER": str(place["user"]),
         "POSTGRES_DB": str(place["dbname"]),
@@ -153,15 +165,20 @@ def test_the_database_is_healthy_when_it_answers_a_query(stack: Stack, tmp_path:
 
 
 @pytest.mark.services
-def test_the_database_is_ill_when_the_password_is_another(services: Services, tmp_path: Path) -> None:
+def test_the_database_is_ill_when_the_password_is_another(
+    services: Services, tmp_path: Path
+) -> None:
     """Only with the right one does it prove that the data folder and the secret belong together."""
     place = conninfo_to_dict(services.database_url)
     secret = tmp_path / "password"
     secret.write_text("certainly-another-one")
     done = check(
-        "timescaledb", {"/run/secrets/database_owner_password": str(secret)},
-        POSTGRES_USER=str(place["user"]), POSTGRES_DB=str(place["dbname"]), PGPORT=str(place["port"]),
-    )  # fmt: skip
+        "timescaledb",
+        {"/run/secrets/database_owner_password": str(secret)},
+        POSTGRES_USER=str(place["user"]),
+        POSTGRES_DB=str(place["dbname"]),
+        PGPORT=str(place["port"]),
+    )
     assert done.returncode != 0
     assert "authentication failed" in done.stderr
 
@@ -175,9 +192,14 @@ def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
     there = {"127.0.0.1:9090": f"127.0.0.1:{port}"}
     assert check("prometheus", there).returncode != 0
     server = subprocess.Popen(
-        [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
-         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-    )  # fmt: skip
+        [
+            program,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+    )
     try:
         tries = 0
         while check("prometheus", there).returncode != 0:
@@ -190,7 +212,8 @@ def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", ["--storage.tsdb.path", "--storage.tsdb.retention.time", "--storage.tsdb.retention.size"]
+    "flags",
+    ["--storage.tsdb.path", "--storage.tsdb.retention.time", "--storage.tsdb.retention.size"],
 )
 def test_prometheus_knows_its_flags(flags: str) -> None:
     program = shutil.which("prometheus")
@@ -222,6 +245,8 @@ def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
 def test_a_topic_that_is_missing_is_told(stack: Stack) -> None:
     if stack.services.embedded:
         pytest.skip("this broker makes each topic that it is asked for: make services")
-    done = check("generator", {}, **stack.environment | {"SHOPSTREAM_TOPIC_RAW_WEB": stack.topic("nowhere")})
+    done = check(
+        "generator", {}, **stack.environment | {"SHOPSTREAM_TOPIC_RAW_WEB": stack.topic("nowhere")}
+    )
     assert done.returncode == 3
     assert re.search(r"nowhere.*(unknown|not)", done.stderr, re.IGNORECASE)

@@ -1,4 +1,5 @@
-"""Synthetic history: loaded whole, told apart from what flows counted, and taken away without a trace."""
+"""Synthetic history: loaded whole, told apart from what flows counted, and taken away without a
+trace."""
 
 from __future__ import annotations
 
@@ -9,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from databases import Database
-from recounting import MINUTES, assert_exact, prepare, write
-from stack import wait_until
 
-from flows.connectors.rollup import mark_everything, roll_up
+from database.rollup import mark_everything, roll_up
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.domain.tables import Table
-from flows.runtime.services import ROOT
+from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
-from generators.past import Past
-from shopstream.history import load
-from shopstream.history_removal import remove
+from generators.shoppers.history import Past
+from shopstream.backfill.load import load
+from shopstream.backfill.removal import remove
+from tests.support.databases import Database
+from tests.support.recounting import MINUTES, assert_exact, prepare, write
+from tests.support.stack import wait_until
 
 ALL = tuple(Grain)
 TABLES = tuple(table for tables in BY_GRAIN.values() for table in tables)
@@ -38,7 +39,9 @@ def past() -> Past:
 
 
 def counts(database: Database, where: str = "partition = -1") -> dict[str, int]:
-    return {t.name: database.query(f"SELECT count(*) FROM {t.name} WHERE {where}")[0][0] for t in TABLES}
+    return {
+        t.name: database.query(f"SELECT count(*) FROM {t.name} WHERE {where}")[0][0] for t in TABLES
+    }
 
 
 def real_row(database: Database, table: Table, at: datetime, name: str) -> None:
@@ -59,7 +62,9 @@ def test_what_is_said_is_what_is_there_and_hours_and_days_are_its_sums(
     done = load(settings, past, ALL)
     assert counts(database) == done.rows
     assert min(done.rows.values()) > 0
-    ((first, last),) = database.query("SELECT min(window_start), max(window_start) FROM gold.traffic_1m")
+    ((first, last),) = database.query(
+        "SELECT min(window_start), max(window_start) FROM gold.traffic_1m"
+    )
     assert past.start <= first < last < past.end
     with database.connect() as db:
         assert assert_exact(db) == sum(n for name, n in done.rows.items() if "_1m_" not in name)
@@ -92,7 +97,9 @@ def test_a_session_can_leave_it_out(database: Database, settings: Settings, past
         assert min(both) > 1
 
 
-def test_it_goes_without_a_trace_and_real_rows_stay(database: Database, settings: Settings, past: Past) -> None:
+def test_it_goes_without_a_trace_and_real_rows_stay(
+    database: Database, settings: Settings, past: Past
+) -> None:
     moments = [past.end - timedelta(minutes=1), past.start + timedelta(hours=30)]
     for moment in moments:
         for table in MINUTES:
@@ -101,25 +108,35 @@ def test_it_goes_without_a_trace_and_real_rows_stay(database: Database, settings
         roll_up(db)
         before = counts(database, "true")
         done = load(settings, past, ALL)
-        titles = database.query("SELECT title, time, time_end FROM ops.annotations WHERE kind = 'synthetic'")
+        titles = database.query(
+            "SELECT title, time, time_end FROM ops.annotations WHERE kind = 'synthetic'"
+        )
         assert titles == [("synthetic history", past.start, past.end)]
         assert remove(db) == done.total
         assert counts(database, "true") == before
-        assert database.query("SELECT count(*) FROM ops.annotations WHERE kind <> 'schema'") == [(0,)]
+        assert database.query("SELECT count(*) FROM ops.annotations WHERE kind <> 'schema'") == [
+            (0,)
+        ]
         assert assert_exact(db) > 0
         assert remove(db) == 0
 
 
 def history(database: Database, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "shopstream", "history", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "shopstream", "history", *words],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
         env=os.environ | {"DATABASE_URL": database.url},
-    )  # fmt: skip
+    )
 
 
 def test_what_a_killed_load_left_is_replaced_by_the_next(database: Database) -> None:
     with history(database, "--days", "40", "--rate", "0.5") as killed:
-        wait_until("some rows", lambda: database.query("SELECT count(*) > 0 FROM gold.orders_1d_rows") == [(True,)])
+        wait_until(
+            "some rows",
+            lambda: database.query("SELECT count(*) > 0 FROM gold.orders_1d_rows") == [(True,)],
+        )
         killed.kill()
     left = sum(counts(database).values())
     assert left > 0
@@ -136,7 +153,9 @@ def test_what_a_killed_load_left_is_replaced_by_the_next(database: Database) -> 
     assert set(counts(database).values()) == {0}
 
 
-def test_hours_without_minutes_survive_the_job(database: Database, settings: Settings, past: Past) -> None:
+def test_hours_without_minutes_survive_the_job(
+    database: Database, settings: Settings, past: Past
+) -> None:
     """A demo has hours and days only; flows then count in the same hour."""
     load(settings, past, (Grain.HOUR, Grain.DAY))
     before = counts(database)

@@ -1,4 +1,5 @@
-"""Kafka's variables in docker-compose.yml: turned into its configuration by the image's own program, and a broker runs on it.
+"""Kafka's variables in docker-compose.yml: turned into its configuration by the image's own
+program, and a broker runs on it.
 
 That program (kafka.docker.KafkaDockerWrapper) is in Kafka's jars, which `make services` fetches.
 """
@@ -13,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_file import environment
 from confluent_kafka.admin import AdminClient
-from stack import wait_until
 from test_healthchecks import kafka as healthcheck
 
 from deploy.native.checkout import cache_folder
-from flows.runtime import topics
 from flows.runtime.settings import Settings
+from shopstream.kafka import topics
+from tests.support.compose_file import environment
+from tests.support.stack import wait_until
 
 # read by the image's scripts, not by the broker
 OF_THE_SCRIPTS = {"KAFKA_HEAP_OPTS"}
@@ -30,7 +31,9 @@ PORTS = {"INTERNAL": "19092", "HOST": "9092", "CONTROLLER": "9093"}
 @pytest.fixture(scope="module")
 def java() -> list[str]:
     """Java with the jars of the version that the image has."""
-    version = re.search(r"<kafka.version>(.+)</kafka.version>", Path("deploy/native/pom.xml").read_text())
+    version = re.search(
+        r"<kafka.version>(.+)</kafka.version>", Path("deploy/native/pom.xml").read_text()
+    )
     assert version
     jars = sorted(cache_folder().glob(f"kafka-{version[1]}-*"))
     program = shutil.which("java")
@@ -50,7 +53,9 @@ def ports() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def rendered(java: list[str], ports: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(
+    java: list[str], ports: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The image's start: the variables become server.properties, and the storage is formatted."""
     folder = tmp_path_factory.mktemp("kafka")
     for name in ("defaults", "mounted", "config", "data"):
@@ -63,10 +68,22 @@ def rendered(java: list[str], ports: dict[str, str], tmp_path_factory: pytest.Te
         text = variables[name].replace("//kafka:", "//127.0.0.1:")
         variables[name] = re.sub("|".join(PORTS.values()), lambda m: by_number(ports)[m[0]], text)
     done = subprocess.run(
-        [*java, "kafka.docker.KafkaDockerWrapper", "setup", "--default-configs-dir", str(folder / "defaults"),
-         "--mounted-configs-dir", str(folder / "mounted"), "--final-configs-dir", str(folder / "config")],
-        env=variables, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            *java,
+            "kafka.docker.KafkaDockerWrapper",
+            "setup",
+            "--default-configs-dir",
+            str(folder / "defaults"),
+            "--mounted-configs-dir",
+            str(folder / "mounted"),
+            "--final-configs-dir",
+            str(folder / "config"),
+        ],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Formatting metadata directory" in done.stdout
     return folder / "config" / "server.properties"
@@ -77,10 +94,14 @@ def by_number(ports: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def broker(java: list[str], ports: dict[str, str], rendered: Path) -> Iterator[subprocess.Popen[bytes]]:
+def broker(
+    java: list[str], ports: dict[str, str], rendered: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     options = environment("kafka")["KAFKA_HEAP_OPTS"].split()
     with (rendered.parent / "log").open("wb") as log:
-        process = subprocess.Popen([java[0], *options, *java[2:], "kafka.Kafka", str(rendered)], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [java[0], *options, *java[2:], "kafka.Kafka", str(rendered)], stdout=log, stderr=log
+        )
     try:
         yield process
     finally:
@@ -90,7 +111,9 @@ def broker(java: list[str], ports: dict[str, str], rendered: Path) -> Iterator[s
 
 def test_every_variable_is_a_setting_of_the_broker(java: list[str], rendered: Path) -> None:
     """A misspelt one would only be a line in the broker's log."""
-    page = subprocess.run([*java, "kafka.server.KafkaConfig"], capture_output=True, text=True, timeout=60).stdout
+    page = subprocess.run(
+        [*java, "kafka.server.KafkaConfig"], capture_output=True, text=True, timeout=60
+    ).stdout
     known = set(re.findall(r'<h4><a id="([\w.]+)">', page))
     assert "log.dirs" in known
     settings = {line.split("=")[0] for line in rendered.read_text().splitlines() if "=" in line}
@@ -115,7 +138,9 @@ def test_our_topics_can_be_made_there_and_no_others_appear(
     wait_until("the topics", lambda: topics.ensure(settings, 4) == [], 90)
     client = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
     assert client.list_topics("misspelt", timeout=10).topics["misspelt"].error is not None
-    assert {t.name for t in topics.wanted(settings, 4)} <= client.list_topics(timeout=10).topics.keys()
+    assert {t.name for t in topics.wanted(settings, 4)} <= client.list_topics(
+        timeout=10
+    ).topics.keys()
 
 
 def test_it_stops_within_its_grace(broker: subprocess.Popen[bytes]) -> None:

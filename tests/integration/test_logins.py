@@ -1,4 +1,5 @@
-"""Login roles that `migrate --login` makes: the flows' can write, Grafana's can only read, and passwords follow their files."""
+"""Login roles that `migrate --login` makes: the flows' can write, Grafana's can only read, and
+passwords follow their files."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg import sql
-from stack import ROOT, Stack, wait_until
-from traffic import mixed
 
-from flows.runtime import logins as flows_logins
+from database import roles as flows_logins
+from tests.support.stack import ROOT, Stack, wait_until
+from tests.support.traffic import mixed
 
 
 class Logins:
@@ -32,11 +33,19 @@ class Logins:
             file.write_text(f"{word}-{group}\n")
 
     def migrate(self, *options: str) -> subprocess.CompletedProcess[str]:
-        logins = [word for g, name in self.names.items() for word in ("--login", f"{name}={g}:{self.files[g]}")]
+        logins = [
+            word
+            for g, name in self.names.items()
+            for word in ("--login", f"{name}={g}:{self.files[g]}")
+        ]
         return subprocess.run(
-            [sys.executable, "-m", "shopstream", "migrate", *(options or logins)], cwd=ROOT, text=True, capture_output=True,
-            env=os.environ | self.stack.environment, timeout=60,
-        )  # fmt: skip
+            [sys.executable, "-m", "shopstream", "migrate", *(options or logins)],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            env=os.environ | self.stack.environment,
+            timeout=60,
+        )
 
     def url(self, group: str) -> str:
         parts = urlsplit(self.stack.database_url)
@@ -44,7 +53,9 @@ class Logins:
         return parts._replace(netloc=f"{self.names[group]}@{host}").geturl()
 
     def connect(self, group: str, password: str) -> psycopg.Connection:
-        return psycopg.connect(self.url(group), password=password, autocommit=True, connect_timeout=10)
+        return psycopg.connect(
+            self.url(group), password=password, autocommit=True, connect_timeout=10
+        )
 
 
 @pytest.fixture
@@ -59,7 +70,9 @@ def logins(stack: Stack, tmp_path: Path) -> Iterator[Logins]:
 
 def dropped(stack: Stack, name: str) -> bool:
     try:
-        stack.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(None))
+        stack.execute(
+            sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(None)
+        )
     except psycopg.errors.DependentObjectsStillExist:
         return False
     return True
@@ -86,18 +99,24 @@ def test_the_reader_reads_and_can_change_nothing(logins: Logins) -> None:
 
 
 def test_the_readers_limits_are_those_of_its_group(logins: Logins) -> None:
-    """PostgreSQL passes rights on to members, but no settings: a login without its own could hold a query for hours."""
+    """PostgreSQL passes rights on to members, but no settings: a login without its own could hold a
+    query for hours."""
     logins.migrate()
     with logins.connect("reader", "first-reader") as db:
         assert db.execute("SHOW statement_timeout").fetchone() == ("5s",)
         assert db.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
-        assert db.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user").fetchone() == (15,)
+        assert db.execute(
+            "SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user"
+        ).fetchone() == (15,)
 
 
 def test_a_flow_runs_as_the_writer_with_its_password_from_a_file(logins: Logins) -> None:
     logins.migrate()
     stack = logins.stack
-    settings = {"DATABASE_URL": logins.url("writer"), "DATABASE_PASSWORD_FILE": str(logins.files["writer"])}
+    settings = {
+        "DATABASE_URL": logins.url("writer"),
+        "DATABASE_PASSWORD_FILE": str(logins.files["writer"]),
+    }
     for flow in ("clean", "metrics", "quality", "deadletters"):
         stack.start(flow, **settings)
     stack.produce(mixed(300))
@@ -108,7 +127,10 @@ def test_a_flow_runs_as_the_writer_with_its_password_from_a_file(logins: Logins)
 
 def test_the_writer_cannot_change_the_schema(logins: Logins) -> None:
     logins.migrate()
-    with logins.connect("writer", "first-writer") as db, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with (
+        logins.connect("writer", "first-writer") as db,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
         db.execute("DROP VIEW gold.orders_1m")
 
 
@@ -145,7 +167,9 @@ def test_the_server_never_sees_the_password(logins: Logins) -> None:
         ("x=reader:/no/such/file", "--login x='/no/such/file': cannot be read"),
     ],
 )
-def test_a_wrong_login_is_told_before_anything_is_done(logins: Logins, option: str, says: str) -> None:
+def test_a_wrong_login_is_told_before_anything_is_done(
+    logins: Logins, option: str, says: str
+) -> None:
     done = logins.migrate("--login", option)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

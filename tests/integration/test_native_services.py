@@ -1,4 +1,5 @@
-"""The services of `make services`: whose processes they end, whose data they take, and what their role may do."""
+"""The services of `make services`: whose processes they end, whose data they take, and what their
+role may do."""
 
 from __future__ import annotations
 
@@ -36,13 +37,17 @@ def server(folder: Path, mark: str) -> Server:
     return Server("Sleeper", folder / "pid", mark, folder / "log")
 
 
-def test_a_pid_that_another_program_got_ends_nothing(tmp_path: Path, stranger: subprocess.Popen[bytes]) -> None:
+def test_a_pid_that_another_program_got_ends_nothing(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
     (tmp_path / "pid").write_text(f"{stranger.pid}\n")
     assert not server(tmp_path, "--mark-of-ours").stop(signal.SIGTERM)
     assert stranger.poll() is None
 
 
-def test_our_own_process_is_recognised_and_ended(tmp_path: Path, stranger: subprocess.Popen[bytes]) -> None:
+def test_our_own_process_is_recognised_and_ended(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
     (tmp_path / "pid").write_text(f"{stranger.pid}\n")
     assert server(tmp_path, SLEEP[-1]).stop(signal.SIGTERM)
     assert stranger.wait(5) == -signal.SIGTERM
@@ -82,7 +87,9 @@ def test_what_holds_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.prepare()
     checkout.choose_identity()
-    assert {path.stat().st_mode & 0o077 for path in (checkout.folder, *checkout.folder.iterdir())} == {0}
+    assert {
+        path.stat().st_mode & 0o077 for path in (checkout.folder, *checkout.folder.iterdir())
+    } == {0}
 
 
 @pytest.fixture
@@ -97,16 +104,24 @@ def running() -> Identity:
 @pytest.mark.services
 def test_the_role_makes_databases_that_have_hypertables(running: Identity) -> None:
     name = sql.Identifier(f"native_{uuid4().hex}")
-    server = f"host=127.0.0.1 port={running.postgres_port} user=shopstream password={running.password}"
+    server = (
+        f"host=127.0.0.1 port={running.postgres_port} user=shopstream password={running.password}"
+    )
     with psycopg.connect(f"{server} dbname=shopstream", autocommit=True) as owner:
         owner.execute(sql.SQL("CREATE DATABASE {}").format(name))
         try:
-            with psycopg.connect(f"{server} dbname={name.as_string(None).strip(chr(34))}", autocommit=True) as fresh:
+            with psycopg.connect(
+                f"{server} dbname={name.as_string(None).strip(chr(34))}", autocommit=True
+            ) as fresh:
                 fresh.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-                fresh.execute("CREATE TABLE minutes (window_start timestamptz PRIMARY KEY, orders bigint)")
+                fresh.execute(
+                    "CREATE TABLE minutes (window_start timestamptz PRIMARY KEY, orders bigint)"
+                )
                 fresh.execute("SELECT create_hypertable('minutes', 'window_start')")
                 fresh.execute("INSERT INTO minutes VALUES ('2026-01-01', 1), ('2026-03-01', 2)")
-                chunks = fresh.execute("SELECT count(*) FROM timescaledb_information.chunks").fetchone()
+                chunks = fresh.execute(
+                    "SELECT count(*) FROM timescaledb_information.chunks"
+                ).fetchone()
         finally:
             owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
     assert chunks == (2,)
@@ -125,7 +140,9 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, cache: Path, *programs: s
     monkeypatch.setattr(shutil, "which", lambda name: which(name) if name in programs else None)
 
 
-def test_without_apt_prometheus_is_asked_for_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_apt_prometheus_is_asked_for_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nothing_installed(monkeypatch, tmp_path)
     assert prometheus.found() is None
     with pytest.raises(ServicesError, match="install the package prometheus"):
@@ -138,7 +155,9 @@ def test_prometheus_that_cannot_be_fetched_leaves_no_half_of_it(
     nothing_installed(monkeypatch, tmp_path, "apt-get", "dpkg-deb")
     monkeypatch.setattr(prometheus, "PACKAGE", "no-such-package-of-debian")
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    (tmp_path / "apt.conf").write_text('Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";')
+    (tmp_path / "apt.conf").write_text(
+        'Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";'
+    )
     with pytest.raises(ServicesError, match="apt cannot fetch Prometheus"):
         prometheus.install(tmp_path / "log")
     assert prometheus.found() is None

@@ -1,4 +1,5 @@
-"""The rules that Prometheus watches, run by Prometheus' own test tool: what fires each, and what does not."""
+"""The rules that Prometheus watches, run by Prometheus' own test tool: what fires each, and what
+does not."""
 
 from __future__ import annotations
 
@@ -56,11 +57,23 @@ def test_prometheus_takes_the_files(promtool: str) -> None:
     run(promtool, "check", "rules", str(PROMETHEUS_RULES), str(RECORDING))
 
 
-def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(promtool: str, tmp_path: Path) -> None:
-    content = yaml.safe_load(CASES.read_text()) | {"rule_files": [str(RECORDING), str(mute(tmp_path))]}
+def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
+    promtool: str, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(CASES.read_text()) | {
+        "rule_files": [str(RECORDING), str(mute(tmp_path))]
+    }
     cases = content.pop("tests")
-    order = [g["name"] for path in content["rule_files"] for g in yaml.safe_load(Path(path).read_text())["groups"]]
-    values = {f"VALUE_{r.slug.upper().replace('-', '_')}": f"({r.promql.expr})" for r in WATCHED if r.promql}
+    order = [
+        g["name"]
+        for path in content["rule_files"]
+        for g in yaml.safe_load(Path(path).read_text())["groups"]
+    ]
+    values = {
+        f"VALUE_{r.slug.upper().replace('-', '_')}": f"({r.promql.expr})"
+        for r in WATCHED
+        if r.promql
+    }
     for case in cases:
         for asked in case.get("promql_expr_test", ()):
             asked["expr"] = re.sub(r"VALUE_\w+", lambda found: values[found[0]], asked["expr"])
@@ -68,13 +81,18 @@ def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(promtool: str, 
         path = tmp_path / f"{interval}.yml"
         alike = [case for case in cases if case["interval"] == interval]
         path.write_text(
-            yaml.safe_dump(content | {"evaluation_interval": interval, "group_eval_order": order, "tests": alike})
+            yaml.safe_dump(
+                content
+                | {"evaluation_interval": interval, "group_eval_order": order, "tests": alike}
+            )
         )
         run(promtool, "test", "rules", str(path))
 
 
 def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
-    told = [t for case in yaml.safe_load(CASES.read_text())["tests"] for t in case["alert_rule_test"]]
+    told = [
+        t for case in yaml.safe_load(CASES.read_text())["tests"] for t in case["alert_rule_test"]
+    ]
     names = {alert_name(r) for r in WATCHED}
     assert {t["alertname"] for t in told if t.get("exp_alerts")} == names
     assert {t["alertname"] for t in told if not t.get("exp_alerts")} == names
@@ -83,19 +101,34 @@ def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
 def test_an_alert_says_what_where_and_what_to_do(promtool: str, tmp_path: Path) -> None:
     content = yaml.safe_load(PROMETHEUS_RULES.read_text())
     rule = next(r for r in rules_of(content) if r["alert"] == "ShopstreamRetries")
-    annotations = rule["annotations"] | {"summary": "20 calls to the database had to be repeated in five minutes"}
+    annotations = rule["annotations"] | {
+        "summary": "20 calls to the database had to be repeated in five minutes"
+    }
     case = {
         "interval": "1m",
-        "input_series": [{"series": 'shopstream_retries_total{flow="metrics", target="database"}', "values": "0+4x30"}],
-        "alert_rule_test": [
+        "input_series": [
             {
-                "eval_time": "20m", "alertname": rule["alert"],
-                "exp_alerts": [{"exp_labels": rule["labels"] | {"target": "database"}, "exp_annotations": annotations}],
+                "series": 'shopstream_retries_total{flow="metrics", target="database"}',
+                "values": "0+4x30",
             }
         ],
-    }  # fmt: skip
+        "alert_rule_test": [
+            {
+                "eval_time": "20m",
+                "alertname": rule["alert"],
+                "exp_alerts": [
+                    {
+                        "exp_labels": rule["labels"] | {"target": "database"},
+                        "exp_annotations": annotations,
+                    }
+                ],
+            }
+        ],
+    }
     path = tmp_path / "tests.yml"
     path.write_text(
-        yaml.safe_dump({"rule_files": [str(PROMETHEUS_RULES)], "evaluation_interval": "1m", "tests": [case]})
+        yaml.safe_dump(
+            {"rule_files": [str(PROMETHEUS_RULES)], "evaluation_interval": "1m", "tests": [case]}
+        )
     )
     run(promtool, "test", "rules", str(path))

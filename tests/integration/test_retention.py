@@ -9,29 +9,34 @@ from typing import Any
 
 import psycopg
 import pytest
-from databases import Database
-from recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, stored, write
 
-from flows.connectors.retention import Keep, forget
-from flows.connectors.rollup import DAY, floor, roll_up
+from database.retention import RetentionPolicy, forget
+from database.rollup import DAY, floor, roll_up
 from flows.domain.rollups import BY_GRAIN, GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain
 from flows.domain.tables import DEAD_LETTERS
-from flows.runtime.services import ROOT
+from flows.runtime.paths import ROOT
 from shopstream.doctor import examine_rollups
+from tests.support.databases import Database
+from tests.support.recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, stored, write
 
-WEEK = Keep({Grain.MINUTE: 7, Grain.HOUR: 0, Grain.DAY: 0}, 0)
+WEEK = RetentionPolicy({Grain.MINUTE: 7, Grain.HOUR: 0, Grain.DAY: 0}, 0)
 HOURS_AND_DAYS = (*GOLD_ROLLUPS.values(), *QUALITY_ROLLUPS)
 
 
 def minute_of(days_ago: int, minute: int) -> int:
     """A minute of a day before today, counted as `row_of` counts."""
-    return (floor(datetime.now(UTC), DAY) - timedelta(days=days_ago) - MIDNIGHT) // timedelta(minutes=1) + minute
+    return (floor(datetime.now(UTC), DAY) - timedelta(days=days_ago) - MIDNIGHT) // timedelta(
+        minutes=1
+    ) + minute
 
 
 def fill(db: psycopg.Connection[Any], days_ago: int, events: int, partition: int = 0) -> None:
     with db.transaction():
         for table in MINUTES:
-            cells = [row_of(table, minute_of(days_ago, m), partition, "a", events) for m in (0, 59, 60, 1439)]
+            cells = [
+                row_of(table, minute_of(days_ago, m), partition, "a", events)
+                for m in (0, 59, 60, 1439)
+            ]
             write(db, table, cells)
 
 
@@ -73,7 +78,9 @@ def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Da
         done = roll_up(db)
         assert (done.hours, done.rows, done.refused) == (0, 0, 3 * len(MINUTES))
         assert rolled_up(db) == before
-        told = db.execute("SELECT source, window_start FROM ops.sealed_changes ORDER BY 1, 2").fetchall()
+        told = db.execute(
+            "SELECT source, window_start FROM ops.sealed_changes ORDER BY 1, 2"
+        ).fetchall()
         hours = [MIDNIGHT + timedelta(minutes=minute_of(10, m)) for m in (0, 60, 1380)]
         assert told == sorted((t.name, hour) for t in MINUTES for hour in hours)
         fill(db, 1, 5, partition=1)  # what is not sealed goes on as before
@@ -89,7 +96,7 @@ def test_each_grain_is_kept_as_long_as_is_set(database: Database) -> None:
         # hours lie in chunks of 30 days, days in chunks of 360: only whole ones go
         for days_ago in (1000, 500, 70, 5, 0):
             fill(db, days_ago, 2)
-        forget(db, Keep({Grain.MINUTE: 1, Grain.HOUR: 30, Grain.DAY: 600}, 0))
+        forget(db, RetentionPolicy({Grain.MINUTE: 1, Grain.HOUR: 30, Grain.DAY: 600}, 0))
         assert days_with_rows(db, MINUTES) == {0}
         assert days_with_rows(db, BY_GRAIN[Grain.HOUR]) == {5, 0}
         assert days_with_rows(db, BY_GRAIN[Grain.DAY]) == {500, 70, 5, 0}
@@ -99,12 +106,15 @@ def test_kept_for_ever_is_kept(database: Database) -> None:
     with database.connect() as db:
         prepare(db)
         fill(db, 5000, 2)
-        assert forget(db, Keep(dict.fromkeys(Grain, 0), 0)) == []
+        assert forget(db, RetentionPolicy(dict.fromkeys(Grain, 0), 0)) == []
         assert assert_exact(db) > 0
 
 
 def letter(db: psycopg.Connection[Any], offset: int, days_ago: float) -> None:
-    columns = {"source_timestamp": datetime.now(UTC) - timedelta(days=days_ago), "source_offset": offset}
+    columns = {
+        "source_timestamp": datetime.now(UTC) - timedelta(days=days_ago),
+        "source_offset": offset,
+    }
     rest = {
         "source_topic": "raw.web",
         "source_partition": 0,
@@ -125,9 +135,11 @@ def test_dead_letters_are_kept_by_their_kafka_time(database: Database) -> None:
     with database.connect() as db:
         for offset, days_ago in enumerate((40.0, 31.5, 29.0, 0.0)):
             letter(db, offset, days_ago)
-        (gone,) = forget(db, Keep(dict.fromkeys(Grain, 0), 30))
+        (gone,) = forget(db, RetentionPolicy(dict.fromkeys(Grain, 0), 30))
         assert (gone.table, gone.what) == (DEAD_LETTERS.name, "2 rows")
-        assert db.execute("SELECT source_offset FROM quality.dead_letters ORDER BY 1").fetchall() == [(2,), (3,)]
+        assert db.execute(
+            "SELECT source_offset FROM quality.dead_letters ORDER BY 1"
+        ).fetchall() == [(2,), (3,)]
 
 
 def become(db: psycopg.Connection[Any], role: str) -> None:
@@ -146,14 +158,19 @@ def test_the_writer_may_do_all_of_this(database: Database) -> None:
         fill(db, 10, 3)
         become(db, "shopstream_writer")
         assert len(forget(db, WEEK)) == len(MINUTES)
-        with pytest.raises(psycopg.errors.RaiseException, match="is no table that anything is forgotten of"):
+        with pytest.raises(
+            psycopg.errors.RaiseException, match="is no table that anything is forgotten of"
+        ):
             db.execute("SELECT ops.forget('ops.annotations', now())")
 
 
 def test_the_reader_may_do_nothing_of_this(database: Database) -> None:
     with database.connect() as db:
         become(db, "shopstream_reader")
-        for statement in ("SELECT ops.forget('gold.orders_1m_by_partition', now())", "DELETE FROM ops.changes"):
+        for statement in (
+            "SELECT ops.forget('gold.orders_1m_by_partition', now())",
+            "DELETE FROM ops.changes",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 db.execute(statement)  # type: ignore[call-overload]
         db.execute("SELECT count(*) FROM gold.orders_1h")
@@ -165,7 +182,9 @@ def test_the_command_says_what_went(database: Database) -> None:
         fill(db, 3, 2)
     command = [sys.executable, "-m", "shopstream", "retention"]
     variables = {"DATABASE_URL": database.url, "SHOPSTREAM_RETENTION_1M_DAYS": "2"}
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(MINUTES)
     assert "gold.orders_1m_by_partition: " in done.stdout

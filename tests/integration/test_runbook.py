@@ -1,4 +1,5 @@
-"""What the runbook tells people to run, runs: its SQL on both kinds of database as Grafana's role, its PromQL, its commands."""
+"""What the runbook tells people to run, runs: its SQL on both kinds of database as Grafana's role,
+its PromQL, its commands."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from grafana_eval import grafanas
 from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
-from flows.runtime.services import ROOT
+from flows.runtime.paths import ROOT
+from tests.support.grafana_eval import grafanas
 
 if TYPE_CHECKING:
     from conftest import Database
@@ -30,7 +31,10 @@ def blocks(kind: str, text: str = TEXT) -> list[str]:
 
 @pytest.mark.parametrize("section", ALERTS)
 def test_a_section_says_what_it_means_how_to_look_and_what_to_do(section: str) -> None:
-    parts = [ALERTS[section].find(f"**{part}.**") for part in ("What it means", "How to look", "What to do")]
+    parts = [
+        ALERTS[section].find(f"**{part}.**")
+        for part in ("What it means", "How to look", "What to do")
+    ]
     assert -1 < parts[0] < parts[1] < parts[2]
     look = ALERTS[section][parts[1] : parts[2]]
     assert blocks("sql", look) or blocks("promql", look)
@@ -58,7 +62,9 @@ def test_its_commands_are_there() -> None:
     for command in commands:
         program, *words = shlex.split(command)
         assert program == ".venv/bin/python"
-        done = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         assert words[-1] in done.stdout
 

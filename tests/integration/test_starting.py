@@ -1,4 +1,5 @@
-"""How a flow starts and stops: wrong settings, missing topics, services that are away. One line, one exit code."""
+"""How a flow starts and stops: wrong settings, missing topics, services that are away. One line,
+one exit code."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ import sys
 import time
 
 import pytest
-from stack import Stack, wait_until
-from traffic import mixed
 
-from flows.runtime import topics
+from shopstream.kafka import topics
+from tests.support.stack import Stack, wait_until
+from tests.support.traffic import mixed
 
 
 def last_line(stack: Stack, flow: str) -> str:
@@ -43,7 +44,9 @@ def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(
 
 
 def test_all_wrong_settings_are_told_at_once(stack: Stack) -> None:
-    process = stack.start("quality", SHOPSTREAM_COUNT="0", SHOPSTREAM_EPOC_SECONDS="1", SHOPSTREAM_POLL_SECONDS="x")
+    process = stack.start(
+        "quality", SHOPSTREAM_COUNT="0", SHOPSTREAM_EPOC_SECONDS="1", SHOPSTREAM_POLL_SECONDS="x"
+    )
     assert stack.exit_of(process) == 2
     names = {line.split("=")[0].split(" ")[0] for line in stack.log("quality").strip().splitlines()}
     assert names == {"SHOPSTREAM_COUNT", "SHOPSTREAM_EPOC_SECONDS", "SHOPSTREAM_POLL_SECONDS"}
@@ -66,9 +69,13 @@ def test_topics_are_made_once_and_mended(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("flow", ["metrics", "deadletters", "quality"])
-def test_a_database_that_is_away_is_said_and_not_waited_for_forever(stack: Stack, flow: str) -> None:
+def test_a_database_that_is_away_is_said_and_not_waited_for_forever(
+    stack: Stack, flow: str
+) -> None:
     started = time.monotonic()
-    process = stack.start(flow, DATABASE_URL="postgresql://127.0.0.1:1/none", SHOPSTREAM_STARTUP_SECONDS="2")
+    process = stack.start(
+        flow, DATABASE_URL="postgresql://127.0.0.1:1/none", SHOPSTREAM_STARTUP_SECONDS="2"
+    )
     assert stack.exit_of(process) == 4
     assert time.monotonic() - started < 2 + 15
     assert "database" in last_line(stack, flow)
@@ -76,14 +83,18 @@ def test_a_database_that_is_away_is_said_and_not_waited_for_forever(stack: Stack
 
 def test_a_broker_that_is_away_is_said_and_not_waited_for_forever(stack: Stack) -> None:
     started = time.monotonic()
-    process = stack.start("clean", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", SHOPSTREAM_STARTUP_SECONDS="2")
+    process = stack.start(
+        "clean", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", SHOPSTREAM_STARTUP_SECONDS="2"
+    )
     assert stack.exit_of(process) == 4
     assert time.monotonic() - started < 2 + 15
     assert "127.0.0.1:1 does not answer" in last_line(stack, "clean")
 
 
 def test_a_database_that_does_not_exist_is_named(stack: Stack) -> None:
-    process = stack.start("metrics", DATABASE_URL=stack.database_url.replace(stack.prefix, "no_such_database"))
+    process = stack.start(
+        "metrics", DATABASE_URL=stack.database_url.replace(stack.prefix, "no_such_database")
+    )
     assert stack.exit_of(process) == 3
     assert "no_such_database" in last_line(stack, "metrics")
 
@@ -100,7 +111,9 @@ def test_a_column_that_is_dropped_while_running_stops_the_flow_and_is_named(stac
     stack.start("clean")
     process = stack.start("metrics")
     stack.produce(mixed(300, seed=1))
-    wait_until("the first gold row", lambda: stack.query("SELECT count(*) FROM gold.orders_1m") != [(0,)])
+    wait_until(
+        "the first gold row", lambda: stack.query("SELECT count(*) FROM gold.orders_1m") != [(0,)]
+    )
     stack.execute("ALTER TABLE gold.orders_1m_by_partition DROP COLUMN tax_minor CASCADE")
     stack.produce(mixed(300, seed=2))
     assert stack.exit_of(process) == 3
@@ -118,7 +131,10 @@ def test_an_idle_flow_stops_at_once(stack: Stack) -> None:
 
 def test_launch_says_what_it_takes() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.runtime.launch", "everything"], capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "flows.runtime.launch", "everything"],
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.returncode == 1
     assert "clean,metrics,deadletters,quality" in done.stderr

@@ -6,11 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-from scraping import Served
-from stack import Stack, wait_until
-
-from shopstream import ports
-from shopstream.supervisor import Supervisor
+from shopstream.supervise import telemetry_ports
+from shopstream.supervise.supervisor import Supervisor
+from tests.support.scraping import Served
+from tests.support.stack import Stack, wait_until
 
 
 def served_by(flows: Supervisor) -> dict[str, Served]:
@@ -51,7 +50,9 @@ def test_a_restart_is_seen_at_the_same_port_by_its_start_time(stack: Stack, tmp_
         wait_until("the restart", is_back, 30)
         assert clean.telemetry == f"127.0.0.1:{at.port}"
         assert at.total("shopstream_start_time_seconds") > before
-        told = (ports.TARGETS / f"{os.getpid()}.json").read_text()
+        told = (telemetry_ports.TARGETS / f"{os.getpid()}.json").read_text()
         assert f"127.0.0.1:{at.port}" in told
-    assert not (ports.TARGETS / f"{os.getpid()}.json").exists()
-    assert {c.last_words for c in flows.children} == {"stopped: everything is flushed and committed"}
+    assert not (telemetry_ports.TARGETS / f"{os.getpid()}.json").exists()
+    assert {c.last_words for c in flows.children} == {
+        "stopped: everything is flushed and committed"
+    }

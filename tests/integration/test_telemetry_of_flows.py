@@ -1,4 +1,5 @@
-"""What running flows serve: every number of the list, equal to what is in the topics and tables; and when they are red."""
+"""What running flows serve: every number of the list, equal to what is in the topics and tables;
+and when they are red."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from contextlib import closing
 import psycopg
 import pytest
 from confluent_kafka import Producer
-from scraping import Served, served
-from stack import FLOWS, SOURCES, Stack, wait_until
-from traffic import good_events, mixed
-from web_events import V2
 
-from flows.runtime.telemetry.names import NUMBERS, Kind
-from shopstream.told import event_of
+from flows.runtime.telemetry.names import METRIC_FAMILIES, Kind
+from shopstream.supervise.told import event_of
+from tests.support.scraping import Served, served
+from tests.support.stack import FLOWS, SOURCES, Stack, wait_until
+from tests.support.traffic import good_events, mixed
+from tests.support.web_events import V2
 
 
 def start_all(stack: Stack, **settings: str) -> dict[str, Served]:
@@ -32,7 +33,8 @@ def settled(stack: Stack, flows: dict[str, Served]) -> None:
     stack.drain()
     for flow, at in flows.items():
         wait_until(
-            f"{flow} to say that nothing waits", lambda at=at: at.get("/healthz") == (200, "ok: nothing waits\n")
+            f"{flow} to say that nothing waits",
+            lambda at=at: at.get("/healthz") == (200, "ok: nothing waits\n"),
         )  # type: ignore[misc]
 
 
@@ -51,10 +53,15 @@ def test_what_flows_serve_is_what_is_in_topics_and_tables(stack: Stack) -> None:
     assert +clean.by("shopstream_records_total", "outcome") == outcomes
     assert +clean.by("shopstream_refused_total", "code") == codes
     assert clean.total("shopstream_batch_records_sum") == len(verdicts)
-    assert +metrics.by("shopstream_records_total", "outcome") == {"accepted": outcomes["accepted"], "rejected": 3}
+    assert +metrics.by("shopstream_records_total", "outcome") == {
+        "accepted": outcomes["accepted"],
+        "rejected": 3,
+    }
     letters = len(stack.read("dead.letters"))
     assert +flows["deadletters"].by("shopstream_records_total", "outcome") == {"accepted": letters}
-    assert +flows["quality"].by("shopstream_records_total", "outcome") == {"accepted": len(stack.read("tallies"))}
+    assert +flows["quality"].by("shopstream_records_total", "outcome") == {
+        "accepted": len(stack.read("tallies"))
+    }
 
     for flow in (clean, metrics):
         assert flow.total("shopstream_event_latency_seconds_count") == outcomes["accepted"]
@@ -70,13 +77,15 @@ def test_what_flows_serve_is_what_is_in_topics_and_tables(stack: Stack) -> None:
 
     for flow, at in flows.items():
         topic = stack.topic(SOURCES[flow])
-        expected = {n.name.removesuffix("_total") for n in NUMBERS if flow in n.flows}
+        expected = {n.name.removesuffix("_total") for n in METRIC_FAMILIES if flow in n.flows}
         assert expected <= at.families()
-        assert {n.name.removesuffix("_total") for n in NUMBERS} & at.families() == expected
+        assert {n.name.removesuffix("_total") for n in METRIC_FAMILIES} & at.families() == expected
         assert {"process_cpu_seconds", "process_resident_memory_bytes"} <= at.families()
         assert set(at.by("shopstream_lag_records", "topic")) == {topic}
         assert at.total("shopstream_lag_records") == at.total("shopstream_lag_seconds") == 0
-        labels = {n.name: {"flow", *n.labels} for n in NUMBERS if n.kind is not Kind.HISTOGRAM}
+        labels = {
+            n.name: {"flow", *n.labels} for n in METRIC_FAMILIES if n.kind is not Kind.HISTOGRAM
+        }
         for name, found in at.samples():
             assert name not in labels or set(dict(found)) == labels[name]
 
@@ -88,7 +97,12 @@ def test_repeats_on_clean_web_are_counted_as_duplicates_and_rows_as_unchanged(st
     stack.kill(clean)  # nothing was committed: the next one says it all again
     stack.start("clean")
     first = stack.start("metrics", SHOPSTREAM_EPOCH_SECONDS="60")
-    wait_until("all rows", lambda: stack.query("SELECT coalesce(sum(events), 0)::int FROM gold.traffic_1m") == [(500,)])
+    wait_until(
+        "all rows",
+        lambda: (
+            stack.query("SELECT coalesce(sum(events), 0)::int FROM gold.traffic_1m") == [(500,)]
+        ),
+    )
     stack.drain("clean")
     wait_until("the repeats", lambda: sum(stack.ends("clean.web").values()) == 1_000)
     stack.kill(first)
@@ -98,7 +112,9 @@ def test_repeats_on_clean_web_are_counted_as_duplicates_and_rows_as_unchanged(st
     wait_until("its loop", lambda: metrics.healthy)
     assert +metrics.by("shopstream_records_total", "outcome") == {"accepted": 500, "duplicate": 500}
     changes = +metrics.by("shopstream_rows_total", "change")
-    assert set(changes) == {"unchanged"}, "the rows were there, and an equal one is not written again"
+    assert set(changes) == {"unchanged"}, (
+        "the rows were there, and an equal one is not written again"
+    )
 
 
 def test_a_restart_that_rebuilds_state_counts_only_news(stack: Stack) -> None:
@@ -106,17 +122,24 @@ def test_a_restart_that_rebuilds_state_counts_only_news(stack: Stack) -> None:
     first = stack.start("clean")
     stack.drain("clean")
     stack.kill(first)
-    before = {p: place.offset - json.loads(place.metadata)["rewind"] for p, place in stack.committed("clean").items()}
+    before = {
+        p: place.offset - json.loads(place.metadata)["rewind"]
+        for p, place in stack.committed("clean").items()
+    }
     stack.produce(mixed(500, seed=2))
     clean = served()
     stack.start("clean", **clean.settings)
     stack.drain("clean")
     wait_until("its loop", lambda: clean.get("/healthz") == (200, "ok: nothing waits\n"))
-    assert {int(p): n for p, n in clean.by("shopstream_rewind_records", "partition").items()} == before
+    assert {
+        int(p): n for p, n in clean.by("shopstream_rewind_records", "partition").items()
+    } == before
     assert sum(before.values()) > 0
     assert clean.total("shopstream_rewind_seconds") > 0
     assert clean.total("shopstream_records_total") == len(mixed(500, seed=2))
-    assert clean.total("shopstream_batch_records_sum") == sum(before.values()) + len(mixed(500, seed=2))
+    assert clean.total("shopstream_batch_records_sum") == sum(before.values()) + len(
+        mixed(500, seed=2)
+    )
 
 
 def test_a_taken_port_ends_the_start_and_is_named(stack: Stack) -> None:
@@ -130,7 +153,12 @@ def test_a_taken_port_ends_the_start_and_is_named(stack: Stack) -> None:
 
 def test_a_flow_that_waits_for_its_database_is_red_and_says_for_what(stack: Stack) -> None:
     at = served()
-    stack.start("metrics", DATABASE_URL="postgresql://127.0.0.1:1/none", SHOPSTREAM_STARTUP_SECONDS="15", **at.settings)
+    stack.start(
+        "metrics",
+        DATABASE_URL="postgresql://127.0.0.1:1/none",
+        SHOPSTREAM_STARTUP_SECONDS="15",
+        **at.settings,
+    )
     wait_until("it to serve", lambda: at.get("/healthz")[0] == 503)
     assert at.get("/healthz")[1].startswith("starting")
     wait_until("a retry", lambda: at.by("shopstream_retries_total", "target")["database"] > 1)
@@ -155,8 +183,12 @@ def test_a_flow_that_is_held_by_a_lock_turns_red_and_recovers(stack: Stack) -> N
         # its loop stands still, yet it says how far the topic goes on
         stack.produce(mixed(400, seed=3))
         stack.drain("clean")
-        behind = sum(stack.ends("clean.web").values()) - sum(p.offset for p in stack.committed("metrics").values())
-        wait_until("the true lag", lambda: at.by("shopstream_lag_records", "topic") == {topic: behind})
+        behind = sum(stack.ends("clean.web").values()) - sum(
+            p.offset for p in stack.committed("metrics").values()
+        )
+        wait_until(
+            "the true lag", lambda: at.by("shopstream_lag_records", "topic") == {topic: behind}
+        )
         age = at.total("shopstream_lag_seconds")
         time.sleep(1)
         assert at.total("shopstream_lag_seconds") - age > 0.9
@@ -177,11 +209,14 @@ def turns(log: str) -> list[str]:
 
 @pytest.mark.services
 def test_marks_of_transactions_and_records_of_open_ones_are_no_lag(stack: Stack) -> None:
-    """Another shop's producer may write in transactions: their marks take offsets that no reader ever sees."""
+    """Another shop's producer may write in transactions: their marks take offsets that no reader
+    ever sees."""
     at = served()
     stack.start("clean", SHOPSTREAM_STALL_SECONDS="3", **at.settings)
     events = [V2.frame(e) for e in good_events(30)]
-    producer = Producer({"bootstrap.servers": stack.services.bootstrap, "transactional.id": stack.prefix})
+    producer = Producer(
+        {"bootstrap.servers": stack.services.bootstrap, "transactional.id": stack.prefix}
+    )
     producer.init_transactions(20)
     producer.begin_transaction()
     for value in events[:10]:

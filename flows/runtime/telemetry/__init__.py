@@ -1,1 +1,2 @@
-"""What a flow says about itself: numbers for Prometheus, a health line, log lines. One typed list names every number."""
+"""What a flow says about itself: numbers for Prometheus, a health line, log lines. One typed list
+names every number."""

@@ -1,4 +1,5 @@
-"""How far a flow is behind its topic: a place a partition, told by the thread that polls and asked by those that serve."""
+"""How far a flow is behind its topic: a place a partition, told by the thread that polls and asked
+by those that serve."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from flows.domain.checkpoint import Checkpoint
 class Place:
     """Where a partition stands. Units: offsets; times in Unix ms.
 
-    `end` is after the newest record that the broker told of, `position` after the last that went through the flow, `taken`
-    after the last that is being worked on. Before `resume` everything was in the outputs at the start already.
+    `end` is after the newest record that the broker told of, `position` after the last that went
+    through the flow, `taken` after the last that is being worked on. Before `resume` everything was
+    in the outputs at the start already.
     """
 
     resume: int
@@ -32,7 +34,8 @@ class Place:
         return max(0, self.end - max(self.position, self.resume))
 
     def age(self, now: int) -> float | None:
-        """Seconds that the oldest unread record has waited; at most that, where it was not seen yet."""
+        """Seconds that the oldest unread record has waited; at most that, where it was not seen
+        yet."""
         if not self.unread:
             return 0.0
         known = [t for t in (self.last_read, self.drained_at) if t is not None]
@@ -57,16 +60,20 @@ class Backlog:
         with self._lock:
             self.topic = topic
             for p, start in starts.items():
-                self._places[p] = Place(start.resume, ends[p], start.rewind, start.rewind, start.resume)
+                self._places[p] = Place(
+                    start.resume, ends[p], start.rewind, start.rewind, start.resume
+                )
 
     def take(self, batch: Batch, ends: Mapping[int, int], now: int) -> None:
         """A batch goes into the flow; `ends` are as the consumer knows them."""
         self.look(ends, now)
         with self._lock:
-            for p, rows in batch.places.items():
+            for p, rows in batch.rows_by_partition.items():
                 place = self._places[p]
                 first, last = rows[0], rows[-1]
-                if batch.offset[first] < place.resume:  # some of them are read again, and wait for nothing
+                if (
+                    batch.offset[first] < place.resume
+                ):  # some of them are read again, and wait for nothing
                     news = rows[batch.offset[rows] >= place.resume]
                     first = news[0] if len(news) else None
                 place.working_on = None if first is None else int(batch.timestamp[first])
@@ -84,7 +91,8 @@ class Backlog:
                     place.drained_at = now
 
     def nothing_readable(self, partition: int, end: int) -> None:
-        """The client has read the partition to its end: what is left of it are a transaction's marks, and no record."""
+        """The client has read the partition to its end: what is left of it are a transaction's
+        marks, and no record."""
         with self._lock:
             place = self._places[partition]
             if place.taken == place.position:
@@ -124,7 +132,8 @@ class Backlog:
         return list(self._places)
 
     def work(self) -> tuple[int, int]:
-        """What is done, as a number that only grows, and how many records wait for something to be done.
+        """What is done, as a number that only grows, and how many records wait for something to be
+        done.
 
         While an epoch closes, what is read but not committed waits too.
         """

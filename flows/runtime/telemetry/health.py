@@ -1,4 +1,5 @@
-"""Whether a flow gets on: red when it makes no progress while records wait. Pure: the time is told, not asked."""
+"""Whether a flow gets on: red when it makes no progress while records wait. Pure: the time is told,
+not asked."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ class Verdict:
 class Health:
     """Judge by what is done and what waits.
 
-    Time: `now` is any clock that only goes forward, in seconds; the flow has `patience_seconds` from the last progress, or
-    from the last moment without work.
+    Time: `now` is any clock that only goes forward, in seconds; the flow has `patience_seconds`
+    from the last progress, or from the last moment without work.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -38,5 +39,10 @@ class Health:
             return Verdict(False, f"starting, at {where}")
         still = now - self._since
         if self._waiting and still > self._patience:
-            return Verdict(False, f"no progress for {still:.0f} s at {where}, while {self._waiting:,} records wait")
-        return Verdict(True, f"ok: {self._waiting:,} records wait" if self._waiting else "ok: nothing waits")
+            return Verdict(
+                False,
+                f"no progress for {still:.0f} s at {where}, while {self._waiting:,} records wait",
+            )
+        return Verdict(
+            True, f"ok: {self._waiting:,} records wait" if self._waiting else "ok: nothing waits"
+        )

@@ -13,13 +13,14 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from flows.runtime.telemetry.names import Kind, Number
+from flows.runtime.telemetry.names import Kind, MetricFamily
 
 
-class Spread(Collector):
-    """A histogram that takes a whole batch of values at once: prometheus_client's own takes 1 µs a value."""
+class BatchHistogram(Collector):
+    """A histogram that takes a whole batch of values at once: prometheus_client's own takes 1 µs a
+    value."""
 
-    def __init__(self, number: Number, flow: str) -> None:
+    def __init__(self, number: MetricFamily, flow: str) -> None:
         self._number, self._flow = number, flow
         self._ends_ms = np.array([round(end * 1000) for end in number.buckets], np.int64)
         self._counts = np.zeros(len(number.buckets), np.int64)
@@ -27,9 +28,11 @@ class Spread(Collector):
         self._lock = threading.Lock()
 
     def add_ages(self, now: int, stamps: np.ndarray) -> None:
-        """Add how old each of `stamps` is at `now`. Units: both in ms; a stamp of a clock ahead of ours is 0 old.
+        """Add how old each of `stamps` is at `now`. Units: both in ms; a stamp of a clock ahead of
+        ours is 0 old.
 
-        Stamps of a partition ascend, and the sort finds that: 29 µs for 10,000, half of the general sort.
+        Stamps of a partition ascend, and the sort finds that: 29 µs for 10,000, half of the general
+        sort.
         """
         count = len(stamps)
         if not count:
@@ -55,33 +58,40 @@ class Spread(Collector):
 
 
 class Instruments:
-    """Every number by its entry in the list. State: a time series a combination of labels, for the life of the process."""
+    """Every number by its entry in the list. State: a time series a combination of labels, for the
+    life of the process."""
 
     def __init__(self, flow: str) -> None:
-        prometheus_client.disable_created_metrics()  # they would double the series and say nothing that start_time does not
+        # they would double the series and say nothing that start_time does not
+        prometheus_client.disable_created_metrics()
         self.flow = flow
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._families: dict[Number, Any] = {}
-        self._series: dict[tuple[Number, tuple[str, ...]], Any] = {}
+        self._families: dict[MetricFamily, Any] = {}
+        self._series: dict[tuple[MetricFamily, tuple[str, ...]], Any] = {}
 
-    def series(self, number: Number, *labels: str) -> Any:
-        """The time series of these label values; looked up in a dict, because `labels()` costs ten times that."""
+    def series(self, number: MetricFamily, *labels: str) -> Any:
+        """The time series of these label values; looked up in a dict, because `labels()` costs ten
+        times that."""
         key = number, labels
         if key not in self._series:
             self._series[key] = self._family(number).labels(self.flow, *labels)
         return self._series[key]
 
-    def _family(self, number: Number) -> Any:
+    def _family(self, number: MetricFamily) -> Any:
         if number not in self._families:
-            kinds: dict[Kind, Any] = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
+            kinds: dict[Kind, Any] = {
+                Kind.COUNTER: Counter,
+                Kind.GAUGE: Gauge,
+                Kind.HISTOGRAM: Histogram,
+            }
             shape = {"buckets": number.buckets} if number.kind is Kind.HISTOGRAM else {}
             self._families[number] = kinds[number.kind](
                 number.name, number.help, ("flow", *number.labels), registry=self.registry, **shape
             )
         return self._families[number]
 
-    def spread(self, number: Number) -> Spread:
-        made = Spread(number, self.flow)
+    def batch_histogram(self, number: MetricFamily) -> BatchHistogram:
+        made = BatchHistogram(number, self.flow)
         self.registry.register(made)
         return made

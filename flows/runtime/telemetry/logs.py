@@ -1,4 +1,5 @@
-"""Log lines: JSON where a program reads them, plain text on a terminal. What libraries log through `logging` looks the same."""
+"""Log lines: JSON where a program reads them, plain text on a terminal. What libraries log through
+`logging` looks the same."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 READING = "reading"
-"""The event that says that a flow has found its partitions; `shopstream up` and `demo` wait for it."""
+"""The event that says that a flow has found its partitions; `shopstream up` and `demo` wait for it.
+"""
 FIRST = ("timestamp", "level", "flow", "event")
 
 
@@ -32,12 +34,17 @@ def configure(form: str, level: str, stream: TextIO | None = None, **always: Any
         # as text: the form with every local variable would print passwords
         structlog.processors.format_exc_info,
     ]
-    console = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    after: list[Processor] = [console] if as_text else [ordered, structlog.processors.JSONRenderer(default=str)]
+    console = structlog.dev.ConsoleRenderer(
+        colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    after: list[Processor] = (
+        [console] if as_text else [ordered, structlog.processors.JSONRenderer(default=str)]
+    )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=before, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *after]
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *after],
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,7 +1,8 @@
 """The one list of telemetry: what is measured, under which name, with which labels.
 
-Telemetry is the health of the pipeline, in Prometheus; a metric is a business number, in the database (domain/metrics.py).
-docs/telemetry.md is written from this list, and the tests scrape every name in it.
+Telemetry is the health of the pipeline, in Prometheus; a metric is a business number, in the
+database (domain/metrics.py). docs/telemetry.md is written from this list, and the tests scrape
+every name in it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-CLEAN, METRICS, DEADLETTERS, QUALITY = FLOWS = ("clean", "metrics", "deadletters", "quality")
+from flows import registry
+
+CLEAN, METRICS, DEADLETTERS, QUALITY = FLOWS = registry.NAMES
+
 # what the latency of an event is held to, from its Kafka timestamp until its row can be read
 LATENCY_SLO_SECONDS = 0.25
 
@@ -21,7 +25,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Number:
+class MetricFamily:
     """One family. `labels` stand beside `flow`, which all have; `flows` are those that serve it."""
 
     name: str
@@ -32,94 +36,176 @@ class Number:
     flows: tuple[str, ...] = FLOWS
 
 
-# ends of the buckets: close together around the SLO, so that its percentiles are not guessed between two far ones
+# ends of the buckets: close together around the SLO, so that its percentiles are not guessed
+# between two far ones
 LATENCIES = (
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, LATENCY_SLO_SECONDS, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0,
-    30.0, 60.0, 300.0,
-)  # fmt: skip
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    LATENCY_SLO_SECONDS,
+    0.3,
+    0.4,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 STEPS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0, 100_000.0)
 
-RECORDS = Number(
-    "shopstream_records_total", Kind.COUNTER,
-    "Records by outcome; in the flow metrics, events of clean.web: counted, or repeated and dropped by the fence. What is"
-    " read again after a start, to rebuild the state, is not counted again.",
+RECORDS = MetricFamily(
+    "shopstream_records_total",
+    Kind.COUNTER,
+    "Records by outcome; in the flow metrics, events of clean.web: counted, or repeated and dropped"
+    " by the fence. What is read again after a start, to rebuild the state, is not counted again.",
     ("outcome",),
-)  # fmt: skip
-REFUSED = Number(
-    "shopstream_refused_total", Kind.COUNTER, "Records refused, by code (flows/domain/codes.py); LATE is one of them.",
+)
+REFUSED = MetricFamily(
+    "shopstream_refused_total",
+    Kind.COUNTER,
+    "Records refused, by code (flows/domain/codes.py); LATE is one of them.",
     ("code",),
-)  # fmt: skip
-LATENCY = Number(
-    "shopstream_event_latency_seconds", Kind.HISTOGRAM,
-    "Accepted events: from the Kafka timestamp of the raw record until clean.web has acknowledged it (clean; seen by the"
-    " flow's own loop, so up to one poll late) or its rows are committed (metrics).",
-    buckets=LATENCIES, flows=(CLEAN, METRICS),
-)  # fmt: skip
-LAG_RECORDS = Number(
-    "shopstream_lag_records", Kind.GAUGE, "Records of the topic that have not gone through the flow.",
+)
+LATENCY = MetricFamily(
+    "shopstream_event_latency_seconds",
+    Kind.HISTOGRAM,
+    "Accepted events: from the Kafka timestamp of the raw record until clean.web has acknowledged"
+    " it (clean; seen by the flow's own loop, so up to one poll late) or its rows are committed"
+    " (metrics).",
+    buckets=LATENCIES,
+    flows=(CLEAN, METRICS),
+)
+LAG_RECORDS = MetricFamily(
+    "shopstream_lag_records",
+    Kind.GAUGE,
+    "Records of the topic that have not gone through the flow.",
     ("topic", "partition"),
-)  # fmt: skip
-LAG_SECONDS = Number(
-    "shopstream_lag_seconds", Kind.GAUGE,
-    "Age of the oldest record that has not gone through: 0 without lag, exact for what is being worked on. Else an upper"
-    " bound: the age of the last record that was read, or the time since the topic was last seen read to its end,"
-    " whichever is less. Missing until one of them is known.",
+)
+LAG_SECONDS = MetricFamily(
+    "shopstream_lag_seconds",
+    Kind.GAUGE,
+    "Age of the oldest record that has not gone through: 0 without lag, exact for what is being"
+    " worked on. Else an upper bound: the age of the last record that was read, or the time since"
+    " the topic was last seen read to its end, whichever is less. Missing until one of them is"
+    " known.",
     ("topic", "partition"),
-)  # fmt: skip
-WATERMARK_DELAY = Number(
-    "shopstream_watermark_delay_seconds", Kind.GAUGE,
-    "How far the partition's watermark (the highest event time) is behind now. It grows too while nobody sends.",
-    ("partition",), flows=(CLEAN, METRICS),
-)  # fmt: skip
-BATCH_RECORDS = Number("shopstream_batch_records", Kind.HISTOGRAM, "Records of a batch; polls that found none are left out.",
-                       buckets=SIZES)  # fmt: skip
-STEP_SECONDS = Number("shopstream_step_seconds", Kind.HISTOGRAM, "One step over one batch.", ("step",), STEPS)
-FLUSH_SECONDS = Number(
-    "shopstream_flush_seconds", Kind.HISTOGRAM,
-    "Until a sink held everything: a database transaction with its retries, or the acknowledgement of all that was sent.",
-    ("sink",), WAITS,
-)  # fmt: skip
-COMMIT_SECONDS = Number(
+)
+WATERMARK_DELAY = MetricFamily(
+    "shopstream_watermark_delay_seconds",
+    Kind.GAUGE,
+    "How far the partition's watermark (the highest event time) is behind now. It grows too while"
+    " nobody sends.",
+    ("partition",),
+    flows=(CLEAN, METRICS),
+)
+BATCH_RECORDS = MetricFamily(
+    "shopstream_batch_records",
+    Kind.HISTOGRAM,
+    "Records of a batch; polls that found none are left out.",
+    buckets=SIZES,
+)
+STEP_SECONDS = MetricFamily(
+    "shopstream_step_seconds", Kind.HISTOGRAM, "One step over one batch.", ("step",), STEPS
+)
+FLUSH_SECONDS = MetricFamily(
+    "shopstream_flush_seconds",
+    Kind.HISTOGRAM,
+    "Until a sink held everything: a database transaction with its retries, or the acknowledgement"
+    " of all that was sent.",
+    ("sink",),
+    WAITS,
+)
+COMMIT_SECONDS = MetricFamily(
     "shopstream_commit_seconds",
     Kind.HISTOGRAM,
     "One commit of offsets, until a poll brings Kafka's answer.",
     buckets=WAITS,
 )
-ROWS = Number(
-    "shopstream_rows_total", Kind.COUNTER,
-    "Rows sent to a table, by what became of them: inserted, updated, or unchanged because the stored one counts as much.",
-    ("table", "change"), flows=(METRICS, DEADLETTERS, QUALITY),
-)  # fmt: skip
-RETRIES = Number(
-    "shopstream_retries_total", Kind.COUNTER,
-    "Attempts that had to be repeated, and errors that the Kafka client says it will mend itself.", ("target",),
-)  # fmt: skip
-STATE_ENTRIES = Number(
-    "shopstream_state_entries", Kind.GAUGE,
-    "Entries of the state in memory: known ids and open minutes (clean), rows of open windows by table (metrics).",
-    ("state",), flows=(CLEAN, METRICS),
-)  # fmt: skip
-REWIND_RECORDS = Number(
-    "shopstream_rewind_records", Kind.GAUGE, "Offsets that the last start went back to rebuild its state.", ("partition",)
-)  # fmt: skip
-REWIND_SECONDS = Number(
-    "shopstream_rewind_seconds", Kind.GAUGE, "How long the last start took to rebuild its state; missing while it does."
+ROWS = MetricFamily(
+    "shopstream_rows_total",
+    Kind.COUNTER,
+    "Rows sent to a table, by what became of them: inserted, updated, or unchanged because the"
+    " stored one counts as much.",
+    ("table", "change"),
+    flows=(METRICS, DEADLETTERS, QUALITY),
 )
-START_TIME = Number(
-    "shopstream_start_time_seconds", Kind.GAUGE, "When the process started, Unix time: a change is a restart."
+RETRIES = MetricFamily(
+    "shopstream_retries_total",
+    Kind.COUNTER,
+    "Attempts that had to be repeated, and errors that the Kafka client says it will mend itself.",
+    ("target",),
 )
-BUDGET_RATIO = Number(
-    "shopstream_budget_ratio", Kind.GAUGE,
-    "Share of the reject budget that the current run of records has used; at 1 the flow stops. It begins anew with each"
-    " run (SHOPSTREAM_REJECT_BUDGET_RECORDS); partition `all` is all of them together.",
-    ("partition",), flows=(CLEAN,),
-)  # fmt: skip
-HEALTHY = Number("shopstream_healthy", Kind.GAUGE, "1 while /healthz is green, else 0.")
-BUILD_INFO = Number("shopstream_build_info", Kind.GAUGE, "Always 1; the labels say what runs.", ("version", "commit"))
+STATE_ENTRIES = MetricFamily(
+    "shopstream_state_entries",
+    Kind.GAUGE,
+    "Entries of the state in memory: known ids and open minutes (clean), rows of open windows by"
+    " table (metrics).",
+    ("state",),
+    flows=(CLEAN, METRICS),
+)
+REWIND_RECORDS = MetricFamily(
+    "shopstream_rewind_records",
+    Kind.GAUGE,
+    "Offsets that the last start went back to rebuild its state.",
+    ("partition",),
+)
+REWIND_SECONDS = MetricFamily(
+    "shopstream_rewind_seconds",
+    Kind.GAUGE,
+    "How long the last start took to rebuild its state; missing while it does.",
+)
+START_TIME = MetricFamily(
+    "shopstream_start_time_seconds",
+    Kind.GAUGE,
+    "When the process started, Unix time: a change is a restart.",
+)
+BUDGET_RATIO = MetricFamily(
+    "shopstream_budget_ratio",
+    Kind.GAUGE,
+    "Share of the reject budget that the current run of records has used; at 1 the flow stops. It"
+    " begins anew with each run (SHOPSTREAM_REJECT_BUDGET_RECORDS); partition `all` is all of them"
+    " together.",
+    ("partition",),
+    flows=(CLEAN,),
+)
+HEALTHY = MetricFamily("shopstream_healthy", Kind.GAUGE, "1 while /healthz is green, else 0.")
+BUILD_INFO = MetricFamily(
+    "shopstream_build_info",
+    Kind.GAUGE,
+    "Always 1; the labels say what runs.",
+    ("version", "commit"),
+)
 
-NUMBERS = (
-    RECORDS, REFUSED, LATENCY, LAG_RECORDS, LAG_SECONDS, WATERMARK_DELAY, BATCH_RECORDS, STEP_SECONDS, FLUSH_SECONDS,
-    COMMIT_SECONDS, ROWS, RETRIES, STATE_ENTRIES, REWIND_RECORDS, REWIND_SECONDS, START_TIME, BUDGET_RATIO, HEALTHY, BUILD_INFO,
-)  # fmt: skip
+METRIC_FAMILIES = (
+    RECORDS,
+    REFUSED,
+    LATENCY,
+    LAG_RECORDS,
+    LAG_SECONDS,
+    WATERMARK_DELAY,
+    BATCH_RECORDS,
+    STEP_SECONDS,
+    FLUSH_SECONDS,
+    COMMIT_SECONDS,
+    ROWS,
+    RETRIES,
+    STATE_ENTRIES,
+    REWIND_RECORDS,
+    REWIND_SECONDS,
+    START_TIME,
+    BUDGET_RATIO,
+    HEALTHY,
+    BUILD_INFO,
+)

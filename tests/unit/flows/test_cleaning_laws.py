@@ -1,4 +1,5 @@
-"""Laws of clean: however a log is cut into batches, and wherever it stops and starts again, the verdicts are the same."""
+"""Laws of clean: however a log is cut into batches, and wherever it stops and starts again, the
+verdicts are the same."""
 
 from __future__ import annotations
 
@@ -8,42 +9,69 @@ from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
-import plain_oracle as oracle
 import polars as pl
 import pyarrow as pa
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from plain_oracle import Stored, Verdict
-from web_events import NOON, V1, V2, uuid
-from web_events import event as web_event
 
-from flows.connectors import schemas
-from flows.connectors.decode import Decoder
+from flows.connectors.avro import schemas
+from flows.connectors.avro.decode import Decoder
 from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning, Read
+from flows.domain.dead_letters import letters
 from flows.domain.ids import KnownIds, keys_of
 from flows.domain.judge import VERDICTS, Limits
-from flows.domain.letters import letters
+from tests.support import plain_oracle as oracle
+from tests.support.plain_oracle import Stored, Verdict
+from tests.support.web_events import NOON, V1, V2, uuid
+from tests.support.web_events import event as web_event
 
 LATENESS, TOLERANCE = 5_000, 2_000
-DECODER = Decoder(schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), 2_000)
+DECODER = Decoder(
+    schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), 2_000
+)
 GOOD = V2.frame(web_event())
 GARBAGE = (
-    None, b"", b"junk", b"\xc3", b"\xc3\x01\x00", b"\x00\x00\x00", b"\x00\x00\x00\x00\x63rest", b"\xc3\x01" + b"?" * 30,
-    GOOD[:-3], GOOD + b"!", GOOD[:11] + b"\xff" * 36 + GOOD[47:], GOOD[:10] + b"\xff" * 12, GOOD + b"x" * 2_000,
-)  # fmt: skip
+    None,
+    b"",
+    b"junk",
+    b"\xc3",
+    b"\xc3\x01\x00",
+    b"\x00\x00\x00",
+    b"\x00\x00\x00\x00\x63rest",
+    b"\xc3\x01" + b"?" * 30,
+    GOOD[:-3],
+    GOOD + b"!",
+    GOOD[:11] + b"\xff" * 36 + GOOD[47:],
+    GOOD[:10] + b"\xff" * 12,
+    GOOD + b"x" * 2_000,
+)
 
 
 BEHIND = (*range(-8, 4), 6, -5.001, -4.999, 0.001)
 PAUSES = (0, 0, 1, 300, 20_000, 61_000, -5_000, -90_000)
-KINDS = ("new", "new", "pool", "pool", "pool", "again", "again", "conflict", "old", "future", "invalid", "garbage")
+KINDS = (
+    "new",
+    "new",
+    "pool",
+    "pool",
+    "pool",
+    "again",
+    "again",
+    "conflict",
+    "old",
+    "future",
+    "invalid",
+    "garbage",
+)
 
 
 @dataclass(frozen=True)
 class Step:
-    """How to make a record from those before it. `at` is event time in seconds from where the log is by then."""
+    """How to make a record from those before it. `at` is event time in seconds from where the log
+    is by then."""
 
     kind: str
     partition: int
@@ -71,11 +99,14 @@ def value_of(number: int, time: int, variant: int, broken: bool) -> bytes:
 
 
 def log_of(plan: list[Step], pace: float) -> list[Stored]:
-    """The log that the steps make. Event time moves on by `pace` seconds a record, Kafka's clock by the pauses."""
+    """The log that the steps make. Event time moves on by `pace` seconds a record, Kafka's clock by
+    the pauses."""
     log: list[Stored] = []
     clock = NOON + 250_000
     for i, step in enumerate(plan):
-        clock = max(clock + step.pause, NOON + 160_000)  # backwards too, but nothing is future unless it wants to be
+        clock = max(
+            clock + step.pause, NOON + 160_000
+        )  # backwards too, but nothing is future unless it wants to be
         time = round(NOON + 1_000 * (i * pace + step.at))
         earlier = [r.value for r in log if r.partition == step.partition]
         if step.kind == "garbage":
@@ -109,7 +140,8 @@ def batch_of(records: list[Stored]) -> Batch:
 
 @dataclass
 class Run:
-    """A clean process over a log, and what it told the world: a table of verdicts, and one of tallies."""
+    """A clean process over a log, and what it told the world: a table of verdicts, and one of
+    tallies."""
 
     log: list[Stored]
     order: int = 0
@@ -144,10 +176,11 @@ class Run:
 
     def tell(self, records: list[Stored], cleaned: Cleaned) -> None:
         reasons = {
-            (letter["source_partition"], letter["source_offset"]): letter for letter in letters(cleaned, "raw.web")
+            (letter["source_partition"], letter["source_offset"]): letter
+            for letter in letters(cleaned, "raw.web")
         }
         for row, record in enumerate(records):
-            if not cleaned.spoken[row]:
+            if not cleaned.is_new[row]:
                 continue
             outcome, code = VERDICTS[cleaned.judged.verdict[row]]
             at = record.partition, record.offset
@@ -166,7 +199,9 @@ class Run:
             self.outcomes[key] = max(self.outcomes.get(key, 0), o.records)
         for r in rules:
             at = r.partition, r.minute, r.rule
-            self.rules[at] = max(self.rules.get(at, (0, 0)), (r.checked, r.broken), key=lambda pair: pair[0])
+            self.rules[at] = max(
+                self.rules.get(at, (0, 0)), (r.checked, r.broken), key=lambda pair: pair[0]
+            )
 
     def commit(self) -> None:
         self.flush()
@@ -200,7 +235,8 @@ SCRIPTS = st.lists(
 
 
 def agree(run: Run) -> None:
-    """Every record has one verdict, however often it was told, and it is the oracle's; so are the tallies."""
+    """Every record has one verdict, however often it was told, and it is the oracle's; so are the
+    tallies."""
     expected = oracle.judge(run.log, oracle.Limits(LATENESS, TOLERANCE, 2_000))
     assert run.verdicts.keys() == expected.keys()
     for at, told in run.verdicts.items():
@@ -224,10 +260,14 @@ def by_chance(seed: int) -> tuple[list[Step], list[tuple[str, int]]]:
         for _ in range(chance.randrange(10, 90))
     ]
     actions = ["poll"] * 4 + ["commit"] * 2 + ["flush", "crash"]
-    return plan, [(chance.choice(actions), chance.randrange(10)) for _ in range(chance.randrange(3, 40))]
+    return plan, [
+        (chance.choice(actions), chance.randrange(10)) for _ in range(chance.randrange(3, 40))
+    ]
 
 
-QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+QUIET = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @settings(QUIET, max_examples=100)
@@ -254,18 +294,27 @@ def test_any_batching_and_any_restart_gives_the_same_verdicts(
 def at(second: float, number: int, variant: int = 0, partition: int = 0, minute: int = 5) -> Stored:
     """A good record: event time `second`, id `number`, Kafka's clock at `minute`."""
     return Stored(
-        partition, 0, NOON + minute * 60_000, value_of(number, NOON + round(second * 1_000), variant, False), b"k"
+        partition,
+        0,
+        NOON + minute * 60_000,
+        value_of(number, NOON + round(second * 1_000), variant, False),
+        b"k",
     )
 
 
 def numbered(records: list[Stored]) -> list[Stored]:
     """With offsets as Kafka gives them."""
-    return [r._replace(offset=sum(e.partition == r.partition for e in records[:i])) for i, r in enumerate(records)]
+    return [
+        r._replace(offset=sum(e.partition == r.partition for e in records[:i]))
+        for i, r in enumerate(records)
+    ]
 
 
 def outcomes(run: Run) -> list[str]:
     return [
-        run.verdicts[r.partition, r.offset][-1].code or run.verdicts[r.partition, r.offset][-1].outcome for r in run.log
+        run.verdicts[r.partition, r.offset][-1].code
+        or run.verdicts[r.partition, r.offset][-1].outcome
+        for r in run.log
     ]
 
 
@@ -284,12 +333,24 @@ def test_a_commit_while_the_state_is_still_being_rebuilt_forgets_nothing() -> No
 
 
 def test_a_minute_that_is_still_counted_keeps_what_its_verdicts_depend_on() -> None:
-    # id 1 is forgotten when the watermark reaches 20 s, but the minute in which its duplicate is counted is still open
+    # id 1 is forgotten when the watermark reaches 20 s, but the minute in which its duplicate is
+    # counted is still open
     log = numbered(
-        [at(0, 1, minute=3), *(at(second, i, minute=6) for i, second in ((1, 0), (2, 20), (3, 40), (4, 60)))]
+        [
+            at(0, 1, minute=3),
+            *(at(second, i, minute=6) for i, second in ((1, 0), (2, 20), (3, 40), (4, 60))),
+        ]
     )
     run = Run(log).follow(
-        [("poll", 1), ("commit", 0), ("poll", 1), ("commit", 0), ("poll", 2), ("commit", 0), ("crash", 0)]
+        [
+            ("poll", 1),
+            ("commit", 0),
+            ("poll", 1),
+            ("commit", 0),
+            ("poll", 2),
+            ("commit", 0),
+            ("crash", 0),
+        ]
     )
     assert outcomes(run) == ["accepted", "duplicate", "accepted", "accepted", "accepted"]
     agree(run)
@@ -297,11 +358,19 @@ def test_a_minute_that_is_still_counted_keeps_what_its_verdicts_depend_on() -> N
 
 def test_an_id_is_known_to_the_millisecond_of_the_lateness() -> None:
     log = numbered([at(0, 1), at(5, 2), at(0, 1), at(5.001, 3), at(0, 1), at(0.001, 1)])
-    assert outcomes(Run(log).follow([])) == ["accepted", "accepted", "duplicate", "accepted", "LATE", "accepted"]
+    assert outcomes(Run(log).follow([])) == [
+        "accepted",
+        "accepted",
+        "duplicate",
+        "accepted",
+        "LATE",
+        "accepted",
+    ]
 
 
 def test_a_conflict_keeps_the_accepted_event_known() -> None:
-    # each conflict is newer than the last, and less than the lateness behind the watermark that made the first one old
+    # each conflict is newer than the last, and less than the lateness behind the watermark that
+    # made the first one old
     log = numbered(
         [
             at(0, 1),
@@ -316,10 +385,23 @@ def test_a_conflict_keeps_the_accepted_event_known() -> None:
             at(20, 1),
         ]
     )
-    expected = ["accepted", "ID_CONFLICT", "accepted", "ID_CONFLICT", "accepted", "ID_CONFLICT", "accepted", "ID_CONFLICT", "accepted",
-                "accepted"]  # fmt: skip
-    for script in ([], [("poll", 3), ("commit", 0), ("poll", 2), ("commit", 0), ("poll", 2), ("crash", 0)],
-                   [(action, 1) for _ in log for action in ("poll", "commit", "crash")]):  # fmt: skip
+    expected = [
+        "accepted",
+        "ID_CONFLICT",
+        "accepted",
+        "ID_CONFLICT",
+        "accepted",
+        "ID_CONFLICT",
+        "accepted",
+        "ID_CONFLICT",
+        "accepted",
+        "accepted",
+    ]
+    for script in (
+        [],
+        [("poll", 3), ("commit", 0), ("poll", 2), ("commit", 0), ("poll", 2), ("crash", 0)],
+        [(action, 1) for _ in log for action in ("poll", "commit", "crash")],
+    ):
         run = Run(log).follow(script)
         assert outcomes(run) == expected
         agree(run)
@@ -340,22 +422,41 @@ def test_the_same_id_in_another_partition_is_another_event() -> None:
 def test_a_batch_without_records_changes_nothing() -> None:
     log = numbered([at(0, 1), at(0, 1)])
     run = Run(log).follow(
-        [("poll", 0), ("commit", 0), ("crash", 0), ("poll", 0), ("poll", 1), ("poll", 0), ("commit", 0)]
+        [
+            ("poll", 0),
+            ("commit", 0),
+            ("crash", 0),
+            ("poll", 0),
+            ("poll", 1),
+            ("poll", 0),
+            ("commit", 0),
+        ]
     )
     assert outcomes(run) == ["accepted", "duplicate"]
 
 
 def test_what_is_refused_moves_no_watermark() -> None:
     late = at(0, 9)
-    future = Stored(0, 0, late.timestamp, value_of(3, late.timestamp + TOLERANCE + 1, 0, False), b"k")
+    future = Stored(
+        0, 0, late.timestamp, value_of(3, late.timestamp + TOLERANCE + 1, 0, False), b"k"
+    )
     invalid = Stored(0, 0, late.timestamp, value_of(4, NOON + 200_000, 0, True), b"k")
     log = numbered([at(3, 1), future, invalid, late, at(-2, 6), at(-2.001, 7)])
-    assert outcomes(Run(log).follow([])) == ["accepted", "FUTURE_TIME", "INVALID", "accepted", "accepted", "LATE"]
+    assert outcomes(Run(log).follow([])) == [
+        "accepted",
+        "FUTURE_TIME",
+        "INVALID",
+        "accepted",
+        "accepted",
+        "LATE",
+    ]
 
 
 def test_an_event_at_the_very_tolerance_is_no_future() -> None:
     stamp = NOON + 300_000
-    log = numbered([Stored(0, 0, stamp, value_of(i, stamp + TOLERANCE + i, 0, False), b"k") for i in (0, 1)])
+    log = numbered(
+        [Stored(0, 0, stamp, value_of(i, stamp + TOLERANCE + i, 0, False), b"k") for i in (0, 1)]
+    )
     assert outcomes(Run(log).follow([])) == ["accepted", "FUTURE_TIME"]
 
 
@@ -368,9 +469,12 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
         found = keys.judge(
-            keys_of(ids[again], partitions[again]), again.astype(np.uint64), times[again],
-            np.concatenate((horizons, horizons))[: len(again)], (partitions[again], again),
-        )  # fmt: skip
+            keys_of(ids[again], partitions[again]),
+            again.astype(np.uint64),
+            times[again],
+            np.concatenate((horizons, horizons))[: len(again)],
+            (partitions[again], again),
+        )
         assert not found.conflict.any()
         assert found.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)
         assert keys.oldest(0, start - 50_000) == max(0, start - 50_000)

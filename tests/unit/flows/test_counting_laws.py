@@ -1,4 +1,5 @@
-"""Laws of metrics: however clean.web is cut, repeated, or read again after a stop, the stored rows are the same."""
+"""Laws of metrics: however clean.web is cut, repeated, or read again after a stop, the stored rows
+are the same."""
 
 from __future__ import annotations
 
@@ -10,19 +11,19 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import plain_oracle as oracle
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from web_events import CLEAN, CLEAN_BATCH, NOON, item, uuid
-from web_events import event as web_event
 
-from flows.connectors.readers import CleanReader
+from flows.connectors.avro.readers import CleanReader
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.counting import Counting
 from flows.domain.tables import GOLD, PROGRESS
+from tests.support import plain_oracle as oracle
+from tests.support.web_events import CLEAN, CLEAN_BATCH, NOON, item, uuid
+from tests.support.web_events import event as web_event
 
 LATENESS, CAP = 5_000, 2
 QUERIES = ("Shoes", " shoes ", "BOOTS", "hats", "(other)", "straße", "İ")
@@ -41,20 +42,42 @@ class Accepted(NamedTuple):
 def clean_event(accepted: Accepted) -> dict[str, Any]:
     chance = random.Random(accepted.choice)
     kind = chance.choice(
-        ["PAGE_VIEW", "SEARCH", "SEARCH", "SEARCH", "ADD_TO_CART", "CHECKOUT", "PURCHASE", "REFUND", "REMOVE_FROM_CART"]
+        [
+            "PAGE_VIEW",
+            "SEARCH",
+            "SEARCH",
+            "SEARCH",
+            "ADD_TO_CART",
+            "CHECKOUT",
+            "PURCHASE",
+            "REFUND",
+            "REMOVE_FROM_CART",
+        ]
     )
     basket = [
-        item(product_id=chance.choice(["p-1", "p-2"]), category=chance.choice(["a", "b"]), quantity=chance.randrange(1, 4),
-             unit_price_minor=chance.choice([0, 1, 999, 10_000_000]))
+        item(
+            product_id=chance.choice(["p-1", "p-2"]),
+            category=chance.choice(["a", "b"]),
+            quantity=chance.randrange(1, 4),
+            unit_price_minor=chance.choice([0, 1, 999, 10_000_000]),
+        )
         for _ in range(chance.randrange(1, 4))
-    ]  # fmt: skip
+    ]
     changes: dict[str, Any] = {} if kind == "SEARCH" else {"items": basket}
     if kind == "SEARCH":
-        changes |= {"search_query": chance.choice(QUERIES), "search_results": chance.choice([0, 5, None])}
+        changes |= {
+            "search_query": chance.choice(QUERIES),
+            "search_results": chance.choice([0, 5, None]),
+        }
     made = web_event(
-        kind, event_id=uuid(accepted.choice), event_time=accepted.time, visitor_id=f"v-{accepted.partition}-{chance.randrange(3)}",
-        shop_id=chance.choice(["main", "main", "outlet"]), country=chance.choice(["DE", "FR"]), **changes,
-    )  # fmt: skip
+        kind,
+        event_id=uuid(accepted.choice),
+        event_time=accepted.time,
+        visitor_id=f"v-{accepted.partition}-{chance.randrange(3)}",
+        shop_id=chance.choice(["main", "main", "outlet"]),
+        country=chance.choice(["DE", "FR"]),
+        **changes,
+    )
     if kind in ("PURCHASE", "REFUND"):
         made |= {
             "currency": chance.choice(["EUR", "GBP"]),
@@ -88,10 +111,15 @@ class Repeat(NamedTuple):
     back: int
 
 
-def topic_of(accepted: list[Accepted], repeats: list[Repeat], size: int) -> list[tuple[int, int, bytes]]:
-    """Records of clean.web (partition, offset, value), each with up to `size` events; size 0 is the plain form."""
+def topic_of(
+    accepted: list[Accepted], repeats: list[Repeat], size: int
+) -> list[tuple[int, int, bytes]]:
+    """Records of clean.web (partition, offset, value), each with up to `size` events; size 0 is the
+    plain form."""
     order = list(accepted)
-    for place, back in sorted(((r.at % (len(accepted) + 1), r.back) for r in repeats), reverse=True):
+    for place, back in sorted(
+        ((r.at % (len(accepted) + 1), r.back) for r in repeats), reverse=True
+    ):
         order[place:place] = accepted[max(0, place - back) : place]
     records: list[tuple[int, bytes]] = []
     if size == 0:
@@ -100,7 +128,14 @@ def topic_of(accepted: list[Accepted], repeats: list[Repeat], size: int) -> list
         for start in range(0, len(order), size):
             part = order[start : start + size]
             for p in sorted({a.partition for a in part}):
-                records.append((p, CLEAN_BATCH.frame({"events": [clean_event(a) for a in part if a.partition == p]})))
+                records.append(
+                    (
+                        p,
+                        CLEAN_BATCH.frame(
+                            {"events": [clean_event(a) for a in part if a.partition == p]}
+                        ),
+                    )
+                )
     offsets: dict[int, int] = {}
     found = []
     for p, value in records:
@@ -136,9 +171,14 @@ class Run:
 
     def poll(self, count: int) -> None:
         records, self.rest = self.rest[:count], self.rest[count:]
-        partition, offset = np.array([r[0] for r in records], np.int32), np.array([r[1] for r in records], np.int64)
+        partition, offset = (
+            np.array([r[0] for r in records], np.int32),
+            np.array([r[1] for r in records], np.int64),
+        )
         payload = pa.array([r[2] for r in records], pa.binary())
-        self.counting.count(self.reader.read(Batch(partition, offset, offset, payload, payload, True)))
+        self.counting.count(
+            self.reader.read(Batch(partition, offset, offset, payload, payload, True))
+        )
 
     def flush(self) -> None:
         """Upsert: a stored row is replaced only by a higher guard."""
@@ -160,8 +200,11 @@ class Run:
 
     def follow(self, script: list[tuple[str, int]]) -> Run:
         actions: dict[str, Callable[[int], None]] = {
-            "poll": self.poll, "flush": lambda _: self.flush(), "commit": lambda _: self.commit(), "crash": lambda _: self.crash(),
-        }  # fmt: skip
+            "poll": self.poll,
+            "flush": lambda _: self.flush(),
+            "commit": lambda _: self.commit(),
+            "crash": lambda _: self.crash(),
+        }
         for action, count in script:
             actions[action](count)
         while self.rest:
@@ -181,7 +224,10 @@ class Run:
 
 
 PLANS = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from([*range(-8, 4), 30, -4.999, 0.001]), st.integers(0, 500)), max_size=40
+    st.tuples(
+        st.integers(0, 2), st.sampled_from([*range(-8, 4), 30, -4.999, 0.001]), st.integers(0, 500)
+    ),
+    max_size=40,
 )
 REPEATS = st.lists(st.builds(Repeat, st.integers(0, 60), st.integers(1, 20)), max_size=3)
 SCRIPTS = st.lists(
@@ -196,20 +242,33 @@ def by_chance(seed: int) -> Made:
     """Longer ones than hypothesis likes to draw."""
     chance = random.Random(seed)
     plan = [
-        (chance.randrange(3), chance.randrange(-8, 4), chance.randrange(500)) for _ in range(chance.randrange(10, 90))
+        (chance.randrange(3), chance.randrange(-8, 4), chance.randrange(500))
+        for _ in range(chance.randrange(10, 90))
     ]
-    repeats = [Repeat(chance.randrange(90), chance.randrange(1, 30)) for _ in range(chance.randrange(4))]
+    repeats = [
+        Repeat(chance.randrange(90), chance.randrange(1, 30)) for _ in range(chance.randrange(4))
+    ]
     actions = ["poll"] * 4 + ["commit"] * 2 + ["flush", "crash"]
-    return plan, repeats, [(chance.choice(actions), chance.randrange(10)) for _ in range(chance.randrange(3, 40))]
+    return (
+        plan,
+        repeats,
+        [(chance.choice(actions), chance.randrange(10)) for _ in range(chance.randrange(3, 40))],
+    )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(
     st.tuples(PLANS, REPEATS, SCRIPTS) | st.integers(0, 2**32).map(by_chance),
     st.sampled_from([0.2, 3, 20]),
     st.sampled_from([0, 0, 1, 5]),
 )
-def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(made: Made, pace: float, size: int) -> None:
+def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(
+    made: Made, pace: float, size: int
+) -> None:
     plan, repeats, script = made
     accepted = accepted_of(plan, pace)
     expected = oracle.gold([(a.partition, clean_event(a)) for a in accepted], CAP)
@@ -241,7 +300,11 @@ def test_queries_past_the_cap_are_other_whoever_came_later() -> None:
 
 def test_a_query_called_other_takes_its_place_like_any() -> None:
     assert counted(Run(searches("(other)", "a", "b")).follow([])) == {"(other)": 2, "a": 1}
-    assert counted(Run(searches("a", "b", "(other)", "c")).follow([])) == {"a": 1, "b": 1, "(other)": 2}
+    assert counted(Run(searches("a", "b", "(other)", "c")).follow([])) == {
+        "a": 1,
+        "b": 1,
+        "(other)": 2,
+    }
 
 
 def test_the_cap_is_of_each_partition_and_window() -> None:
@@ -257,7 +320,9 @@ def test_a_restart_remembers_which_queries_came_first() -> None:
 def test_a_commit_while_windows_are_still_being_rebuilt_forgets_nothing() -> None:
     topic = [*searches("a", "a"), *searches("b", "b", partition=1)]
     topic = [topic[0], topic[2], topic[1], topic[3]]
-    run = Run(topic).follow([("poll", 2), ("commit", 0), ("crash", 0), ("poll", 1), ("commit", 0), ("crash", 0)])
+    run = Run(topic).follow(
+        [("poll", 2), ("commit", 0), ("crash", 0), ("poll", 1), ("commit", 0), ("crash", 0)]
+    )
     assert counted(run) == {"a": 2, "b": 2}
 
 
@@ -275,7 +340,8 @@ def test_windows_that_are_over_are_freed() -> None:
         run.poll(1)
         run.flush()
     assert run.gold() == oracle.gold([(a.partition, clean_event(a)) for a in accepted], CAP)
-    # 50 minutes went by; a window closes a lateness after its end, and half of what is kept may be over
+    # 50 minutes went by; a window closes a lateness after its end, and half of what is kept may be
+    # over
     open_rows = [len(rows) for _, windows in run.counting._windows for rows in windows._rows]
     assert sum(open_rows) < 0.2 * sum(len(rows) for rows in run.gold().values())
 
@@ -283,7 +349,10 @@ def test_windows_that_are_over_are_freed() -> None:
 def test_money_of_a_large_batch_is_exact() -> None:
     dearest = [item(quantity=100_000, unit_price_minor=10_000_000)]
     source = {"source_partition": 0, "source_timestamp": NOON}
-    events = [web_event(items=dearest, discount_minor=0) | source | {"source_offset": i} for i in range(3_000)]
+    events = [
+        web_event(items=dearest, discount_minor=0) | source | {"source_offset": i}
+        for i in range(3_000)
+    ]
     run = Run([(0, i, CLEAN.frame(e)) for i, e in enumerate(events)]).follow([("poll", 3_000)])
     (row,) = run.gold()["orders_1m"].values()
     assert (row["orders"], row["units"], row["gross_minor"]) == (3_000, 300_000_000, 3_000 * 10**12)
@@ -299,5 +368,7 @@ def test_an_event_of_another_partition_is_refused_not_counted(size: int) -> None
 
 
 def test_an_empty_poll_is_no_event() -> None:
-    run = Run(searches("a")).follow([("poll", 0), ("flush", 0), ("poll", 1), ("poll", 0), ("commit", 0)])
+    run = Run(searches("a")).follow(
+        [("poll", 0), ("flush", 0), ("poll", 1), ("poll", 0), ("commit", 0)]
+    )
     assert counted(run) == {"a": 1}

@@ -1,4 +1,5 @@
-"""The database's password from a file: a URL that works, or one line that names what is wrong and never the secret."""
+"""The database's password from a file: a URL that works, or one line that names what is wrong and
+never the secret."""
 
 from __future__ import annotations
 
@@ -19,8 +20,12 @@ def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://writer@db:5432/shop", "postgresql://writer@db:5432/shop?sslmode=disable", "postgresql:///shop?user=writer&host=db"],
-)  # fmt: skip
+    [
+        "postgresql://writer@db:5432/shop",
+        "postgresql://writer@db:5432/shop?sslmode=disable",
+        "postgresql:///shop?user=writer&host=db",
+    ],
+)
 @pytest.mark.parametrize("written", ["s3cret", "s3cret\n", "s3cret\r\n"])
 def test_the_password_completes_the_url(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, written: str
@@ -30,10 +35,17 @@ def test_the_password_completes_the_url(
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(file))
     found = conninfo_to_dict(load_settings().database_url)
-    assert (found["user"], found["password"], found["dbname"], found["host"]) == ("writer", "s3cret", "shop", "db")
+    assert (found["user"], found["password"], found["dbname"], found["host"]) == (
+        "writer",
+        "s3cret",
+        "shop",
+        "db",
+    )
 
 
-def test_any_character_can_be_in_the_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_any_character_can_be_in_the_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     odd = "a b&c=d/e?f#g%20@h:i+'\"ü"
     (tmp_path / "password").write_text(odd)
     monkeypatch.setenv("DATABASE_URL", "postgresql://writer@db/shop")
@@ -78,6 +90,7 @@ def test_what_is_wrong_is_one_line_without_the_secret(
 def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASWORD_FILE", "/run/secrets/x")
     with pytest.raises(
-        ConfigError, match="DATABASE_PASWORD_FILE is no setting of ours; did you mean DATABASE_PASSWORD_FILE"
+        ConfigError,
+        match="DATABASE_PASWORD_FILE is no setting of ours; did you mean DATABASE_PASSWORD_FILE",
     ):
         load_settings()

@@ -1,4 +1,5 @@
-"""From bytes to events: each code by hand, both framings, old and newer writers, and both decoders in one voice."""
+"""From bytes to events: each code by hand, both framings, old and newer writers, and both decoders
+in one voice."""
 
 from __future__ import annotations
 
@@ -11,19 +12,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import fastavro
-import plain_oracle as oracle
 import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from web_events import NOON, V1, V2, event, header, item, parsed, without_logical_types
 
-from flows.connectors import schemas
-from flows.connectors.decode import Decoded, Decoder, Writer, read_one
-from flows.connectors.schemas import ConfluentIds
+from flows.connectors.avro import schemas
+from flows.connectors.avro.decode import Decoded, Decoder, WriterSchema, read_one
+from flows.connectors.avro.schemas import ConfluentIds
 from flows.domain.codes import Code
 from flows.domain.errors import TransientError
+from tests.support import plain_oracle as oracle
+from tests.support.web_events import (
+    NOON,
+    V1,
+    V2,
+    event,
+    header,
+    item,
+    parsed,
+    without_logical_types,
+)
 
 READER = schemas.load("web_event")
 FIELDS = [f["name"] for f in V2.raw["fields"]]
@@ -101,7 +111,9 @@ def test_a_union_index_out_of_range_is_not_avro() -> None:
     assert code_of(V2.header + bytes(body)) == Code.NOT_AVRO
 
 
-@pytest.mark.parametrize("value", [GOOD, V1.frame(event()), V2.confluent(event(), 2), V1.confluent(event(), 1)])
+@pytest.mark.parametrize(
+    "value", [GOOD, V1.frame(event()), V2.confluent(event(), 2), V1.confluent(event(), 1)]
+)
 def test_both_framings_and_both_versions_are_read(value: bytes) -> None:
     expected = event() if value.startswith((V2.header, b"\0\0\0\0\2")) else event(app_version=None)
     assert events_of(decode(value)) == {0: expected}
@@ -148,7 +160,9 @@ def newer_schema(kind: Any = ("null", "string")) -> dict[str, Any]:
     newer = deepcopy(V2.raw)
     fields = {f["name"]: f for f in newer["fields"]}
     fields["event_type"]["type"]["symbols"].append("WISHLIST")
-    newer["fields"].insert(3, {"name": "campaign", "type": list(kind) if isinstance(kind, tuple) else kind})
+    newer["fields"].insert(
+        3, {"name": "campaign", "type": list(kind) if isinstance(kind, tuple) else kind}
+    )
     return newer
 
 
@@ -166,17 +180,24 @@ NEWER_FIELDS = {
     "fixed": ({"type": "fixed", "name": "Ip", "size": 4}, b"1234"),
     "map": ({"type": "map", "values": "long"}, {"a": 1, "b": 2}),
     "array": ({"type": "array", "items": ["null", "string"]}, [None, "a"]),
-    "record": ({"type": "record", "name": "Place", "fields": [{"name": "hall", "type": "string"}]}, {"hall": "b"}),
+    "record": (
+        {"type": "record", "name": "Place", "fields": [{"name": "hall", "type": "string"}]},
+        {"hall": "b"},
+    ),
     "union of three": (("null", "string", "long"), 7),
     "union of one": (("string",), "x"),
     "enum": ({"type": "enum", "name": "Mood", "symbols": ["A", "B"]}, "B"),
     "null": ("null", None),
-    "nullable record": (("null", {"type": "record", "name": "P", "fields": [{"name": "h", "type": "int"}]}), {"h": 3}),
+    "nullable record": (
+        ("null", {"type": "record", "name": "P", "fields": [{"name": "h", "type": "int"}]}),
+        {"h": 3},
+    ),
 }
 
 
 class Registry:
-    """A schema registry that knows three ids: a newer writer's, one that is no record, and one that fails."""
+    """A schema registry that knows three ids: a newer writer's, one that is no record, and one that
+    fails."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -206,7 +227,9 @@ class Registry:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -228,7 +251,9 @@ def framed(number: int, body: bytes = BODY) -> pa.Array:
 
 def newer_body(kind: Any = ("null", "string"), **changes: Any) -> bytes:
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, parsed(newer_schema(kind)), event() | {"campaign": "spring"} | changes)
+    fastavro.schemaless_writer(
+        out, parsed(newer_schema(kind)), event() | {"campaign": "spring"} | changes
+    )
     return out.getvalue()
 
 
@@ -240,8 +265,12 @@ def test_a_newer_writer_is_read_by_its_registered_schema(registry: Registry) -> 
     assert decoded.bodies.to_pylist() == [BODY]
 
 
-def test_an_event_type_that_only_a_newer_writer_knows_is_unknown_not_broken(registry: Registry) -> None:
-    decoded = decoder(ConfluentIds(registry.url)).decode(framed(7, newer_body(event_type="WISHLIST")))
+def test_an_event_type_that_only_a_newer_writer_knows_is_unknown_not_broken(
+    registry: Registry,
+) -> None:
+    decoded = decoder(ConfluentIds(registry.url)).decode(
+        framed(7, newer_body(event_type="WISHLIST"))
+    )
     assert events_of(decoded) == {0: event(event_type="UNKNOWN")}
     assert decoded.events["newer_writer"].to_list() == [True]
 
@@ -264,12 +293,16 @@ def test_a_known_id_is_asked_for_once(registry: Registry) -> None:
 def test_whatever_a_newer_writer_adds_the_rest_is_read(registry: Registry, what: str) -> None:
     kind, value = NEWER_FIELDS[what]
     number = 100 + list(NEWER_FIELDS).index(what)
-    decoded = decoder(ConfluentIds(registry.url)).decode(framed(number, newer_body(kind, campaign=value)))
+    decoded = decoder(ConfluentIds(registry.url)).decode(
+        framed(number, newer_body(kind, campaign=value))
+    )
     assert events_of(decoded) == {0: event()}
 
 
 @pytest.mark.parametrize(("number", "code"), [(6, Code.NOT_AVRO), (8, Code.UNKNOWN_SCHEMA)])
-def test_a_schema_of_something_else_reads_nothing(registry: Registry, number: int, code: Code) -> None:
+def test_a_schema_of_something_else_reads_nothing(
+    registry: Registry, number: int, code: Code
+) -> None:
     refused = decoder(ConfluentIds(registry.url)).decode(framed(number, b"\x02")).refused
     assert [code for _, code, _ in refused] == [code]
 
@@ -291,11 +324,15 @@ INTS = st.integers(-(2**31), 2**31 - 1)
 TEXTS = st.text(max_size=12) | st.sampled_from(["", "\0", "é", "𝄞", "‮"])
 MAYBE = {"text": st.none() | TEXTS, "long": st.none() | LONGS}
 ITEMS = st.lists(
-    st.fixed_dictionaries({"product_id": TEXTS, "category": TEXTS, "quantity": INTS, "unit_price_minor": LONGS}),
+    st.fixed_dictionaries(
+        {"product_id": TEXTS, "category": TEXTS, "quantity": INTS, "unit_price_minor": LONGS}
+    ),
     max_size=5,
 )
 SYMBOLS = {
-    f["name"]: f["type"]["symbols"] for f in V2.raw["fields"] if isinstance(f["type"], dict) and "symbols" in f["type"]
+    f["name"]: f["type"]["symbols"]
+    for f in V2.raw["fields"]
+    if isinstance(f["type"], dict) and "symbols" in f["type"]
 }
 EVENTS = st.fixed_dictionaries(
     {
@@ -306,12 +343,15 @@ EVENTS = st.fixed_dictionaries(
         "country": TEXTS,
         "search_results": st.none() | INTS,
     }
-    | {name: MAYBE["text"] for name in ("customer_id", "page", "search_query", "order_id", "currency", "app_version")}
+    | {
+        name: MAYBE["text"]
+        for name in ("customer_id", "page", "search_query", "order_id", "currency", "app_version")
+    }
     | {name: MAYBE["long"] for name in ("discount_minor", "tax_minor", "shipping_minor")}
     | {name: st.sampled_from(symbols) for name, symbols in SYMBOLS.items()}
     | {"items": ITEMS | st.integers(0, 40).map(lambda n: [item(quantity=i) for i in range(n)])}
 )
-WRITER = Writer.of(schemas.published("web_event")[1], READER)
+WRITER = WriterSchema.of(schemas.published("web_event")[1], READER)
 LAWS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -325,7 +365,9 @@ def test_both_decoders_read_what_plain_avro_wrote(made: list[dict[str, Any]]) ->
 
 @LAWS
 @given(
-    EVENTS, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 40)
+    EVENTS,
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(0, 40),
 )
 def test_both_decoders_give_one_verdict_on_changed_bytes(
     made: dict[str, Any], flips: list[tuple[int, int]], cut: int

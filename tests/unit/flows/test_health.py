@@ -1,4 +1,5 @@
-"""When a flow is called stuck: no progress for a while, and records wait. The time is told, so nothing here sleeps."""
+"""When a flow is called stuck: no progress for a while, and records wait. The time is told, so
+nothing here sleeps."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ NOON = 1_772_366_400_000
 
 def batch_of(*records: tuple[int, int, int]) -> Batch:
     """(partition, offset, timestamp) each."""
-    columns = [np.array(c, np.int64) for c in zip(*records, strict=True)] or [np.empty(0, np.int64)] * 3
+    columns = [np.array(c, np.int64) for c in zip(*records, strict=True)] or [
+        np.empty(0, np.int64)
+    ] * 3
     nothing = pa.nulls(len(records), pa.binary())
     return Batch(columns[0].astype(np.int32), columns[1], columns[2], nothing, nothing, True)
 
@@ -168,7 +171,9 @@ def test_marks_of_a_transaction_are_no_lag() -> None:
     assert backlog.unread() == {0: 2}
 
 
-@given(st.lists(st.tuples(st.sampled_from(["poll", "look", "commit"]), st.integers(1, 5)), max_size=40))
+@given(
+    st.lists(st.tuples(st.sampled_from(["poll", "look", "commit"]), st.integers(1, 5)), max_size=40)
+)
 def test_lag_is_the_end_less_what_went_through(moves: list[tuple[str, int]]) -> None:
     """Against plain arithmetic, over any order of moves; what is done never shrinks."""
     backlog, end, taken, gone, committed = backlog_of(0, 0, 0), 0, 0, 0, 0

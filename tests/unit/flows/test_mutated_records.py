@@ -1,4 +1,5 @@
-"""No record may raise: 200,000 mutated records go the whole way, from bytes to rows, and each has exactly one outcome."""
+"""No record may raise: 200,000 mutated records go the whole way, from bytes to rows, and each has
+exactly one outcome."""
 
 from __future__ import annotations
 
@@ -9,16 +10,13 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import numpy as np
-import plain_oracle as oracle
 import pyarrow as pa
 import pytest
-from plain_oracle import Unreadable
-from web_events import LETTER, NOON, V1, V2, event, item, uuid
 
-from flows.connectors import encode, schemas
-from flows.connectors.decode import Decoder
+from flows.connectors.avro import encode, schemas
+from flows.connectors.avro.decode import Decoder
+from flows.connectors.avro.readers import CleanReader, DeadLetterReader, TallyReader
 from flows.connectors.kafka_sink import Records
-from flows.connectors.readers import CleanReader, LetterReader, TallyReader
 from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
@@ -26,6 +24,9 @@ from flows.domain.cleaning import Cleaning, Read
 from flows.domain.codes import Code
 from flows.domain.counting import Counting
 from flows.domain.judge import VERDICTS, Limits
+from tests.support import plain_oracle as oracle
+from tests.support.plain_oracle import Unreadable
+from tests.support.web_events import LETTER, NOON, V1, V2, event, item, uuid
 
 COUNT, BATCH = 200_000, 10_000
 MAX = 1_000
@@ -36,14 +37,23 @@ def originals() -> list[bytes]:
     chance = random.Random(1)
     made = [
         event(
-            chance.choice(KINDS), event_id=uuid(i), event_time=NOON + i, customer_id=chance.choice([None, "c-1", "ü"]),
-            tax_minor=chance.choice([None, 0, 10**12]), app_version=chance.choice([None, "1.0", "ß"]),
+            chance.choice(KINDS),
+            event_id=uuid(i),
+            event_time=NOON + i,
+            customer_id=chance.choice([None, "c-1", "ü"]),
+            tax_minor=chance.choice([None, 0, 10**12]),
+            app_version=chance.choice([None, "1.0", "ß"]),
         )
         for i in range(300)
-    ]  # fmt: skip
+    ]
     for e in made:
-        e["items"] = [item(product_id=f"p-{n}", quantity=n + 1) for n in range(chance.randrange(4))] or e["items"]
-    return [chance.choice([V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)]) for e in made]
+        e["items"] = [
+            item(product_id=f"p-{n}", quantity=n + 1) for n in range(chance.randrange(4))
+        ] or e["items"]
+    return [
+        chance.choice([V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)])
+        for e in made
+    ]
 
 
 def flip(value: bytearray, chance: random.Random, _: list[bytes]) -> None:
@@ -51,7 +61,9 @@ def flip(value: bytearray, chance: random.Random, _: list[bytes]) -> None:
 
 
 def overwrite(value: bytearray, chance: random.Random, _: list[bytes]) -> None:
-    value[chance.randrange(len(value))] = chance.choice([0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256)])
+    value[chance.randrange(len(value))] = chance.choice(
+        [0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256)]
+    )
 
 
 def truncate(value: bytearray, chance: random.Random, _: list[bytes]) -> None:
@@ -95,15 +107,21 @@ def mutated(count: int, seed: int) -> Iterator[bytes]:
 
 
 def decoder() -> Decoder:
-    return Decoder(schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), MAX)
+    return Decoder(
+        schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), MAX
+    )
 
 
 def batch_of(values: list[bytes], start: int, stamp: int = NOON + 300) -> Batch:
     count = len(values)
     return Batch(
-        np.zeros(count, np.int32), np.arange(start, start + count), np.full(count, stamp, np.int64),
-        pa.array([b"key"] * count, pa.binary()), pa.array(values, pa.binary()), True,
-    )  # fmt: skip
+        np.zeros(count, np.int32),
+        np.arange(start, start + count),
+        np.full(count, stamp, np.int64),
+        pa.array([b"key"] * count, pa.binary()),
+        pa.array(values, pa.binary()),
+        True,
+    )
 
 
 def outcome_of(value: bytes) -> str | None:
@@ -123,11 +141,16 @@ class Road:
 
     def __init__(self) -> None:
         self.decoder = decoder()
-        self.cleaning = Cleaning(Limits(timedelta(minutes=1), timedelta(seconds=10)), RejectBudget(2.0, 10))
+        self.cleaning = Cleaning(
+            Limits(timedelta(minutes=1), timedelta(seconds=10)), RejectBudget(2.0, 10)
+        )
         self.cleaning.restore(0, Checkpoint(0, 0))
         self.counting = Counting("raw.web", timedelta(minutes=1), 100)
         self.counting.restore(0, Checkpoint(0, 0))
-        self.clean_reader, self.letter_reader = CleanReader("clean.web", "metrics"), LetterReader("dead.letters")
+        self.clean_reader, self.letter_reader = (
+            CleanReader("clean.web", "metrics"),
+            DeadLetterReader("dead.letters"),
+        )
         self.tally_reader = TallyReader("tallies", "quality")
         self.outcomes: Counter[str] = Counter()
 
@@ -138,7 +161,9 @@ class Road:
         assert sorted([*unreadable, *decoded.events["row"].to_list()]) == list(range(len(values)))
         cleaned = self.cleaning.clean(Read(batch, decoded.events, decoded.bodies, decoded.refused))
         counts = np.bincount(cleaned.judged.verdict, minlength=len(VERDICTS)).tolist()
-        self.outcomes += Counter({code or str(outcome): n for (outcome, code), n in zip(VERDICTS, counts, strict=True)})
+        self.outcomes += Counter(
+            {code or str(outcome): n for (outcome, code), n in zip(VERDICTS, counts, strict=True)}
+        )
         accepted = values_of(encode.one_event_a_record(cleaned))
         dead = values_of(encode.dead_letters(cleaned, "raw.web"))
         assert len(accepted) + len(dead) + counts[1] == len(values)
@@ -175,9 +200,20 @@ def test_every_mutated_record_has_one_outcome() -> None:
     assert sum(road.outcomes.values()) == COUNT
     assert differing == []
     assert set(road.outcomes) - {name for name, n in road.outcomes.items() if n < 10} == {
-        "accepted", "duplicate", "LATE", "EMPTY", "BAD_MAGIC", "UNKNOWN_SCHEMA", "TRUNCATED", "TRAILING_BYTES", "BAD_UTF8",
-        "NOT_AVRO", "INVALID", "FUTURE_TIME", "ID_CONFLICT",
-    }  # fmt: skip
+        "accepted",
+        "duplicate",
+        "LATE",
+        "EMPTY",
+        "BAD_MAGIC",
+        "UNKNOWN_SCHEMA",
+        "TRUNCATED",
+        "TRAILING_BYTES",
+        "BAD_UTF8",
+        "NOT_AVRO",
+        "INVALID",
+        "FUTURE_TIME",
+        "ID_CONFLICT",
+    }
 
 
 def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
@@ -189,7 +225,9 @@ def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
     for row, value in enumerate(values):
         one = alone.decode(pa.array([value], pa.binary()))
         assert one.bodies.to_pylist() == ([bodies[row]] if row in bodies else [])
-        assert [(code, fingerprint) for _, code, fingerprint in one.refused] == ([codes[row]] if row in codes else [])
+        assert [(code, fingerprint) for _, code, fingerprint in one.refused] == (
+            [codes[row]] if row in codes else []
+        )
 
 
 def long_bytes(number: int) -> bytes:
@@ -203,16 +241,26 @@ GREEDY = {
     "a text of minus 8 EiB": V2.header + long_bytes(-(2**63)),
     "an array of a billion": V1.header + BEFORE_ITEMS + long_bytes(10**9) + b"\0",
     "an array of 2^62": V1.header + BEFORE_ITEMS + long_bytes(2**62) + b"\0",
-    "an array of minus 2^62": V1.header + BEFORE_ITEMS + long_bytes(-(2**62)) + long_bytes(2**62) + b"\0",
+    "an array of minus 2^62": V1.header
+    + BEFORE_ITEMS
+    + long_bytes(-(2**62))
+    + long_bytes(2**62)
+    + b"\0",
     "an array of minus 2^63": V1.header + BEFORE_ITEMS + long_bytes(-(2**63)) + b"\0\0",
-    "a block of 2^62 bytes": V1.header + BEFORE_ITEMS + long_bytes(-1) + long_bytes(2**62) + b"\0\0\0\0\0",
+    "a block of 2^62 bytes": V1.header
+    + BEFORE_ITEMS
+    + long_bytes(-1)
+    + long_bytes(2**62)
+    + b"\0\0\0\0\0",
 }
 
 
 @pytest.mark.parametrize("what", GREEDY)
 def test_a_claimed_length_reserves_no_memory(what: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    decoded = decoder().decode(pa.array([V2.frame(event()), GREEDY[what], V2.frame(event())], pa.binary()))
+    decoded = decoder().decode(
+        pa.array([V2.frame(event()), GREEDY[what], V2.frame(event())], pa.binary())
+    )
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mib < 64
     assert len(decoded.events) + len(decoded.refused) == 3
@@ -225,13 +273,19 @@ EXTREME = (-(2**63), -(2**62), -62_135_596_800_001, 253_402_300_800_000, 2**53, 
 @pytest.mark.parametrize("time", EXTREME)
 def test_the_ends_of_time_are_refused_and_told(time: int) -> None:
     road = Road()
-    road.drive([V2.frame(event(event_time=time)), V2.frame(event(event_time=time, tax_minor=-1))], 0)
+    road.drive(
+        [V2.frame(event(event_time=time)), V2.frame(event(event_time=time, tax_minor=-1))], 0
+    )
     assert +road.outcomes in (Counter(INVALID=2), Counter(FUTURE_TIME=1, INVALID=1))
 
 
 def test_the_ends_of_numbers_are_refused_and_told() -> None:
     longs, ints = (-(2**63), 2**63 - 1), (-(2**31), 2**31 - 1)
-    made = [event(**{name: n}) for name in ("discount_minor", "tax_minor", "shipping_minor") for n in longs]
+    made = [
+        event(**{name: n})
+        for name in ("discount_minor", "tax_minor", "shipping_minor")
+        for n in longs
+    ]
     made += [event(search_results=ints[0]), *(event(items=[item(quantity=n)] * 3) for n in ints)]
     made += [event(items=[item(unit_price_minor=n)] * 3) for n in longs]
     road = Road()

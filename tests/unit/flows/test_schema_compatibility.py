@@ -1,4 +1,5 @@
-"""Every version of a contract reads every other, both ways: by a checker over the schemas, and by real bytes."""
+"""Every version of a contract reads every other, both ways: by a checker over the schemas, and by
+real bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +12,42 @@ from typing import Any
 
 import fastavro
 import pytest
-from web_events import AVRO, CLEAN, LETTER, NOON, OUTCOME, RULE, event, parsed
+
+from tests.support.web_events import AVRO, CLEAN, LETTER, NOON, OUTCOME, RULE, event, parsed
 
 NAMES = sorted(p.stem for p in AVRO.glob("*.avsc"))
-WIDER = {("int", "long"), ("int", "float"), ("int", "double"), ("long", "float"), ("long", "double"), ("float", "double"),
-         ("string", "bytes"), ("bytes", "string")}  # fmt: skip
-PERSONAL = {"name", "first", "last", "surname", "mail", "email", "phone", "mobile", "address", "street", "zip", "postcode",
-            "ip", "birth", "birthday", "gender", "card", "iban", "latitude", "longitude"}  # fmt: skip
+WIDER = {
+    ("int", "long"),
+    ("int", "float"),
+    ("int", "double"),
+    ("long", "float"),
+    ("long", "double"),
+    ("float", "double"),
+    ("string", "bytes"),
+    ("bytes", "string"),
+}
+PERSONAL = {
+    "name",
+    "first",
+    "last",
+    "surname",
+    "mail",
+    "email",
+    "phone",
+    "mobile",
+    "address",
+    "street",
+    "zip",
+    "postcode",
+    "ip",
+    "birth",
+    "birthday",
+    "gender",
+    "card",
+    "iban",
+    "latitude",
+    "longitude",
+}
 
 
 def versions(name: str) -> list[Path]:
@@ -29,11 +59,18 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def type_of(schema: Any) -> str:
-    return "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
+    return (
+        "union"
+        if isinstance(schema, list)
+        else schema["type"]
+        if isinstance(schema, dict)
+        else schema
+    )
 
 
 def problems(writer: Any, reader: Any, at: str = "") -> list[str]:
-    """Why a reader schema cannot read what a writer schema wrote, by the rules of Avro's schema resolution."""
+    """Why a reader schema cannot read what a writer schema wrote, by the rules of Avro's schema
+    resolution."""
     if isinstance(writer, list):
         return [p for branch in writer for p in problems(branch, reader, at)]
     if isinstance(reader, list):
@@ -78,7 +115,11 @@ def nodes(schema: Any) -> Iterator[dict[str, Any]]:
             yield from nodes(branch)
     elif isinstance(schema, dict):
         yield schema
-        for part in (schema.get("items"), *(f["type"] for f in schema.get("fields", [])), schema["type"]):
+        for part in (
+            schema.get("items"),
+            *(f["type"] for f in schema.get("fields", [])),
+            schema["type"],
+        ):
             yield from nodes(part) if not isinstance(part, str) else ()
 
 
@@ -91,14 +132,31 @@ def sample(name: str, version: dict[str, Any]) -> dict[str, Any]:
     web = event(customer_id="c", tax_minor=7)
     violation = {"rule": "R", "field": "f", "dimension": "validity", "value": "v"}
     place = {"source_partition": 1, "source_offset": 2, "source_timestamp": NOON}
-    letter = place | {"source_topic": "raw.web", "source_key": b"k", "payload": b"\xff", "flow": "clean", "code": "LATE",
-                      "violations": [violation], "schema_fingerprint": "00", "app_version": "1", "attempt": 1}  # fmt: skip
-    tally = {"flow": "clean", "source_topic": "raw.web", "source_partition": 0, "window_start": NOON}
+    letter = place | {
+        "source_topic": "raw.web",
+        "source_key": b"k",
+        "payload": b"\xff",
+        "flow": "clean",
+        "code": "LATE",
+        "violations": [violation],
+        "schema_fingerprint": "00",
+        "app_version": "1",
+        "attempt": 1,
+    }
+    tally = {
+        "flow": "clean",
+        "source_topic": "raw.web",
+        "source_partition": 0,
+        "window_start": NOON,
+    }
     whole = {
-        "web_event": web, "clean_web_event": web | place, "clean_web_batch": {"events": [web | place]}, "dead_letter": letter,
+        "web_event": web,
+        "clean_web_event": web | place,
+        "clean_web_batch": {"events": [web | place]},
+        "dead_letter": letter,
         "outcome_tally": tally | {"outcome": "late", "code": "LATE", "records": 3},
         "rule_tally": tally | {"rule": "R", "dimension": "validity", "checked": 3, "broken": 1},
-    }[name]  # fmt: skip
+    }[name]
     return {f["name"]: whole[f["name"]] for f in version["fields"]}
 
 
@@ -122,7 +180,9 @@ def test_bytes_of_each_version_are_read_by_each_other(writer: Path, reader: Path
     shared = made.keys() & read.keys()
     assert {f: read[f] for f in shared} == {f: made[f] for f in shared}
     defaults = {f["name"]: f.get("default") for f in load(reader)["fields"]}
-    assert {f: read[f] for f in read.keys() - shared} == {f: defaults[f] for f in read.keys() - shared}
+    assert {f: read[f] for f in read.keys() - shared} == {
+        f: defaults[f] for f in read.keys() - shared
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +193,9 @@ def test_the_newest_version_is_the_contract(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_versions_are_numbered_without_a_gap(name: str) -> None:
-    assert [int(p.suffixes[0][2:]) for p in versions(name)] == list(range(1, len(versions(name)) + 1))
+    assert [int(p.suffixes[0][2:]) for p in versions(name)] == list(
+        range(1, len(versions(name)) + 1)
+    )
 
 
 @pytest.mark.parametrize("path", [p for name in NAMES for p in versions(name)], ids=short)
@@ -152,7 +214,11 @@ def test_no_field_is_for_personal_data(path: Path) -> None:
 def test_clean_events_are_web_events_and_where_they_came_from() -> None:
     fields = load(AVRO / "clean_web_event.avsc")["fields"]
     assert fields[:-3] == load(AVRO / "web_event.avsc")["fields"]
-    assert [f["name"] for f in fields[-3:]] == ["source_partition", "source_offset", "source_timestamp"]
+    assert [f["name"] for f in fields[-3:]] == [
+        "source_partition",
+        "source_offset",
+        "source_timestamp",
+    ]
     batch = load(AVRO / "clean_web_batch.avsc")["fields"]
     assert [f["name"] for f in batch] == ["events"]
     assert batch[0]["type"]["items"]["fields"] == fields
@@ -175,14 +241,20 @@ def test_the_checker_finds_what_breaks_readers() -> None:
     without["fields"] = [f for f in good["fields"] if f["name"] != "shop_id"]
     assert problems(without, good) == [".shop_id: added without a default"]
     assert problems(good, without) == []
-    assert problems(change("web_event.avsc", "visitor_id", type="long"), good) == [".visitor_id: long is no string"]
+    assert problems(change("web_event.avsc", "visitor_id", type="long"), good) == [
+        ".visitor_id: long is no string"
+    ]
     assert problems(change("web_event.avsc", "page", type="string"), good) == []
-    assert problems(good, change("web_event.avsc", "page", type="string")) == [".page: null is no string"]
+    assert problems(good, change("web_event.avsc", "page", type="string")) == [
+        ".page: null is no string"
+    ]
     enum = deepcopy(next(f["type"] for f in good["fields"] if f["name"] == "channel"))
     fewer = enum | {"symbols": enum["symbols"][:-1]}
     assert problems(good, change("web_event.avsc", "channel", type=fewer)) == []
     del fewer["default"]
-    assert problems(good, change("web_event.avsc", "channel", type=fewer)) == [".channel: ['REFERRAL'] would be lost"]
+    assert problems(good, change("web_event.avsc", "channel", type=fewer)) == [
+        ".channel: ['REFERRAL'] would be lost"
+    ]
 
 
 def test_the_samples_fill_every_field() -> None:

@@ -1,4 +1,5 @@
-"""The shape of the code: imports point one way, the domain has no clock and no world, and nothing happens at import."""
+"""The shape of the code: imports point one way, the domain has no clock and no world, and nothing
+happens at import."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from flows.runtime.paths import ROOT
+
 FLOWS = ROOT / "flows"
 DOMAIN = sorted((FLOWS / "domain").glob("*.py"))
 MODULES = sorted(p for p in FLOWS.rglob("*.py") if p.name != "__init__.py")
@@ -64,12 +66,22 @@ def test_the_domain_asks_no_clock_and_no_environment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((FLOWS / "connectors").glob("*.py")), ids=name)
 def test_connectors_know_no_runtime_and_no_flow(path: Path) -> None:
-    assert all(m.startswith(("flows.domain", "flows.connectors")) for m in imports(path) if m.startswith("flows"))
+    assert all(
+        m.startswith(("flows.domain", "flows.connectors"))
+        for m in imports(path)
+        if m.startswith("flows")
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_no_module_of_the_flows_knows_what_stands_on_them(path: Path) -> None:
-    assert not {m.split(".")[0] for m in imports(path)} & {"generators", "shopstream", "bench", "deploy", "tests"}
+    assert not {m.split(".")[0] for m in imports(path)} & {
+        "generators",
+        "shopstream",
+        "bench",
+        "deploy",
+        "tests",
+    }
 
 
 def test_nothing_happens_at_import(tmp_path: Path) -> None:
@@ -85,9 +97,20 @@ assert set(os.listdir()) == before
 assert signal.getsignal(signal.SIGTERM) is handler
 """
     modules = [name(p) for p in MODULES if p.name != "__main__.py"]
-    bogus = {"PYTHONPATH": str(ROOT), "KAFKA_BOOTSTRAP_SERVERS": "?", "DATABASE_URL": "?", "SHOPSTREAM_COUNT": "x",
-             "SHOPSTREAM_NO_SUCH_SETTING": "1", "SCHEMA_REGISTRY_URL": "?"}  # fmt: skip
+    bogus = {
+        "PYTHONPATH": str(ROOT),
+        "KAFKA_BOOTSTRAP_SERVERS": "?",
+        "DATABASE_URL": "?",
+        "SHOPSTREAM_COUNT": "x",
+        "SHOPSTREAM_NO_SUCH_SETTING": "1",
+        "SCHEMA_REGISTRY_URL": "?",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", script, *modules], env=bogus, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, *modules],
+        env=bogus,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

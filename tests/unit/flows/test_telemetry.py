@@ -10,7 +10,6 @@ import re
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.error import HTTPError
 
 import numpy as np
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.connectors.events import Changes
+from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
@@ -30,16 +29,16 @@ from flows.domain.codes import Code
 from flows.domain.counting import Seen
 from flows.domain.errors import TransientError
 from flows.domain.judge import NUMBER, VERDICTS
+from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
-from flows.runtime.telemetry import logs, names, serving
+from flows.runtime.telemetry import http, logs, names
 from flows.runtime.telemetry.health import Verdict
 from flows.runtime.telemetry.instruments import Instruments
-from flows.runtime.telemetry.names import FLOWS, Kind, Number
+from flows.runtime.telemetry.names import FLOWS, Kind, MetricFamily
 from flows.runtime.telemetry.telemetry import Telemetry
 
-ROOT = Path(__file__).parents[3]
 ENDS = (0.005, 0.25, 1.0, 60.0)
-SPREAD = Number("shopstream_age_seconds", Kind.HISTOGRAM, "For this test.", buckets=ENDS)
+SPREAD = MetricFamily("shopstream_age_seconds", Kind.HISTOGRAM, "For this test.", buckets=ENDS)
 
 
 @pytest.fixture(autouse=True)
@@ -69,13 +68,17 @@ def batch_of(count: int, partitions: int = 4) -> Batch:
         np.repeat(np.arange(partitions, dtype=np.int32), each),
         np.tile(np.arange(each), partitions),
         np.tile(np.linspace(now - 500, now, each).astype(np.int64), partitions),
-        pa.nulls(count, pa.binary()), pa.nulls(count, pa.binary()), True,
-    )  # fmt: skip
+        pa.nulls(count, pa.binary()),
+        pa.nulls(count, pa.binary()),
+        True,
+    )
 
 
 def telemetry_of(flow: str) -> Telemetry:
     made = Telemetry(flow, Settings())
-    made.source.reading("raw.web", {p: Checkpoint(0, 0) for p in range(4)}, dict.fromkeys(range(4), 0))
+    made.source.reading(
+        "raw.web", {p: Checkpoint(0, 0) for p in range(4)}, dict.fromkeys(range(4), 0)
+    )
     return made
 
 
@@ -83,8 +86,8 @@ def telemetry_of(flow: str) -> Telemetry:
 
 
 def test_every_name_says_its_unit_and_what_it_is() -> None:
-    assert len({n.name for n in names.NUMBERS}) == len(names.NUMBERS)
-    for number in names.NUMBERS:
+    assert len({n.name for n in names.METRIC_FAMILIES}) == len(names.METRIC_FAMILIES)
+    for number in names.METRIC_FAMILIES:
         assert re.fullmatch(r"shopstream_[a-z_]+", number.name)
         assert number.name.endswith("_total") == (number.kind is Kind.COUNTER)
         assert bool(number.buckets) == (number.kind is Kind.HISTOGRAM)
@@ -94,8 +97,8 @@ def test_every_name_says_its_unit_and_what_it_is() -> None:
 
 
 def test_every_number_that_is_written_down_is_in_the_list() -> None:
-    written = [n for n, value in vars(names).items() if isinstance(value, Number)]
-    assert [getattr(names, n) for n in written] == list(names.NUMBERS)
+    written = [n for n, value in vars(names).items() if isinstance(value, MetricFamily)]
+    assert [getattr(names, n) for n in written] == list(names.METRIC_FAMILIES)
 
 
 def test_the_slo_is_an_end_of_a_bucket() -> None:
@@ -108,11 +111,13 @@ def test_only_telemetry_knows_prometheus_and_only_events_write_lines() -> None:
         imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         imported |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         if path.parent.name != "telemetry":
-            assert not {m for m in imported if m.split(".")[0] in ("prometheus_client", "structlog")}, path
+            assert not {
+                m for m in imported if m.split(".")[0] in ("prometheus_client", "structlog")
+            }, path
             # a library's own lines are handed on; none is written here
-            assert not re.search(r"\blog(ger)?\.(debug|info|warning|error|exception|critical)\(", path.read_text()), (
-                path
-            )
+            assert not re.search(
+                r"\blog(ger)?\.(debug|info|warning|error|exception|critical)\(", path.read_text()
+            ), path
 
 
 # histograms of whole batches
@@ -121,13 +126,15 @@ def test_only_telemetry_knows_prometheus_and_only_events_write_lines() -> None:
 @given(st.lists(st.lists(st.integers(-100, 70_000), max_size=50), max_size=4))
 def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) -> None:
     numbers, now = Instruments("clean"), 1_772_366_400_000
-    spread = numbers.spread(SPREAD)
+    spread = numbers.batch_histogram(SPREAD)
     for ages in batches:
         spread.add_ages(now, now - np.array(ages, np.int64))
     found = samples_of(numbers.registry)
     every = [max(age, 0) / 1000 for ages in batches for age in ages]
     for end in ENDS:
-        assert found["shopstream_age_seconds_bucket", "clean", str(end)] == sum(age <= end for age in every)
+        assert found["shopstream_age_seconds_bucket", "clean", str(end)] == sum(
+            age <= end for age in every
+        )
     assert found["shopstream_age_seconds_bucket", "clean", "+Inf"] == len(every)
     assert found["shopstream_age_seconds_count", "clean"] == len(every)
     assert found["shopstream_age_seconds_sum", "clean"] == pytest.approx(sum(every))
@@ -146,14 +153,22 @@ def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
 def test_clean_counts_outcomes_and_codes_once() -> None:
     told = telemetry_of("clean")
     batch = batch_of(40)
-    cleaned = cleaned_of(batch, {"accepted": 30, "duplicate": 4, "LATE": 1, "INVALID": 3, "EMPTY": 2})
+    cleaned = cleaned_of(
+        batch, {"accepted": 30, "duplicate": 4, "LATE": 1, "INVALID": 3, "EMPTY": 2}
+    )
     told.source.polled(batch, dict.fromkeys(range(4), 10))
     told.flow.step("judge", lambda _: cleaned, told.flow.cleaned)(batch)
     told.sinks.acknowledged(batch.timestamp[:30])
     found = samples_of(told._numbers.registry)
-    outcomes = {labels[1]: n for (name, *labels), n in found.items() if name == "shopstream_records_total"}
+    outcomes = {
+        labels[1]: n for (name, *labels), n in found.items() if name == "shopstream_records_total"
+    }
     assert outcomes == {"accepted": 30, "duplicate": 4, "late": 1, "rejected": 5}
-    codes = {labels[0]: n for (name, *labels), n in found.items() if name == "shopstream_refused_total" and n}
+    codes = {
+        labels[0]: n
+        for (name, *labels), n in found.items()
+        if name == "shopstream_refused_total" and n
+    }
     assert codes == {"LATE": 1, "INVALID": 3, "EMPTY": 2}
     assert found["shopstream_event_latency_seconds_count", "clean"] == 30
     assert found["shopstream_step_seconds_count", "clean", "judge"] == 1
@@ -170,9 +185,11 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
         seen = Seen(35, 4, [Code.BAD_MAGIC], batch.timestamp[:35])
 
     told.flow.counted(Counted())  # type: ignore[arg-type]
-    assert samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
-    told.sinks.rows_committed({"gold.orders_1m": Changes(1, 2, 3)})
-    told.sinks.rows_committed({"gold.orders_1m": Changes(1, 0, 0)})
+    assert (
+        samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
+    )
+    told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
+    told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
     found = samples_of(told._numbers.registry)
     assert found["shopstream_event_latency_seconds_count", "metrics"] == 35
     assert found["shopstream_records_total", "metrics", "accepted"] == 35
@@ -193,10 +210,11 @@ def test_polls_without_records_are_left_out() -> None:
 
 @pytest.mark.parametrize("records", [100, 1_000])
 def test_a_batch_costs_less_than_50_microseconds(records: int) -> None:
-    """Everything that clean tells of a batch. The fastest of many rounds: what slows one down is the machine, not we."""
+    """Everything that clean tells of a batch. The fastest of many rounds: what slows one down is
+    the machine, not we."""
     told = telemetry_of("clean")
     batch = batch_of(records)
-    assert batch.places
+    assert batch.rows_by_partition
     cleaned = cleaned_of(batch, {"accepted": records - 3, "LATE": 1, "INVALID": 2})
     ends = dict.fromkeys(range(4), records)
     decode = told.flow.step("decode", lambda item: item)
@@ -223,10 +241,19 @@ def test_a_line_is_json_with_the_flow_and_where_it_was() -> None:
     mine, theirs = map(json.loads, out.getvalue().splitlines())
     assert mine.pop("timestamp").endswith("Z")
     assert mine == {
-        "level": "warning", "flow": "clean", "event": "something", "process": "1/2", "topic": "raw.web", "partition": 3,
+        "level": "warning",
+        "flow": "clean",
+        "event": "something",
+        "process": "1/2",
+        "topic": "raw.web",
+        "partition": 3,
         "offsets": [7, 9],
-    }  # fmt: skip
-    assert (theirs["event"], theirs["level"], theirs["flow"]) == ("a library's word", "error", "clean")
+    }
+    assert (theirs["event"], theirs["level"], theirs["flow"]) == (
+        "a library's word",
+        "error",
+        "clean",
+    )
 
 
 def test_what_is_below_the_level_is_not_written() -> None:
@@ -242,9 +269,15 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("form", "out", "is_json"), [
-    ("auto", io.StringIO(), True), ("auto", Terminal(), False), ("text", io.StringIO(), False), ("json", Terminal(), True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "out", "is_json"),
+    [
+        ("auto", io.StringIO(), True),
+        ("auto", Terminal(), False),
+        ("text", io.StringIO(), False),
+        ("json", Terminal(), True),
+    ],
+)
 def test_a_person_at_a_terminal_reads_text(form: str, out: io.StringIO, is_json: bool) -> None:
     logs.configure(form, "info", out, flow="clean")
     structlog.get_logger("flows").info("reading", topic="raw.web")
@@ -271,7 +304,9 @@ def test_a_bug_is_told_with_its_trace_and_without_local_values(form: str) -> Non
     assert form == "text" or len(out.getvalue().splitlines()) == 1
 
 
-def test_refused_records_are_told_together(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_records_are_told_together(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = telemetry_of("clean")
     batch = batch_of(8)
     told.source.polled(batch, {})
@@ -299,7 +334,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 def test_health_is_200_or_503_with_a_line() -> None:
     verdict = Verdict(True, "ok: nothing waits")
-    server = serving.serve(("127.0.0.1", 0), Instruments("clean").registry, lambda: verdict)
+    server = http.serve(("127.0.0.1", 0), Instruments("clean").registry, lambda: verdict)
     port = server.server_address[1]
     try:
         assert get(port, "/healthz") == (200, "ok: nothing waits\n")
@@ -313,10 +348,16 @@ def test_health_is_200_or_503_with_a_line() -> None:
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    server = serving.serve(("127.0.0.1", 0), CollectorRegistry(), lambda: Verdict(True, ""))
+    server = http.serve(("127.0.0.1", 0), CollectorRegistry(), lambda: Verdict(True, ""))
     try:
-        with pytest.raises(TransientError, match=f"127.0.0.1:{server.server_address[1]}: Address already in use"):
-            serving.serve(("127.0.0.1", server.server_address[1]), CollectorRegistry(), lambda: Verdict(True, ""))
+        with pytest.raises(
+            TransientError, match=f"127.0.0.1:{server.server_address[1]}: Address already in use"
+        ):
+            http.serve(
+                ("127.0.0.1", server.server_address[1]),
+                CollectorRegistry(),
+                lambda: Verdict(True, ""),
+            )
     finally:
         server.shutdown()
         server.server_close()

@@ -27,7 +27,7 @@ def events(first: int, count: int) -> pl.DataFrame:
         {
             "event_time": [START + timedelta(milliseconds=n) for n, _ in rows],
             "partition": pl.Series([0] * len(rows), dtype=pl.Int32),
-            "spoken": [True] * len(rows),
+            "is_new": [True] * len(rows),
             "shop_id": ["shop"] * len(rows),
             "event_type": ["PAGE_VIEW"] * len(rows),
             "channel": ["ADS"] * len(rows),
@@ -41,7 +41,7 @@ def events(first: int, count: int) -> pl.DataFrame:
 
 def answers(counted: Windows, frame: pl.DataFrame) -> pl.DataFrame:
     starts = frame["event_time"].dt.truncate("1m").alias(starts_of(TRAFFIC_1M))
-    return frame.with_columns(starts).select(*counted.asked, "spoken")
+    return frame.with_columns(starts).select(*counted.asked, "is_new")
 
 
 def test_visitors_are_exact_however_often_the_table_grows() -> None:

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
+from generators.answer_key.oracle import Oracle, Sent, Terms, answer
+from generators.answer_key.verdicts import (
+    IS_ACCEPTED,
+    IS_CONFLICT,
+    IS_DUPLICATE,
+    IS_LATE,
+    Verdict,
+    judge_rules,
+)
 from generators.errors import LedgerError
-from generators.expect import IS_ACCEPTED, IS_CONFLICT, IS_DUPLICATE, IS_LATE, Verdict, judge_rules
-from generators.oracle import Oracle, Sent, Terms, answer
 
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
 TERMS = Terms(lateness_ms=60_000, tolerance_ms=10_000, latest_ms=NOON + 3_600_000, query_cap=2)
@@ -18,16 +25,36 @@ TWELVE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def event(n: int, kind: str = "PAGE_VIEW", after_ms: int = 0, **changes: Any) -> dict[str, Any]:
     return {
-        "event_id": f"00000000-0000-4000-8000-{n:012x}", "event_type": kind, "event_time": NOON + after_ms,
-        "visitor_id": "v-1", "customer_id": None, "shop_id": "s", "page": "/", "channel": "DIRECT",
-        "search_query": None, "search_results": None, "order_id": None, "currency": None, "discount_minor": None,
-        "tax_minor": None, "shipping_minor": None, "device": "MOBILE", "country": "GB", "items": [],
-        "app_version": None, **changes,
-    }  # fmt: skip
+        "event_id": f"00000000-0000-4000-8000-{n:012x}",
+        "event_type": kind,
+        "event_time": NOON + after_ms,
+        "visitor_id": "v-1",
+        "customer_id": None,
+        "shop_id": "s",
+        "page": "/",
+        "channel": "DIRECT",
+        "search_query": None,
+        "search_results": None,
+        "order_id": None,
+        "currency": None,
+        "discount_minor": None,
+        "tax_minor": None,
+        "shipping_minor": None,
+        "device": "MOBILE",
+        "country": "GB",
+        "items": [],
+        "app_version": None,
+        **changes,
+    }
 
 
 def line(product: str, quantity: int, price: int) -> dict[str, Any]:
-    return {"product_id": product, "category": "tea", "quantity": quantity, "unit_price_minor": price}
+    return {
+        "product_id": product,
+        "category": "tea",
+        "quantity": quantity,
+        "unit_price_minor": price,
+    }
 
 
 def verdicts(*sent: tuple[dict[str, Any], bytes], terms: Terms = TERMS) -> list[Verdict]:
@@ -37,14 +64,20 @@ def verdicts(*sent: tuple[dict[str, Any], bytes], terms: Terms = TERMS) -> list[
 
 def test_late_is_more_than_the_lateness_behind_and_not_a_millisecond_less() -> None:
     assert verdicts(
-        (event(1), b"1"), (event(2, after_ms=60_000), b"2"), (event(3, after_ms=0), b"3"), (event(4, after_ms=-1), b"4")
+        (event(1), b"1"),
+        (event(2, after_ms=60_000), b"2"),
+        (event(3, after_ms=0), b"3"),
+        (event(4, after_ms=-1), b"4"),
     ) == [IS_ACCEPTED, IS_ACCEPTED, IS_ACCEPTED, IS_LATE]
 
 
 def test_the_same_bytes_are_a_duplicate_and_other_bytes_a_conflict() -> None:
     assert verdicts((event(1), b"1"), (event(1), b"1"), (event(1), b"x"), (event(1), b"1")) == [
-        IS_ACCEPTED, IS_DUPLICATE, IS_CONFLICT, IS_DUPLICATE,
-    ]  # fmt: skip
+        IS_ACCEPTED,
+        IS_DUPLICATE,
+        IS_CONFLICT,
+        IS_DUPLICATE,
+    ]
 
 
 def test_a_conflict_keeps_the_id_known() -> None:
@@ -55,7 +88,9 @@ def test_a_conflict_keeps_the_id_known() -> None:
 
 def test_a_refused_event_moves_no_watermark() -> None:
     far = event(2, after_ms=3_600_000, country="gb")
-    assert [verdict.code for verdict in verdicts((event(1), b"1"), (far, b"2"), (event(3), b"3"))] == [
+    assert [
+        verdict.code for verdict in verdicts((event(1), b"1"), (far, b"2"), (event(3), b"3"))
+    ] == [
         "",
         "INVALID",
         "",
@@ -81,7 +116,9 @@ def test_a_ledger_that_disagrees_with_itself_is_loud() -> None:
 
 
 def rows_of(*events: dict[str, Any]) -> dict[str, dict]:
-    return answer((Sent(0, n, what, bytes([n]), IS_ACCEPTED) for n, what in enumerate(events)), TERMS)
+    return answer(
+        (Sent(0, n, what, bytes([n]), IS_ACCEPTED) for n, what in enumerate(events)), TERMS
+    )
 
 
 def test_traffic_counts_events_and_distinct_visitors_a_minute() -> None:
@@ -93,11 +130,18 @@ def test_traffic_counts_events_and_distinct_visitors_a_minute() -> None:
 def test_orders_and_sales_add_up_by_currency() -> None:
     order = {"order_id": "o", "currency": "EUR"}
     rows = rows_of(
-        event(1, "PURCHASE", **order, items=[line("a", 2, 500), line("a", 1, 500), line("b", 1, 100)],
-              discount_minor=100, tax_minor=30, shipping_minor=20),
+        event(
+            1,
+            "PURCHASE",
+            **order,
+            items=[line("a", 2, 500), line("a", 1, 500), line("b", 1, 100)],
+            discount_minor=100,
+            tax_minor=30,
+            shipping_minor=20,
+        ),
         event(2, "REFUND", **order, items=[line("b", 1, 100)], discount_minor=7),
         event(3, "PURCHASE", **(order | {"currency": "GBP"}), items=[line("b", 3, 100)]),
-    )  # fmt: skip
+    )
     place = ("GB", "DIRECT", "MOBILE")
     assert rows["orders_1m"] == {
         (TWELVE, "s", "EUR", *place): (1, 4, 1600, 100, 30, 20, 1, 100, 1400),
@@ -116,8 +160,12 @@ def test_orders_and_sales_add_up_by_currency() -> None:
 
 def test_products_count_an_event_once_a_product() -> None:
     lines = [line("a", 2, 1), line("a", 3, 1), line("b", 1, 1)]
-    rows = rows_of(event(1, items=lines), event(2, "ADD_TO_CART", items=lines), event(3, "CHECKOUT", items=lines),
-                   event(4, "REMOVE_FROM_CART", items=lines))  # fmt: skip
+    rows = rows_of(
+        event(1, items=lines),
+        event(2, "ADD_TO_CART", items=lines),
+        event(3, "CHECKOUT", items=lines),
+        event(4, "REMOVE_FROM_CART", items=lines),
+    )
     assert rows["products_1m"] == {
         (TWELVE, "s", "a", "tea"): (1, 1, 5, 1, 0),
         (TWELVE, "s", "b", "tea"): (1, 1, 1, 1, 0),
@@ -128,7 +176,15 @@ def test_queries_past_the_cap_are_other_first_come_first_kept() -> None:
     def search(n: int, query: str, results: int = 1) -> dict[str, Any]:
         return event(n, "SEARCH", search_query=query, search_results=results)
 
-    rows = rows_of(search(1, " Lamp"), search(2, "tea"), search(3, "cup", 0), search(4, "LAMP ", 0), search(5, "rug"))
+    rows = rows_of(
+        search(1, " Lamp"),
+        search(2, "tea"),
+        search(3, "cup", 0),
+        search(4, "LAMP ", 0),
+        search(5, "rug"),
+    )
     assert rows["searches_1m"] == {
-        (TWELVE, "s", "lamp"): (2, 1), (TWELVE, "s", "tea"): (1, 0), (TWELVE, "s", "(other)"): (2, 1),
-    }  # fmt: skip
+        (TWELVE, "s", "lamp"): (2, 1),
+        (TWELVE, "s", "tea"): (1, 0),
+        (TWELVE, "s", "(other)"): (2, 1),
+    }

@@ -11,11 +11,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from generators.config import ReplayPlan, Target
 from generators.errors import ConfigError
-from generators.invoices import country_code, pence, read_customer, read_invoices, read_quantity, read_time
-from generators.plans import ReplayPlan, Target
-from generators.replaying import INVOICES, invoice_event
-from generators.running import replay
+from generators.replay.invoices import (
+    country_code,
+    pence,
+    read_customer,
+    read_invoices,
+    read_quantity,
+    read_time,
+)
+from generators.replay.replay import INVOICES, invoice_event
+from generators.runner import replay
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "online_retail_2010-12.csv.gz"
@@ -28,58 +35,107 @@ def file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_both_date_forms_and_both_customer_forms_are_the_same_event(tmp_path: Path) -> None:
-    one, _ = read_invoices(file(tmp_path, HEADER + "1,A,x,2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"))
-    other, _ = read_invoices(file(tmp_path, HEADER + "1,A,x,2,12/1/2010 8:26,2.55,17850,United Kingdom\n"))
+    one, _ = read_invoices(
+        file(tmp_path, HEADER + "1,A,x,2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n")
+    )
+    other, _ = read_invoices(
+        file(tmp_path, HEADER + "1,A,x,2,12/1/2010 8:26,2.55,17850,United Kingdom\n")
+    )
     assert one == other
     assert one[0].time_ms == int(datetime(2010, 12, 1, 8, 26, tzinfo=UTC).timestamp() * 1000)
     assert one[0].customer == "17850"
 
 
-def test_an_invoice_is_one_event_at_its_earliest_line_in_the_order_of_its_first(tmp_path: Path) -> None:
+def test_an_invoice_is_one_event_at_its_earliest_line_in_the_order_of_its_first(
+    tmp_path: Path,
+) -> None:
     rows = (
         "536365,85123A,HEART,6,2010-12-01 08:27:00,2.55,17850.0,United Kingdom\n"
         "536366,22633,WARMER,6,2010-12-01 08:28:00,1.85,,EIRE\n"
         "536365,71053,LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom\n"
         "536365,71053,LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom\n"
     )
-    first, second = (invoice_event(invoice) for invoice in read_invoices(file(tmp_path, HEADER + rows))[0])
+    first, second = (
+        invoice_event(invoice) for invoice in read_invoices(file(tmp_path, HEADER + rows))[0]
+    )
     assert first["event_type"] == "PURCHASE"
     assert first["event_id"] == str(uuid.uuid5(INVOICES, "536365"))
     assert first["order_id"] == "536365"
     assert first["visitor_id"] == "customer-17850"
     assert first["customer_id"] == "17850"
     assert first["event_time"] == int(datetime(2010, 12, 1, 8, 26, tzinfo=UTC).timestamp() * 1000)
-    assert [(i["product_id"], i["category"], i["quantity"], i["unit_price_minor"]) for i in first["items"]] == [
-        ("85123A", "unknown", 6, 255), ("71053", "unknown", 6, 339), ("71053", "unknown", 6, 339),
-    ]  # fmt: skip
-    assert (first["currency"], first["country"], first["channel"], first["device"], first["shop_id"]) == (
-        "GBP", "GB", "UNKNOWN", "UNKNOWN", "online-retail",
-    )  # fmt: skip
-    assert (second["visitor_id"], second["customer_id"], second["country"]) == ("guest-536366", None, "IE")
+    assert [
+        (i["product_id"], i["category"], i["quantity"], i["unit_price_minor"])
+        for i in first["items"]
+    ] == [
+        ("85123A", "unknown", 6, 255),
+        ("71053", "unknown", 6, 339),
+        ("71053", "unknown", 6, 339),
+    ]
+    assert (
+        first["currency"],
+        first["country"],
+        first["channel"],
+        first["device"],
+        first["shop_id"],
+    ) == (
+        "GBP",
+        "GB",
+        "UNKNOWN",
+        "UNKNOWN",
+        "online-retail",
+    )
+    assert (second["visitor_id"], second["customer_id"], second["country"]) == (
+        "guest-536366",
+        None,
+        "IE",
+    )
 
 
 def test_a_cancellation_is_a_refund_of_positive_quantities(tmp_path: Path) -> None:
     rows = "C536379,D,Discount,-3,2010-12-01 09:41:00,27.5,14527.0,United Kingdom\n"
     event = invoice_event(read_invoices(file(tmp_path, HEADER + rows))[0][0])
-    assert (event["event_type"], event["order_id"], event["items"][0]["quantity"]) == ("REFUND", "536379", 3)
+    assert (event["event_type"], event["order_id"], event["items"][0]["quantity"]) == (
+        "REFUND",
+        "536379",
+        3,
+    )
     assert event["event_id"] == str(uuid.uuid5(INVOICES, "C536379"))
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("2.55", 255), ("0.001", 0), ("2.5", 250), ("0.005", 1), ("1.115", 112), ("-11062.06", -1106206),
-     ("38970", 3897000),
-     ("0", 0), ("1e2", 10000)],
-)  # fmt: skip
+    [
+        ("2.55", 255),
+        ("0.001", 0),
+        ("2.5", 250),
+        ("0.005", 1),
+        ("1.115", 112),
+        ("-11062.06", -1106206),
+        ("38970", 3897000),
+        ("0", 0),
+        ("1e2", 10000),
+    ],
+)
 def test_pounds_become_pence_rounded_half_up(text: str, expected: int) -> None:
     assert pence(text) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("United Kingdom", "GB"), ("EIRE", "IE"), ("RSA", "ZA"), ("Channel Islands", "JE"), ("European Community", "ZZ"),
-     ("Unspecified", "ZZ"), ("USA", "US"), ("Czech Republic", "CZ"), ("Atlantis", "ZZ"), ("", "ZZ")],
-)  # fmt: skip
+    [
+        ("United Kingdom", "GB"),
+        ("EIRE", "IE"),
+        ("RSA", "ZA"),
+        ("Channel Islands", "JE"),
+        ("European Community", "ZZ"),
+        ("Unspecified", "ZZ"),
+        ("USA", "US"),
+        ("Czech Republic", "CZ"),
+        ("Atlantis", "ZZ"),
+        ("", "ZZ"),
+    ],
+)
 def test_countries_by_name(name: str, code: str) -> None:
     assert country_code(name) == code
 
@@ -91,7 +147,8 @@ def test_a_wrong_quantity_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "13/13/2010 8:26", "2010-02-30 08:00:00", "2010-12-01", "12/1/10 8:26"]
+    "text",
+    ["", "yesterday", "13/13/2010 8:26", "2010-02-30 08:00:00", "2010-12-01", "12/1/10 8:26"],
 )
 def test_a_wrong_date_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="InvoiceDate"):
@@ -99,23 +156,40 @@ def test_a_wrong_date_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1.12.2010 08:26", "2010/12/01 08:26", "01-Dec-2010 08:26", "40513.35", "13/12/2010 8:26"]
+    "text",
+    ["1.12.2010 08:26", "2010/12/01 08:26", "01-Dec-2010 08:26", "40513.35", "13/12/2010 8:26"],
 )
 def test_a_date_in_another_form_is_told_the_forms(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a date written YYYY-MM-DD HH:MM\[:SS\] or M/D/YYYY H:MM\[:SS\]"):
+    with pytest.raises(
+        ValueError, match=r"is not a date written YYYY-MM-DD HH:MM\[:SS\] or M/D/YYYY H:MM\[:SS\]"
+    ):
         read_time(text)
 
 
-@pytest.mark.parametrize("text", ["2010-12-01 08:26", "2010-12-01 08:26:00", "12/1/2010 8:26", "12/01/2010 08:26:00"])
+@pytest.mark.parametrize(
+    "text", ["2010-12-01 08:26", "2010-12-01 08:26:00", "12/1/2010 8:26", "12/01/2010 08:26:00"]
+)
 def test_a_date_with_and_without_seconds(text: str) -> None:
     assert read_time(text) == int(datetime(2010, 12, 1, 8, 26, tzinfo=UTC).timestamp() * 1000)
 
 
 @pytest.mark.parametrize(
     ("text", "customer"),
-    [("17850", "17850"), ("17850.0", "17850"), ("17850.00", "17850"), (" 17850.0 ", "17850"), ("100.0", "100"),
-     ("", None), (" ", None), ("nan", None), ("NaN", None), ("NULL", None), ("null", None), (" Nan ", None)],
-)  # fmt: skip
+    [
+        ("17850", "17850"),
+        ("17850.0", "17850"),
+        ("17850.00", "17850"),
+        (" 17850.0 ", "17850"),
+        ("100.0", "100"),
+        ("", None),
+        (" ", None),
+        ("nan", None),
+        ("NaN", None),
+        ("NULL", None),
+        ("null", None),
+        (" Nan ", None),
+    ],
+)
 def test_customers_in_all_forms(text: str, customer: str | None) -> None:
     assert read_customer(text) == customer
 
@@ -154,26 +228,46 @@ def read(folder: Path, text: str) -> tuple[list[str], list[int]]:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(
     "after",
-    [["plain", "plain"], ['"quoted, comma"', "plain"], ['12"" RULER', '7" SINGLE"'], ['12" RULER', "x"], ["plain"] * 5000],
-)  # fmt: skip
-def test_an_unclosed_quote_costs_its_own_line_only(tmp_path: Path, after: list[str], ending: str) -> None:
+    [
+        ["plain", "plain"],
+        ['"quoted, comma"', "plain"],
+        ['12"" RULER', '7" SINGLE"'],
+        ['12" RULER', "x"],
+        ["plain"] * 5000,
+    ],
+)
+def test_an_unclosed_quote_costs_its_own_line_only(
+    tmp_path: Path, after: list[str], ending: str
+) -> None:
     rows = GOOD.format(1, "x") + GOOD.format(2, '"open')
     rows += "".join(GOOD.format(number, text) for number, text in enumerate(after, 3))
     text = (HEADER + rows).replace("\n", ending)
     assert read(tmp_path, text) == (["1", *(str(n) for n in range(3, 3 + len(after)))], [3])
     (entry,) = read_invoices(tmp_path / "shop.csv")[1]
-    assert (entry.reason, entry.row) == ("a quote is opened and never closed", [GOOD.format(2, '"open').strip()])
+    assert (entry.reason, entry.row) == (
+        "a quote is opened and never closed",
+        [GOOD.format(2, '"open').strip()],
+    )
 
 
 def test_unclosed_quotes_one_after_the_other_and_on_the_last_line(tmp_path: Path) -> None:
     opened = "".join(GOOD.format(number, '"open') for number in (1, 2, 3))
-    assert read(tmp_path, HEADER + opened + GOOD.format(4, "x") + GOOD.format(5, '"open')) == (["4"], [2, 3, 4, 6])
-    assert read(tmp_path, HEADER + GOOD.format(1, "x") + GOOD.format(2, '"open').strip()) == (["1"], [3])
+    assert read(tmp_path, HEADER + opened + GOOD.format(4, "x") + GOOD.format(5, '"open')) == (
+        ["4"],
+        [2, 3, 4, 6],
+    )
+    assert read(tmp_path, HEADER + GOOD.format(1, "x") + GOOD.format(2, '"open').strip()) == (
+        ["1"],
+        [3],
+    )
 
 
 def test_lines_behind_an_unclosed_quote_have_their_own_reasons(tmp_path: Path) -> None:
     rows = (
-        GOOD.format(1, '"open') + GOOD.format(2, "x").replace("08:26", "late") + "3,A,short\n" + GOOD.format(4, '"x"')
+        GOOD.format(1, '"open')
+        + GOOD.format(2, "x").replace("08:26", "late")
+        + "3,A,short\n"
+        + GOOD.format(4, '"x"')
     )
     invoices, rejected = read_invoices(file(tmp_path, HEADER + rows))
     assert [invoice.number for invoice in invoices] == ["4"]
@@ -189,7 +283,11 @@ def test_a_damaged_line_does_not_close_the_quote_of_another(tmp_path: Path) -> N
 
 
 def test_a_quoted_description_of_several_lines_is_one_row(tmp_path: Path) -> None:
-    rows = GOOD.format(1, '"two, or\n\nthree ""lines"""') + GOOD.format(2, '"open') + GOOD.format(3, '"a\nb"')
+    rows = (
+        GOOD.format(1, '"two, or\n\nthree ""lines"""')
+        + GOOD.format(2, '"open')
+        + GOOD.format(3, '"a\nb"')
+    )
     assert read(tmp_path, HEADER + rows + "4\n") == (["1", "3"], [5, 8])
 
 
@@ -208,13 +306,17 @@ def test_only_blank_lines_are_an_empty_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [HEADER, HEADER.replace("\n", ",\n")])
 def test_empty_fields_behind_the_last_column_are_tolerated(tmp_path: Path, header: str) -> None:
     rows = [GOOD.format(number, '"x, y"').strip() for number in range(1, 6)]
-    text = header + "\n".join(row + end for row, end in zip(rows, ["", ",", ", ,", ",more", ",,more"], strict=True))
+    text = header + "\n".join(
+        row + end for row, end in zip(rows, ["", ",", ", ,", ",more", ",,more"], strict=True)
+    )
     assert read(tmp_path, text) == (["1", "2", "3"], [5, 6])
 
 
 def test_rejected_rows_are_listed_even_when_they_are_all(tmp_path: Path) -> None:
     path = file(tmp_path, HEADER + "1,short\n2,short\n")
-    with pytest.raises(ConfigError, match=r"no row can be read \(2 rejected, listed in .*shop\.rejected\.csv\)"):
+    with pytest.raises(
+        ConfigError, match=r"no row can be read \(2 rejected, listed in .*shop\.rejected\.csv\)"
+    ):
         replay(ReplayPlan(target=Target(sink="null"), source=path, ledger=tmp_path / "ledger"))
     with (tmp_path / "ledger" / "shop.rejected.csv").open(newline="") as listed:
         assert [line["line"] for line in csv.DictReader(listed)] == ["2", "3"]
@@ -247,7 +349,9 @@ def test_exports_in_other_encodings_and_delimiters(tmp_path: Path, encoding: str
 
 def test_gzip_is_known_by_its_bytes_and_columns_by_their_names(tmp_path: Path) -> None:
     path = tmp_path / "shop.dat"
-    text = "Country,CustomerID,UnitPrice,InvoiceDate,Quantity,Description,StockCode,InvoiceNo,Extra\n"
+    text = (
+        "Country,CustomerID,UnitPrice,InvoiceDate,Quantity,Description,StockCode,InvoiceNo,Extra\n"
+    )
     path.write_bytes(gzip.compress((text + "France,1,2.50,12/1/2010 8:26,3,,A,9,x\n").encode()))
     (invoice,), rejected = read_invoices(path)
     assert (invoice.number, invoice.lines[0].price_minor, rejected) == ("9", 250, [])
@@ -255,10 +359,16 @@ def test_gzip_is_known_by_its_bytes_and_columns_by_their_names(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no column"), (b"a,b\n1,2\n", "no column InvoiceNo"), (b"\x1f\x8bnot gzip", "gzip"),
-     (HEADER.replace("Country", "Land").encode(), "no column Country;")],
-)  # fmt: skip
-def test_a_file_of_another_kind_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
+    [
+        (b"", "no column"),
+        (b"a,b\n1,2\n", "no column InvoiceNo"),
+        (b"\x1f\x8bnot gzip", "gzip"),
+        (HEADER.replace("Country", "Land").encode(), "no column Country;"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_clear_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "shop.csv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
@@ -276,25 +386,51 @@ def test_the_dirt_of_the_file_reaches_the_ledger_by_the_ordinary_rules(tmp_path:
         "5,,none,1,2010-12-01 08:04:00,1,,France\n"
         "6,G,gift,1,2010-12-01 08:05:00,0,,France\n"
     )
-    replay(ReplayPlan(target=Target(sink="null"), source=file(tmp_path, HEADER + rows), ledger=tmp_path / "ledger"))
+    replay(
+        ReplayPlan(
+            target=Target(sink="null"),
+            source=file(tmp_path, HEADER + rows),
+            ledger=tmp_path / "ledger",
+        )
+    )
     events = pq.read_table(tmp_path / "ledger" / "events.parquet").to_pylist()
     assert [event["expected_rules"] for event in events] == [
-        ["QUANTITY_OUT_OF_RANGE"], ["PRICE_OUT_OF_RANGE"], ["QUANTITY_OUT_OF_RANGE"], ["PRICE_OUT_OF_RANGE"],
-        ["PRODUCT_ID_MISSING"], [],
-    ]  # fmt: skip
+        ["QUANTITY_OUT_OF_RANGE"],
+        ["PRICE_OUT_OF_RANGE"],
+        ["QUANTITY_OUT_OF_RANGE"],
+        ["PRICE_OUT_OF_RANGE"],
+        ["PRODUCT_ID_MISSING"],
+        [],
+    ]
 
 
 def test_an_invoice_behind_its_partition_is_late(tmp_path: Path) -> None:
     rows = "".join(
-        f"{n},A,x,1,2010-12-01 08:{minute}:00,1,7,France\n" for n, minute in enumerate(("10", "09", "08", "11"))
+        f"{n},A,x,1,2010-12-01 08:{minute}:00,1,7,France\n"
+        for n, minute in enumerate(("10", "09", "08", "11"))
     )
-    replay(ReplayPlan(target=Target(sink="null"), source=file(tmp_path, HEADER + rows), ledger=tmp_path / "ledger"))
+    replay(
+        ReplayPlan(
+            target=Target(sink="null"),
+            source=file(tmp_path, HEADER + rows),
+            ledger=tmp_path / "ledger",
+        )
+    )
     events = pq.read_table(tmp_path / "ledger" / "events.parquet").to_pylist()
-    assert [event["expected_outcome"] for event in events] == ["accepted", "accepted", "late", "accepted"]
+    assert [event["expected_outcome"] for event in events] == [
+        "accepted",
+        "accepted",
+        "late",
+        "accepted",
+    ]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not here")
 def test_the_first_month_of_a_real_shop() -> None:
     invoices, rejected = read_invoices(REAL)
-    assert (len(invoices), sum(len(invoice.lines) for invoice in invoices), rejected) == (2025, 42_481, [])
+    assert (len(invoices), sum(len(invoice.lines) for invoice in invoices), rejected) == (
+        2025,
+        42_481,
+        [],
+    )
     assert {invoice.country for invoice in invoices} >= {"GB", "IE", "FR", "DE"}

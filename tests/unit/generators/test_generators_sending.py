@@ -18,14 +18,14 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from generators.__main__ import main
+from generators.answer_key.oracle import VIEWS
+from generators.config import RunPlan, Target
 from generators.errors import ConfigError, UnreachableError
-from generators.oracle import VIEWS
-from generators.plans import RunPlan, Target
 from generators.records import Records
-from generators.running import run
-from generators.sending import Progress, Sender, Tracker
-from generators.sinks import FileSink, KafkaSink, NullSink
-from generators.wire import murmur2, partition_of
+from generators.runner import run
+from generators.sending.encoding import murmur2, partition_of
+from generators.sending.sender import Progress, Sender, Tracker
+from generators.sending.sinks import FileSink, KafkaSink, NullSink
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -37,9 +37,18 @@ def broker() -> Iterator[str]:
     yield ",".join(f"{one.host}:{one.port}" for one in found)
 
 
-def stored(bootstrap: str, topic: str, count: int) -> dict[tuple[int, int], tuple[bytes, bytes | None]]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "log_level": 0,
-                         "auto.offset.reset": "earliest", "fetch.message.max.bytes": 1_000_000})  # fmt: skip
+def stored(
+    bootstrap: str, topic: str, count: int
+) -> dict[tuple[int, int], tuple[bytes, bytes | None]]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "test",
+            "log_level": 0,
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": 1_000_000,
+        }
+    )
     consumer.assign([TopicPartition(topic, number, 0) for number in range(4)])
     found: dict[tuple[int, int], tuple[bytes, bytes | None]] = {}
     until = time.monotonic() + 20
@@ -54,22 +63,32 @@ def stored(bootstrap: str, topic: str, count: int) -> dict[tuple[int, int], tupl
 # From Kafka's own UtilsTest.testMurmur2.
 @pytest.mark.parametrize(
     ("key", "expected"),
-    [(b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536),
-     (b"a-little-bit-longer-string", -1486304829), (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-     (b"abc", 479470107)],
-)  # fmt: skip
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
 def test_murmur2_is_the_one_of_the_java_client(key: bytes, expected: int) -> None:
     assert murmur2(key) == expected % 2**32
 
 
 def test_partitions_agree_with_librdkafka(broker: str) -> None:
     told: dict[bytes, int] = {}
-    producer = Producer({"bootstrap.servers": broker, "partitioner": "murmur2_random", "log_level": 0})
+    producer = Producer(
+        {"bootstrap.servers": broker, "partitioner": "murmur2_random", "log_level": 0}
+    )
     producer.list_topics("keys", timeout=10)
     for n in range(200):
         key = b"v-" + b"x" * (n % 7) + str(n).encode()
         producer.produce(
-            "keys", b"", key, on_delivery=lambda _, message: told.update({message.key(): message.partition()})
+            "keys",
+            b"",
+            key,
+            on_delivery=lambda _, message: told.update({message.key(): message.partition()}),
         )
     assert producer.flush(20) == 0
     assert told == {key: partition_of(key, 4) for key in told} and len(told) == 200
@@ -77,17 +96,27 @@ def test_partitions_agree_with_librdkafka(broker: str) -> None:
 
 def test_what_is_stored_is_what_the_ledger_says(broker: str, tmp_path: Path) -> None:
     told: list[Progress] = []
-    plan = RunPlan(target=Target(bootstrap=broker, topic="ledger"), rate=2000, events=3000, speed=0, ledger=tmp_path)
+    plan = RunPlan(
+        target=Target(bootstrap=broker, topic="ledger"),
+        rate=2000,
+        events=3000,
+        speed=0,
+        ledger=tmp_path,
+    )
     report = run(plan, told.append)
     rows = pq.read_table(tmp_path / "events.parquet").to_pylist()
     found = stored(broker, "ledger", len(rows))
     assert len(found) == len(rows) == report.sent > 3000
     for row in rows:
         _, value = found[row["partition"], row["offset"]]
-        assert (None if value is None else blake2b(value, digest_size=16).digest()) == row["payload_hash"]
-    assert {(p, o) for one in told for p, o in zip(one.partition.tolist(), one.offset.tolist(), strict=True)} == set(
-        found
-    )
+        assert (None if value is None else blake2b(value, digest_size=16).digest()) == row[
+            "payload_hash"
+        ]
+    assert {
+        (p, o)
+        for one in told
+        for p, o in zip(one.partition.tolist(), one.offset.tolist(), strict=True)
+    } == set(found)
     assert told[-1].acknowledged == told[-1].sent == report.sent
 
 
@@ -105,7 +134,7 @@ def test_offsets_come_back_in_order(broker: str) -> None:
 
 
 def test_a_broker_that_is_away_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generators.sinks.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("generators.sending.sinks.CONNECT_SECONDS", 1.0)
     producer = Target(bootstrap="127.0.0.1:1")
     with pytest.raises(UnreachableError, match=r"KAFKA_BOOTSTRAP_SERVERS 127\.0\.0\.1:1"):
         run(RunPlan(target=producer, events=1))
@@ -122,35 +151,63 @@ def test_an_open_loop_tells_how_far_it_is_behind() -> None:
     due = np.arange(count, dtype=np.int64) * 1000
     records = Records([b"k"] * count, [b""] * count, np.zeros(count, dtype=np.int32), due, None)
     told: list[Progress] = []
-    sender = Sender(SlowSink(), time.time_ns() // 1000 - 1_000_000, False, Tracker(4), told.append, None)
+    sender = Sender(
+        SlowSink(), time.time_ns() // 1000 - 1_000_000, False, Tracker(4), told.append, None
+    )
     behind = sender.play([records])
     assert behind.max_ms >= 1000 and behind.p99_ms > 800
-    assert np.diff(np.concatenate([one.scheduled_at_us for one in told])).tolist() == [1000] * (count - 1)
+    assert np.diff(np.concatenate([one.scheduled_at_us for one in told])).tolist() == [1000] * (
+        count - 1
+    )
 
 
 def test_a_run_keeps_to_its_schedule(tmp_path: Path) -> None:
     began = time.monotonic()
-    report = run(RunPlan(target=Target(sink="null"), rate=500, duration_seconds=1.0, ledger=tmp_path))
+    report = run(
+        RunPlan(target=Target(sink="null"), rate=500, duration_seconds=1.0, ledger=tmp_path)
+    )
     assert 1.0 <= time.monotonic() - began < 5.0
     rows = pq.read_table(tmp_path / "events.parquet")
     scheduled = rows["scheduled_at"].to_pylist()
     assert scheduled == sorted(scheduled)
-    assert all(sent >= due for sent, due in zip(rows["sent_at"].to_pylist(), scheduled, strict=True))
+    assert all(
+        sent >= due for sent, due in zip(rows["sent_at"].to_pylist(), scheduled, strict=True)
+    )
     assert report.healthy == 500 and report.behind_max_ms > 0
 
 
 def test_a_ledger_is_whole_and_counts_what_it_says(tmp_path: Path) -> None:
-    plan = RunPlan(target=Target(sink="null"), rate=100, events=4000, speed=0, start=START, ledger=tmp_path / "ledger")
+    plan = RunPlan(
+        target=Target(sink="null"),
+        rate=100,
+        events=4000,
+        speed=0,
+        start=START,
+        ledger=tmp_path / "ledger",
+    )
     report = run(plan)
     manifest = json.loads((plan.ledger / "manifest.json").read_text())
     rows = pq.read_table(plan.ledger / "events.parquet").to_pylist()
-    assert [row["seq"] for row in rows] == list(range(report.sent)) and manifest["events"] == report.sent
-    counts = Counter(f"rejected {r['expected_code']}" if r["expected_outcome"] == "rejected" else r["expected_outcome"]
-                     for r in rows)  # fmt: skip
+    assert [row["seq"] for row in rows] == list(range(report.sent)) and manifest[
+        "events"
+    ] == report.sent
+    counts = Counter(
+        f"rejected {r['expected_code']}"
+        if r["expected_outcome"] == "rejected"
+        else r["expected_outcome"]
+        for r in rows
+    )
     assert manifest["counts"] == counts == report.counts
-    assert (manifest["lateness_seconds"], manifest["query_cap"], manifest["start"]) == (60, 10_000, START.isoformat())
+    assert (manifest["lateness_seconds"], manifest["query_cap"], manifest["start"]) == (
+        60,
+        10_000,
+        START.isoformat(),
+    )
     for view, (keys, values) in VIEWS.items():
-        assert pq.read_table(plan.ledger / "gold" / f"{view}.parquet").column_names == [*keys, *values]
+        assert pq.read_table(plan.ledger / "gold" / f"{view}.parquet").column_names == [
+            *keys,
+            *values,
+        ]
     traffic = pq.read_table(plan.ledger / "gold" / "traffic_1m.parquet")
     assert sum(traffic["events"].to_pylist()) == counts["accepted"]
     with pytest.raises(ConfigError, match="holds a ledger already"):
@@ -162,7 +219,12 @@ def test_the_same_seed_and_start_give_the_same_payload_hash(tmp_path: Path) -> N
     for name in ("a", "b"):
         run(
             RunPlan(
-                target=Target(sink="null"), events=2000, speed=0, start=START, ledger=tmp_path / name, scenario="normal"
+                target=Target(sink="null"),
+                events=2000,
+                speed=0,
+                start=START,
+                ledger=tmp_path / name,
+                scenario="normal",
             )
         )
         found.append(json.loads((tmp_path / name / "manifest.json").read_text())["payload_sha256"])
@@ -171,7 +233,16 @@ def test_the_same_seed_and_start_give_the_same_payload_hash(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("speed", [0.0, 1.0, 60.0])
 def test_event_time_lies_never_in_the_future(tmp_path: Path, speed: float) -> None:
-    run(RunPlan(target=Target(sink="null"), rate=2000, events=1000, speed=speed, scenario="perf", ledger=tmp_path))
+    run(
+        RunPlan(
+            target=Target(sink="null"),
+            rate=2000,
+            events=1000,
+            speed=speed,
+            scenario="perf",
+            ledger=tmp_path,
+        )
+    )
     rows = pq.read_table(tmp_path / "events.parquet")
     times, sent = rows["event_time"].to_pylist(), rows["sent_at"].to_pylist()
     assert all(event <= at for event, at in zip(times, sent, strict=True))
@@ -186,27 +257,61 @@ def test_a_start_whose_end_lies_in_the_future_is_refused() -> None:
 def test_a_file_holds_partition_key_and_value(tmp_path: Path) -> None:
     out = io.BytesIO()
     sink = FileSink(out, "avro")
-    sink.put(Records([b"k", b"kk"], [b"abc", None], np.array([1, 3], dtype=np.int32), np.zeros(2), None), 0, 2)
-    assert out.getvalue() == struct.pack(">iii", 1, 1, 3) + b"kabc" + struct.pack(">iii", 3, 2, -1) + b"kk"
+    sink.put(
+        Records([b"k", b"kk"], [b"abc", None], np.array([1, 3], dtype=np.int32), np.zeros(2), None),
+        0,
+        2,
+    )
+    assert (
+        out.getvalue()
+        == struct.pack(">iii", 1, 1, 3) + b"kabc" + struct.pack(">iii", 3, 2, -1) + b"kk"
+    )
     assert [new.tolist() for new in sink.acknowledged()] == [[], [0], [], [0]]
 
 
 def test_json_lines_tell_events_and_unreadable_bytes(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    assert main(["run", "--events", "500", "--speed", "0", "--fault", "bad_magic=0.1", "--sink", "file", "--out",
-                 str(path), "--format", "json"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "run",
+                "--events",
+                "500",
+                "--speed",
+                "0",
+                "--fault",
+                "bad_magic=0.1",
+                "--sink",
+                "file",
+                "--out",
+                str(path),
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {line["event"]["event_type"] for line in lines if "event" in line} >= {"PAGE_VIEW", "SEARCH"}
+    assert {line["event"]["event_type"] for line in lines if "event" in line} >= {
+        "PAGE_VIEW",
+        "SEARCH",
+    }
     assert any(line.get("value_base64") for line in lines)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["run", "--sink", "file"], "--sink file needs --out"), (["run", "--rate", "0"], "rate must be above 0"),
-     (["run", "--fault", "late=2", "--sink", "null"], "between 0 and 1"), (["replay", "absent.csv"], "No such file"),
-     (["run", "--events", "0"], "nothing to send")],
-)  # fmt: skip
-def test_wrong_options_end_with_2_and_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    [
+        (["run", "--sink", "file"], "--sink file needs --out"),
+        (["run", "--rate", "0"], "rate must be above 0"),
+        (["run", "--fault", "late=2", "--sink", "null"], "between 0 and 1"),
+        (["replay", "absent.csv"], "No such file"),
+        (["run", "--events", "0"], "nothing to send"),
+    ],
+)
+def test_wrong_options_end_with_2_and_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
@@ -217,7 +322,9 @@ def test_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture) -> None:
     assert "flash_sale" in shown and "rule:COUNTRY_SHAPE" in shown
 
 
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setenv("SHOPSTREAM_ALLOWED_LATENESS_SECONDS", "soon")
     assert main(["run", "--sink", "null", "--events", "1"]) == 2
     assert "SHOPSTREAM_ALLOWED_LATENESS_SECONDS" in capsys.readouterr().err.upper()

@@ -15,23 +15,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators import expect
-from generators.breaches import RULES
-from generators.chance import draw, stream, uuid_text
-from generators.corrupt import CORRUPTIONS
-from generators.expect import judge_rules
-from generators.faults import FAULTS, expand
-from generators.injecting import Injector, Judging
-from generators.pools import make_pools
+from generators.answer_key import verdicts
+from generators.answer_key.verdicts import judge_rules
+from generators.faults.catalogue import FAULTS, expand
+from generators.faults.corrupt import CORRUPTIONS
+from generators.faults.injector import Injector, Judging
+from generators.faults.rule_violations import RULES
 from generators.records import Records
+from generators.rng import draw, stream, uuid_text
 from generators.scenarios import SCENARIOS
-from generators.schedule import SHAPES, EventClock, Schedule
-from generators.shoppers import Shoppers
-from generators.walks import make_walks
-from generators.wire import Wire, load_wire, partitions_of
+from generators.sending.encoding import Wire, load_wire, partitions_of
+from generators.sending.schedule import SHAPES, EventClock, Schedule
+from generators.shoppers.lanes import Shoppers
+from generators.shoppers.pools import make_pools
+from generators.shoppers.sessions import make_walks
 
 START_MS = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
-JUDGING = Judging(lateness_ms=60_000, tolerance_ms=10_000, patience_ms=30_000, latest_ms=START_MS + 120_000)
+JUDGING = Judging(
+    lateness_ms=60_000, tolerance_ms=10_000, patience_ms=30_000, latest_ms=START_MS + 120_000
+)
 POOLS, WALKS = cache(make_pools), cache(make_walks)
 
 
@@ -41,7 +43,13 @@ def wire() -> Wire:
 
 
 def records(
-    wire: Wire, faults: dict[str, float], *, seed: int = 3, events: int = 3000, size: int = 500, shape: str = "constant"
+    wire: Wire,
+    faults: dict[str, float],
+    *,
+    seed: int = 3,
+    events: int = 3000,
+    size: int = 500,
+    shape: str = "constant",
 ) -> list[Records]:
     pools = POOLS(seed, 300, 40)
     shoppers = Shoppers(seed, pools, WALKS(seed), 128)
@@ -51,7 +59,11 @@ def records(
     found = []
     for first in range(0, events, size):
         due = schedule.due_us(first, min(first + size, events))
-        found.append(injector.compose(shoppers.emit(due, clock.event_ms(due), schedule.in_flash(due)), answered=True))
+        found.append(
+            injector.compose(
+                shoppers.emit(due, clock.event_ms(due), schedule.in_flash(due)), answered=True
+            )
+        )
     return found
 
 
@@ -61,7 +73,12 @@ def told(stretches: list[Records]) -> list[tuple]:
         (key, value, partition, due, *answer)
         for part in stretches
         for key, value, partition, due, answer in zip(
-            part.keys, part.values, part.partition.tolist(), part.due_us.tolist(), part.answers.rows(), strict=True
+            part.keys,
+            part.values,
+            part.partition.tolist(),
+            part.due_us.tolist(),
+            part.answers.rows(),
+            strict=True,
         )
     ]
 
@@ -83,7 +100,10 @@ def test_a_fault_changes_no_healthy_byte(wire: Wire, fault: str) -> None:
     clean = [row[:4] for row in told(records(wire, {}, events=600))]
     dirty = told(records(wire, {fault: 0.05}, events=600))
     assert [row[:4] for row in dirty if row[5] == ""] == clean
-    assert any(row[5] == fault for row in dirty) or fault in ("duplicate_later", "duplicate_expired")
+    assert any(row[5] == fault for row in dirty) or fault in (
+        "duplicate_later",
+        "duplicate_expired",
+    )
 
 
 def test_a_fault_changes_no_other_fault(wire: Wire) -> None:
@@ -128,11 +148,25 @@ def test_shoppers_do_all_there_is_to_do_in_several_currencies(wire: Wire) -> Non
     events = [row[4] for row in told(records(wire, {}, events=6000))]
     kinds = Counter(event["event_type"] for event in events)
     assert set(kinds) == {
-        "PAGE_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT", "PURCHASE", "REFUND"
-    }  # fmt: skip
-    assert kinds["PAGE_VIEW"] > kinds["ADD_TO_CART"] > kinds["CHECKOUT"] > kinds["PURCHASE"] > kinds["REFUND"]
+        "PAGE_VIEW",
+        "SEARCH",
+        "ADD_TO_CART",
+        "REMOVE_FROM_CART",
+        "CHECKOUT",
+        "PURCHASE",
+        "REFUND",
+    }
+    assert (
+        kinds["PAGE_VIEW"]
+        > kinds["ADD_TO_CART"]
+        > kinds["CHECKOUT"]
+        > kinds["PURCHASE"]
+        > kinds["REFUND"]
+    )
     assert {"GBP", "EUR", "USD", "JPY"} <= {event["currency"] for event in events}
-    assert {event["search_results"] == 0 for event in events if event["event_type"] == "SEARCH"} == {True, False}
+    assert {
+        event["search_results"] == 0 for event in events if event["event_type"] == "SEARCH"
+    } == {True, False}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -144,7 +178,9 @@ def test_a_broken_rule_is_the_only_one_broken(wire: Wire, rule: str) -> None:
 
 
 def test_several_rules_are_broken_at_once(wire: Wire) -> None:
-    extras = [row[6].rules for row in told(records(wire, {"rules_several": 0.1}, events=600)) if row[5]]
+    extras = [
+        row[6].rules for row in told(records(wire, {"rules_several": 0.1}, events=600)) if row[5]
+    ]
     assert extras and all(len(rules) >= 2 for rules in extras)
 
 
@@ -166,7 +202,9 @@ def test_what_must_become_of_each_fault_of_time_and_repetition(wire: Wire) -> No
     assert set(outcomes["id_conflict"]) == {("rejected", "ID_CONFLICT")}
     assert set(outcomes["out_of_order"]) == {("accepted", "")}
     assert set(outcomes["late"]) == set(outcomes["late_hours"]) == {("late", "LATE")}
-    assert set(outcomes["future_day"]) == set(outcomes["future_2099"]) == {("rejected", "FUTURE_TIME")}
+    assert (
+        set(outcomes["future_day"]) == set(outcomes["future_2099"]) == {("rejected", "FUTURE_TIME")}
+    )
     for fault in ("schema_v1", "other_framing", "other_framing_v1"):
         assert set(outcomes[fault]) == {("accepted", "")}
 
@@ -174,7 +212,9 @@ def test_what_must_become_of_each_fault_of_time_and_repetition(wire: Wire) -> No
 def test_both_edges_of_the_lateness_are_visited(wire: Wire) -> None:
     behind = Counter()
     watermark: dict[int, int] = {}
-    for _, _, partition, _, event, fault, _ in told(records(wire, {"out_of_order": 0.1, "late": 0.1})):
+    for _, _, partition, _, event, fault, _ in told(
+        records(wire, {"out_of_order": 0.1, "late": 0.1})
+    ):
         if fault == "":
             watermark[partition] = event["event_time"]
         else:
@@ -187,7 +227,9 @@ def test_ids_have_the_shape_of_a_uuid_and_do_not_repeat(seed: int, count: int) -
     number = np.arange(count, dtype=np.uint64)
     ids = uuid_text(draw(stream(seed, "a"), number), draw(stream(seed, "b"), number)).to_pylist()
     assert len(set(ids)) == count
-    assert all(expect._UUID.fullmatch(text) and text[14] == "4" and text[19] in "89ab" for text in ids)
+    assert all(
+        verdicts._UUID.fullmatch(text) and text[14] == "4" and text[19] in "89ab" for text in ids
+    )
 
 
 def test_a_new_stream_moves_no_other() -> None:
@@ -200,7 +242,9 @@ def test_a_new_stream_moves_no_other() -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.integers(1, 20_000), st.floats(0.5, 100.0))
-def test_a_schedule_keeps_its_total_its_length_and_its_order(shape: str, events: int, seconds: float) -> None:
+def test_a_schedule_keeps_its_total_its_length_and_its_order(
+    shape: str, events: int, seconds: float
+) -> None:
     schedule = Schedule.of(shape, events, seconds)
     due = schedule.due_us(0, events)
     assert len(due) == events and due[0] >= 0 and due[-1] <= seconds * 1e6
@@ -223,7 +267,9 @@ def test_shapes_put_the_load_where_they_say() -> None:
 
 def test_a_flash_sale_is_mostly_for_one_product(wire: Wire) -> None:
     rows = told(records(wire, {}, events=6000, shape="flash_sale"))
-    products = Counter(item["product_id"] for row in rows if 47e6 < row[3] < 55e6 for item in row[4]["items"])
+    products = Counter(
+        item["product_id"] for row in rows if 47e6 < row[3] < 55e6 for item in row[4]["items"]
+    )
     assert products["p-0000"] > 0.5 * products.total()
 
 

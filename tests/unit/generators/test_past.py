@@ -1,4 +1,5 @@
-"""Days gone by: the same each time, busy when shops are busy, and only within the stretch that was asked for."""
+"""Days gone by: the same each time, busy when shops are busy, and only within the stretch that was
+asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from generators.past import HOUR_MS, Past, busyness, past_days
+from generators.shoppers.history import HOUR_MS, Past, busyness, past_days
 
 END = datetime(2026, 3, 8, 9, 30, 59, tzinfo=UTC)  # a Sunday
 
@@ -28,13 +29,20 @@ def test_the_same_past_twice_is_the_same() -> None:
 
 def test_a_past_ends_with_the_last_whole_minute_and_comes_in_utc_days() -> None:
     past = Past.until(END, 2, 0.5, seed=1)
-    assert (past.start, past.end) == (datetime(2026, 3, 6, 9, 30, tzinfo=UTC), datetime(2026, 3, 8, 9, 30, tzinfo=UTC))
+    assert (past.start, past.end) == (
+        datetime(2026, 3, 6, 9, 30, tzinfo=UTC),
+        datetime(2026, 3, 8, 9, 30, tzinfo=UTC),
+    )
     found = times(past)
     assert found.min() >= past.start.timestamp() * 1000
     assert found.max() < past.end.timestamp() * 1000
     assert (np.diff(found) >= 0).all()
     starts = [day.start for day in past_days(past)]
-    assert starts == [past.start, datetime(2026, 3, 7, tzinfo=UTC), datetime(2026, 3, 8, tzinfo=UTC)]
+    assert starts == [
+        past.start,
+        datetime(2026, 3, 7, tzinfo=UTC),
+        datetime(2026, 3, 8, tzinfo=UTC),
+    ]
 
 
 def test_a_week_has_about_the_events_that_were_asked_for() -> None:

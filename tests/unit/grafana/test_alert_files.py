@@ -1,4 +1,5 @@
-"""The files of alerting: they are what the code makes, Grafana can load them, and every reference leads somewhere."""
+"""The files of alerting: they are what the code makes, Grafana can load them, and every reference
+leads somewhere."""
 
 from __future__ import annotations
 
@@ -12,20 +13,33 @@ from grafana_foundation_sdk.cog import runtime
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting, expr, prometheus
 
-from flows.runtime.services import ROOT
-from grafana import names
+from flows.runtime.paths import ROOT
+from grafana import uids
 from grafana.alerts import GROUPS, notifying, panels, render
 from grafana.alerts.files import ALERTING
 from grafana.alerts.rule import Place, Sql
 from grafana.alerts.text import worded
 
-FILES = {path.name: yaml.safe_load(text) for path, text in render().items() if path.parent == ALERTING}
+FILES = {
+    path.name: yaml.safe_load(text) for path, text in render().items() if path.parent == ALERTING
+}
 RULES = [r for file in FILES.values() for g in file.get("groups", ()) for r in g["rules"]]
 SPECS = {r.uid: r for g in GROUPS for r in g.rules}
 KEYS = {
-    "uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState", "for", "keepFiringFor",
-    "annotations", "labels", "isPaused",
-}  # fmt: skip
+    "uid",
+    "title",
+    "condition",
+    "data",
+    "dashboardUid",
+    "panelId",
+    "noDataState",
+    "execErrState",
+    "for",
+    "keepFiringFor",
+    "annotations",
+    "labels",
+    "isPaused",
+}
 NOTICES = ("contact-points.yaml", "mute-timings.yaml", "policies.yaml", "templates.yaml")
 
 
@@ -50,22 +64,39 @@ def plain(model: Any) -> Any:
 def test_what_is_checked_in_is_what_the_code_makes() -> None:
     for path, text in render().items():
         assert path.read_text() == text, f"{path.name}: run `python -m grafana render`"
-    assert {p.name for p in ALERTING.iterdir()} == set(FILES), "a stray file here keeps Grafana from starting"
+    assert {p.name for p in ALERTING.iterdir()} == set(FILES), (
+        "a stray file here keeps Grafana from starting"
+    )
 
 
 def test_all_that_was_asked_for_is_watched() -> None:
     assert [g.name for g in GROUPS] == ["business", "quality", "pipeline"]
     assert {r.slug for g in GROUPS for r in g.rules} >= {
-        "revenue-drop", "conversion-collapse", "refund-spike", "zero-result-searches", "dead-letter-share", "new-reject-code",
-        "quality-score", "residue", "late-share", "reject-budget", "freshness", "lag-growing", "latency-burn-fast",
-        "latency-burn-steady", "latency-burn-slow", "flow-down", "retries",
-    }  # fmt: skip
+        "revenue-drop",
+        "conversion-collapse",
+        "refund-spike",
+        "zero-result-searches",
+        "dead-letter-share",
+        "new-reject-code",
+        "quality-score",
+        "residue",
+        "late-share",
+        "reject-budget",
+        "freshness",
+        "lag-growing",
+        "latency-burn-fast",
+        "latency-burn-steady",
+        "latency-burn-slow",
+        "flow-down",
+        "retries",
+    }
     assert len(RULES) >= 14
 
 
 @pytest.mark.parametrize("rule", RULES, ids=by_uid)
 def test_a_rule_has_the_fields_that_grafana_knows_and_no_others(rule: dict[str, Any]) -> None:
-    """Grafana passes over a misspelt key without a word, and takes defaults of its own for what is missing."""
+    """Grafana passes over a misspelt key without a word, and takes defaults of its own for what is
+    missing."""
     assert set(rule) <= KEYS and KEYS - set(rule) <= {"dashboardUid", "panelId"}
     assert re.fullmatch("[a-z0-9-]{1,40}", rule["uid"])
     assert rule["noDataState"] in ("Alerting", "OK", "NoData", "KeepLast")
@@ -80,7 +111,9 @@ def test_uids_and_titles_are_each_one_of_a_kind() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=by_uid)
 def test_a_rule_waits_for_two_evaluations_at_least(rule: dict[str, Any]) -> None:
-    (interval,) = {g["interval"] for f in FILES.values() for g in f.get("groups", ()) if rule in g["rules"]}
+    (interval,) = {
+        g["interval"] for f in FILES.values() for g in f.get("groups", ()) if rule in g["rules"]
+    }
     assert int(rule["for"].rstrip("s")) >= 2 * int(interval.rstrip("s"))
 
 
@@ -90,17 +123,25 @@ def test_a_rule_asks_reduces_and_compares(rule: dict[str, Any]) -> None:
     assert rule["condition"] == "C" == compared["refId"]
     assert (reduced["model"]["expression"], compared["model"]["expression"]) == ("A", "B")
     assert [n["datasourceUid"] for n in (reduced, compared)] == ["__expr__"] * 2
-    assert asked["datasourceUid"] == asked["model"]["datasource"]["uid"] in (names.TIMESCALE, names.PROMETHEUS)
+    assert (
+        asked["datasourceUid"]
+        == asked["model"]["datasource"]["uid"]
+        in (uids.TIMESCALE, uids.PROMETHEUS)
+    )
     assert all(n["model"]["refId"] == n["refId"] for n in rule["data"])
     span = asked["relativeTimeRange"]
     assert span["from"] > span["to"] == 0
     spec = SPECS[rule["uid"]]
     (condition,) = compared["model"]["conditions"]
     assert condition["evaluator"]["params"] == [spec.limit]
-    assert condition["evaluator"]["type"] in ("gt", "lt"), "Grafana 11.6 knows no others that compare with one number"
+    assert condition["evaluator"]["type"] in ("gt", "lt"), (
+        "Grafana 11.6 knows no others that compare with one number"
+    )
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if isinstance(SPECS[r["uid"]].query, Sql)], ids=by_uid)
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if isinstance(SPECS[r["uid"]].query, Sql)], ids=by_uid
+)
 def test_sql_of_a_rule_is_for_alerts(rule: dict[str, Any]) -> None:
     model = rule["data"][0]["model"]
     assert (model["format"], model["rawQuery"]) == ("time_series", True)
@@ -109,7 +150,9 @@ def test_sql_of_a_rule_is_for_alerts(rule: dict[str, Any]) -> None:
     assert len(macros) == sql.count("$"), "no dashboard variables, no fill"
     assert set(macros) <= {"$__timeTo()", "$__timeFrom()"}, "nothing in brackets, so nothing nested"
     assert re.search(r"ORDER BY 1(, 2)?$", sql)
-    assert "partition >= 0" in sql or "residue_1m_by_partition" in sql, "made-up history is no reason to wake anyone"
+    assert "partition >= 0" in sql or "residue_1m_by_partition" in sql, (
+        "made-up history is no reason to wake anyone"
+    )
 
 
 def test_a_dollar_in_a_label_is_written_twice() -> None:
@@ -134,26 +177,41 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
         linked = {k: v for k, v in rule["annotations"].items() if k.startswith("__")}
         assert linked == {"__dashboardUid__": spec.place.board, "__panelId__": str(panel["id"])}
     else:
-        assert "dashboardUid" not in rule, "a board that is not there keeps Grafana from loading the rule"
+        assert "dashboardUid" not in rule, (
+            "a board that is not there keeps Grafana from loading the rule"
+        )
 
 
-# the panel shows how many flows run, or how long events take; the rule compares something that follows from it
+# the panel shows how many flows run, or how long events take; the rule compares something that
+# follows from it
 OTHER_NUMBER = {"flow-down", "latency-burn-fast", "latency-burn-steady", "latency-burn-slow"}
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS.values() if s.slug not in OTHER_NUMBER], ids=lambda s: s.slug)
+@pytest.mark.parametrize(
+    "spec", [s for s in SPECS.values() if s.slug not in OTHER_NUMBER], ids=lambda s: s.slug
+)
 def test_a_panel_turns_red_where_its_alert_fires(spec: Any) -> None:
     board = panels.DASHBOARDS / f"{spec.place.board}.json"
     if not board.exists():
         pytest.skip(f"{board.name} is not rendered yet")
     config = panels.panels(board.read_text())[spec.place.panel]["fieldConfig"]
-    own = [p["value"] for o in config.get("overrides", ()) for p in o["properties"] if p["id"] == "thresholds"]
-    steps = [step["value"] for t in (config["defaults"].get("thresholds"), *own) if t for step in t["steps"]]
+    own = [
+        p["value"]
+        for o in config.get("overrides", ())
+        for p in o["properties"]
+        if p["id"] == "thresholds"
+    ]
+    steps = [
+        step["value"]
+        for t in (config["defaults"].get("thresholds"), *own)
+        if t
+        for step in t["steps"]
+    ]
     assert spec.threshold.act in steps
 
 
 def test_rules_load_into_the_models_of_the_sdk() -> None:
-    runtime.register_dataquery_variant(runtime.DataqueryConfig(names.TIMESCALE_TYPE, Raw))
+    runtime.register_dataquery_variant(runtime.DataqueryConfig(uids.TIMESCALE_TYPE, Raw))
     runtime.register_dataquery_variant(prometheus.variant_config())
     runtime.register_dataquery_variant(expr.variant_config())
     for rule in RULES:
@@ -172,7 +230,9 @@ def test_rules_load_into_the_models_of_the_sdk() -> None:
         ):
             assert told[key] == rule[key], key
         assert [q["refId"] for q in told["data"]] == ["A", "B", "C"]
-        assert [q["relativeTimeRange"] for q in told["data"]] == [q["relativeTimeRange"] for q in rule["data"]]
+        assert [q["relativeTimeRange"] for q in told["data"]] == [
+            q["relativeTimeRange"] for q in rule["data"]
+        ]
         assert loaded.data is not None
         kinds = [type(q.model).__name__ for q in loaded.data]
         assert kinds[1:] == ["TypeReduce", "TypeThreshold"] and kinds[0] in ("dict", "Dataquery")
@@ -197,7 +257,9 @@ def test_notices_load_into_the_models_of_the_sdk() -> None:
         assert alerting.MuteTiming.from_json(timing).name == timing["name"]
         for interval in timing["time_intervals"]:
             assert set(interval) == {"times", "location"}
-            for span in interval["times"]:  # the SDK calls these from and to; Grafana's file does not
+            for span in interval[
+                "times"
+            ]:  # the SDK calls these from and to; Grafana's file does not
                 assert set(span) == {"start_time", "end_time"}
                 assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", span["start_time"])
                 assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", span["end_time"])
@@ -223,7 +285,11 @@ def test_policies_name_receivers_and_timings_that_are_there() -> None:
 def test_messages_use_templates_that_are_there() -> None:
     (templates,) = FILES["templates.yaml"]["templates"]
     defined = set(re.findall(r'\{\{-? *define "([^"]+)"', templates["template"]))
-    used = {u for text in texts([FILES[n] for n in NOTICES]) for u in re.findall(r'\{\{ *template "([^"]+)"', text)}
+    used = {
+        u
+        for text in texts([FILES[n] for n in NOTICES])
+        for u in re.findall(r'\{\{ *template "([^"]+)"', text)
+    }
     assert used == {"shopstream.title", "shopstream.message", "shopstream.alert"} == defined
     opened = re.findall(r"\{\{-? *(?:define|if|range|with)\b", templates["template"])
     closed = re.findall(r"\{\{-? *end *-?\}\}", templates["template"])
@@ -231,8 +297,12 @@ def test_messages_use_templates_that_are_there() -> None:
 
 
 def grafanas(text: str, environment: dict[str, str]) -> str:
-    """A value of a provisioning file as Grafana expands it: `$$` is a dollar, what is not set is empty."""
-    parts = [re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda m: environment.get(m[1] or m[2], ""), p) for p in text.split("$$")]
+    """A value of a provisioning file as Grafana expands it: `$$` is a dollar, what is not set is
+    empty."""
+    parts = [
+        re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda m: environment.get(m[1] or m[2], ""), p)
+        for p in text.split("$$")
+    ]
     return "$".join(parts)
 
 
@@ -248,26 +318,41 @@ def grafanas(text: str, environment: dict[str, str]) -> str:
         ),
     ],
 )
-def test_grafana_starts_and_tells_the_channels_that_are_set(environment: dict[str, str], told: set[str]) -> None:
+def test_grafana_starts_and_tells_the_channels_that_are_set(
+    environment: dict[str, str], told: set[str]
+) -> None:
     for point in FILES["contact-points.yaml"]["contactPoints"]:
         (receiver,) = point["receivers"]
         settings = receiver["settings"]
         required = {"webhook": "url", "email": "addresses"}[receiver["type"]]
-        assert grafanas(settings[required], environment) != "", "Grafana does not start with an empty one"
+        assert grafanas(settings[required], environment) != "", (
+            "Grafana does not start with an empty one"
+        )
     (root,) = FILES["policies.yaml"]["policies"]
     for severity in ("critical", "warning"):
-        labels = {"severity": severity, "area": "pipeline", "team": "platform", "alertname": "Flow down"}
+        labels = {
+            "severity": severity,
+            "area": "pipeline",
+            "team": "platform",
+            "alertname": "Flow down",
+        }
         assert {r["receiver"] for r in taken(root, labels, environment)} == told
         muted = [r for r in taken(root, labels, environment) if r.get("mute_time_intervals")]
         assert bool(muted) == (severity == "warning" and environment != {})
 
 
-def taken(route: dict[str, Any], labels: dict[str, str], environment: dict[str, str]) -> list[dict[str, Any]]:
-    """The routes that an alert takes, as the Alertmanager walks the tree: a label that is missing is empty."""
+def taken(
+    route: dict[str, Any], labels: dict[str, str], environment: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The routes that an alert takes, as the Alertmanager walks the tree: a label that is missing
+    is empty."""
     found = []
     for child in route.get("routes", ()):
         compare = {"=": str.__eq__, "!=": str.__ne__}
-        if all(compare[how](labels.get(n, ""), grafanas(v, environment)) for n, how, v in child["object_matchers"]):
+        if all(
+            compare[how](labels.get(n, ""), grafanas(v, environment))
+            for n, how, v in child["object_matchers"]
+        ):
             found += taken(child, labels, environment)
             if not child.get("continue", False):
                 break
@@ -276,24 +361,29 @@ def taken(route: dict[str, Any], labels: dict[str, str], environment: dict[str, 
 
 def test_a_webhook_is_called_where_it_was_asked_for() -> None:
     """The tail that keeps an unset address from being empty is a fragment, which no client sends."""
-    (receiver,) = next(p for p in FILES["contact-points.yaml"]["contactPoints"] if p["name"] == notifying.WEBHOOK)[
-        "receivers"
-    ]
-    url = grafanas(receiver["settings"]["url"], {"SHOPSTREAM_ALERT_WEBHOOK_URL": "https://hooks.example/x?y=z"})
+    (receiver,) = next(
+        p for p in FILES["contact-points.yaml"]["contactPoints"] if p["name"] == notifying.WEBHOOK
+    )["receivers"]
+    url = grafanas(
+        receiver["settings"]["url"], {"SHOPSTREAM_ALERT_WEBHOOK_URL": "https://hooks.example/x?y=z"}
+    )
     assert url.partition("#") == ("https://hooks.example/x?y=z", "#", "shopstream")
 
 
 def test_an_alert_without_its_panel_is_refused() -> None:
     board = '{"panels": [{"id": 7, "title": "Net sales"}, {"id": 8}]}'
     find = panels.among({panels.DASHBOARDS / "shopstream-live.json": board})
-    assert find(Place(names.LIVE, "net-sales")) == 7
-    assert find(Place(names.QUALITY, "residue")) is None
+    assert find(Place(uids.LIVE, "net-sales")) == 7
+    assert find(Place(uids.QUALITY, "residue")) is None
     with pytest.raises(LookupError, match="shopstream-live has no panel conversion"):
-        find(Place(names.LIVE, "conversion"))
+        find(Place(uids.LIVE, "conversion"))
 
 
 def test_words_become_templates() -> None:
-    assert worded("{percent} in {label.currency}", "v") == "{{ humanizePercentage v }} in {{ $labels.currency }}"
+    assert (
+        worded("{percent} in {label.currency}", "v")
+        == "{{ humanizePercentage v }} in {{ $labels.currency }}"
+    )
     with pytest.raises(KeyError):
         worded("{precent}", "v")
 

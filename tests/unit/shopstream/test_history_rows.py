@@ -1,4 +1,5 @@
-"""Synthetic rows are what flows would have counted of the same events, and their roll-ups are their sums."""
+"""Synthetic rows are what flows would have counted of the same events, and their roll-ups are their
+sums."""
 
 from __future__ import annotations
 
@@ -6,16 +7,16 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import plain_oracle as oracle
 import polars as pl
 import pytest
 
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
 from flows.domain.rules import DIMENSIONS
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
-from generators.past import Past, PastDay, past_days
-from shopstream.history import rows_of
-from shopstream.history_quality import TROUBLE
+from generators.shoppers.history import Past, PastDay, past_days
+from shopstream.backfill.load import rows_of
+from shopstream.backfill.quality_rows import TROUBLE
+from tests.support import plain_oracle as oracle
 
 END = datetime(2026, 3, 7, 3, 20, tzinfo=UTC)
 PAST = Past.until(END, 1, 0.5, seed=5)
@@ -37,7 +38,9 @@ def rows(days: list[PastDay]) -> dict[str, pl.DataFrame]:
     return {name: pl.concat(frames) for name, frames in found.items()}
 
 
-def test_every_table_gets_rows_with_its_columns_and_one_row_a_key(rows: dict[str, pl.DataFrame]) -> None:
+def test_every_table_gets_rows_with_its_columns_and_one_row_a_key(
+    rows: dict[str, pl.DataFrame],
+) -> None:
     tables = {table.name: table for tables in BY_GRAIN.values() for table in tables}
     assert rows.keys() == tables.keys()
     for name, frame in rows.items():
@@ -51,15 +54,21 @@ def as_event(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"event_time": int(row["event_time"].replace(tzinfo=UTC).timestamp() * 1000)}
 
 
-def test_history_is_counted_as_flows_count(days: list[PastDay], rows: dict[str, pl.DataFrame]) -> None:
+def test_history_is_counted_as_flows_count(
+    days: list[PastDay], rows: dict[str, pl.DataFrame]
+) -> None:
     """Against the plain oracle that proves the flows too."""
-    expected = oracle.gold([(SYNTHETIC, as_event(row)) for day in days for row in day.events.to_pylist()])
+    expected = oracle.gold(
+        [(SYNTHETIC, as_event(row)) for day in days for row in day.events.to_pylist()]
+    )
     assert sum(map(len, expected.values())) > 20_000
     for name, table in GOLD.items():
         keys = len(table.keys)
         names = list(table.columns)[keys:]
         found = {
-            (int(row[0].timestamp() * 1000), *row[1:keys]): {m: n for m, n in zip(names, row[keys:], strict=True) if n}
+            (int(row[0].timestamp() * 1000), *row[1:keys]): {
+                m: n for m, n in zip(names, row[keys:], strict=True) if n
+            }
             for row in rows[table.name].iter_rows()
         }
         assert found == expected[name], name
@@ -69,23 +78,36 @@ def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> No
     for rollup in ROLLUPS:
         width = timedelta(hours=1) if rollup.grain is Grain.HOUR else timedelta(days=1)
         totals: dict[Any, list[int]] = {}
-        for row in rows[rollup.finer.name].select("window_start", *rollup.by, *rollup.sums).iter_rows():
-            start = datetime.fromtimestamp(row[0].timestamp() // width.total_seconds() * width.total_seconds(), UTC)
+        for row in (
+            rows[rollup.finer.name].select("window_start", *rollup.by, *rollup.sums).iter_rows()
+        ):
+            start = datetime.fromtimestamp(
+                row[0].timestamp() // width.total_seconds() * width.total_seconds(), UTC
+            )
             total = totals.setdefault((start, *row[1 : 1 + len(rollup.by)]), [0] * len(rollup.sums))
             total[:] = [a + b for a, b in zip(total, row[1 + len(rollup.by) :], strict=True)]
         frame = rows[rollup.table.name].select("window_start", *rollup.by, *rollup.sums)
         cut = 1 + len(rollup.by)
-        assert {row[:cut]: list(row[cut:]) for row in frame.iter_rows()} == totals, rollup.table.name
+        assert {row[:cut]: list(row[cut:]) for row in frame.iter_rows()} == totals, (
+            rollup.table.name
+        )
 
 
 def numbers(rows: dict[str, pl.DataFrame], table: Table, **where: str) -> pl.DataFrame:
     return rows[table.name].filter([pl.col(name) == value for name, value in where.items()])
 
 
-def test_the_accounts_of_quality_fit_the_numbers(days: list[PastDay], rows: dict[str, pl.DataFrame]) -> None:
-    """What was accepted is what was counted; what was refused broke a rule, and no rule is broken more than checked."""
+def test_the_accounts_of_quality_fit_the_numbers(
+    days: list[PastDay], rows: dict[str, pl.DataFrame]
+) -> None:
+    """What was accepted is what was counted; what was refused broke a rule, and no rule is broken
+    more than checked."""
     accepted = numbers(rows, OUTCOMES, outcome="accepted")["records"].sum()
-    assert accepted == sum(day.events.num_rows for day in days) == rows[GOLD["traffic_1m"].name]["events"].sum()
+    assert (
+        accepted
+        == sum(day.events.num_rows for day in days)
+        == rows[GOLD["traffic_1m"].name]["events"].sum()
+    )
     refused = rows[OUTCOMES.name]["records"].sum() - accepted
     assert 0 < refused < accepted / 5
     assert rows[RULES.name]["broken"].sum() == refused
@@ -105,7 +127,11 @@ def test_trouble_shows_in_its_hours(bad: Any) -> None:
     began = bad.began(END)
     past = Past(began - timedelta(hours=2), began + timedelta(hours=2), 5.0)
     (day,) = past_days(past)
-    parts = {table.name: frame for part in rows_of(day, Past(past.start, END, 5.0)) for table, frame in part}
+    parts = {
+        table.name: frame
+        for part in rows_of(day, Past(past.start, END, 5.0))
+        for table, frame in part
+    }
     of_code = parts[OUTCOMES.name].filter(pl.col("code") == str(bad.code))
     before = of_code.filter(pl.col("window_start") < began)["records"].sum()
     assert of_code["records"].sum() - before > 4 * before

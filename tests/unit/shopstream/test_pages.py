@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shopstream.pages import pages
+from tools.docs_pages import pages
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda p: p.name)

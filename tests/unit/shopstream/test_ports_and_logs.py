@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shopstream import ports
-from shopstream.ports import Port, forget_targets, tell_prometheus
-from shopstream.supervisor import Supervisor, port_of
-from shopstream.told import is_reading, last_words
+from shopstream.supervise import telemetry_ports
+from shopstream.supervise.supervisor import Supervisor, port_of
+from shopstream.supervise.telemetry_ports import Port, forget_targets, tell_prometheus
+from shopstream.supervise.told import is_reading, last_words
 
 
 def free_port() -> int:
@@ -30,7 +30,9 @@ def test_two_supervisors_at_once_choose_different_ports_before_any_flow_listens(
     try:
         assert first.choose() == wanted
         assert second.choose() not in (0, wanted)
-        assert (first.choose(), second.choose()) == (first.number, second.number), "a restart keeps its port"
+        assert (first.choose(), second.choose()) == (first.number, second.number), (
+            "a restart keeps its port"
+        )
     finally:
         first.release(), second.release()
 
@@ -53,7 +55,9 @@ def test_a_port_that_is_taken_between_two_starts_is_exchanged() -> None:
         port.release()
 
 
-def test_flows_get_the_ports_that_everybody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flows_get_the_ports_that_everybody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SHOPSTREAM_TELEMETRY_PORT", raising=False)
     wanted = {c.name: c.port and c.port.wanted for c in Supervisor({}, tmp_path).children}
     assert wanted == {"clean": 9101, "metrics": 9102, "deadletters": 9103, "quality": 9104}
@@ -63,14 +67,16 @@ def test_flows_get_the_ports_that_everybody_knows(tmp_path: Path, monkeypatch: p
 
 
 def test_the_first_port_can_be_set_and_0_is_none() -> None:
-    assert port_of({"SHOPSTREAM_TELEMETRY_PORT": "7000", "SHOPSTREAM_TELEMETRY_HOST": "0.0.0.0"}, 2) == Port(
-        "0.0.0.0", 7002
-    )
+    assert port_of(
+        {"SHOPSTREAM_TELEMETRY_PORT": "7000", "SHOPSTREAM_TELEMETRY_HOST": "0.0.0.0"}, 2
+    ) == Port("0.0.0.0", 7002)
     assert port_of({"SHOPSTREAM_TELEMETRY_PORT": "0"}, 2) is None
 
 
-def test_prometheus_is_told_of_those_that_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "TARGETS", tmp_path)
+def test_prometheus_is_told_of_those_that_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry_ports, "TARGETS", tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / f"{gone.pid}.json").write_text("[]")
@@ -87,17 +93,31 @@ def test_prometheus_is_told_of_those_that_live(tmp_path: Path, monkeypatch: pyte
 
 def log_of(tmp_path: Path, *lines: object) -> Path:
     log = tmp_path / "clean.log"
-    log.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    log.write_text(
+        "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    )
     return log
 
 
-@pytest.mark.parametrize(("lines", "words"), [
-    ([], ""),
-    (["SHOPSTREAM_ORDINAL='x': Input should be a valid integer"], "SHOPSTREAM_ORDINAL='x': Input should be a valid integer"),
-    ([{"event": "reading"}, {"event": "the flow has failed", "error": "PermanentError: no topic"}], "PermanentError: no topic"),
-    ([{"event": "stopped"}], "stopped"),
-    (["[1, 2]"], "[1, 2]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ""),
+        (
+            ["SHOPSTREAM_ORDINAL='x': Input should be a valid integer"],
+            "SHOPSTREAM_ORDINAL='x': Input should be a valid integer",
+        ),
+        (
+            [
+                {"event": "reading"},
+                {"event": "the flow has failed", "error": "PermanentError: no topic"},
+            ],
+            "PermanentError: no topic",
+        ),
+        ([{"event": "stopped"}], "stopped"),
+        (["[1, 2]"], "[1, 2]"),
+    ],
+)
 def test_the_last_words_name_the_cause(tmp_path: Path, lines: list[object], words: str) -> None:
     assert last_words(log_of(tmp_path, *lines), 0) == words
 

@@ -1,0 +1,81 @@
+"""The views that people and panels read: one a metric and grain, and what they need of the server."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from flows.connectors.postgres import identifier
+from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.rollups import GOLD_ROLLUPS, Grain, Rollup, rolled, stem
+from flows.domain.tables import GOLD
+
+# in this order, so that a real row costs nothing; and no sub-select, whose share of rows the
+# planner could only guess
+SHOWN = sql.SQL("(partition >= 0 OR ops.shows_synthetic())")
+
+
+def create_views(db: psycopg.Connection) -> None:
+    for metric in CATALOGUE:
+        replace_view(db, metric.name, minutes_of(metric))
+        for grain in (Grain.HOUR, Grain.DAY):
+            coarse = rolled(metric, grain)
+            replace_view(
+                db, coarse.name, rollup_of(coarse, GOLD_ROLLUPS[f"{stem(metric.name)}_{grain}"])
+            )
+
+
+def keys_of(metric: MetricTable) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, ("window_start", *(d.name for d in metric.by))))
+
+
+def measures_of(metric: MetricTable) -> sql.Composed:
+    """The columns of a view: sums as they are, formulas computed."""
+    return sql.SQL(", ").join(
+        (
+            sql.Identifier(m.name)
+            if m.formula is None
+            else sql.SQL("{} AS {}").format(sql.SQL(m.formula), sql.Identifier(m.name))
+        )
+        for m in metric.measures
+    )
+
+
+def minutes_of(metric: MetricTable) -> sql.Composed:
+    """Partitions summed, formulas computed."""
+    keys = keys_of(metric)
+    sums = sql.SQL(", ").join(
+        sql.SQL("sum({0})::bigint AS {0}").format(sql.Identifier(m.name)) for m in metric.stored
+    )
+    return sql.SQL(
+        "SELECT {keys}, {names} FROM (SELECT {keys}, {sums} FROM {table} WHERE {shown} GROUP BY"
+        " {keys}) AS summed"
+    ).format(
+        keys=keys,
+        names=measures_of(metric),
+        sums=sums,
+        table=identifier(GOLD[metric.name].name),
+        shown=SHOWN,
+    )
+
+
+def rollup_of(metric: MetricTable, rollup: Rollup) -> sql.Composed:
+    """As stored: partitions are summed already, and summing again would double what a panel waits.
+
+    In an hour that has both, synthetic rows stand beside the real ones.
+    """
+    return sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
+        keys_of(metric), measures_of(metric), identifier(rollup.table.name), SHOWN
+    )
+
+
+def replace_view(db: psycopg.Connection, view: str, query: sql.Composed) -> None:
+    name = identifier(f"gold.{view}")
+    try:
+        with db.transaction():
+            db.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
+    except (
+        psycopg.errors.InvalidTableDefinition
+    ):  # columns moved: a view is only a query, make it anew
+        db.execute(sql.SQL("DROP VIEW {}").format(name))
+        db.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, query))

@@ -1,0 +1,1 @@
+"""Records as Avro: schemas, decoding, encoding."""

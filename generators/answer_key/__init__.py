@@ -1,0 +1,1 @@
+"""What must become of every record, and the rows that must come out."""

@@ -1,0 +1,1 @@
+"""Records that something is wrong with, beside the healthy ones."""

@@ -1,0 +1,1 @@
+"""A real shop's invoices as events."""

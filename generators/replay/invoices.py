@@ -1,0 +1,321 @@
+"""Read invoices in the layout of the UCI Online Retail data set: any export of it, plain or gzip.
+
+Source: Daqing Chen, "Online Retail" (UCI Machine Learning Repository, 2015), CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+
+import pycountry
+
+from generators.errors import ConfigError
+
+COLUMNS = (
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+)
+OWN_COUNTRIES = {
+    "EIRE": "IE",
+    "RSA": "ZA",
+    "Channel Islands": "JE",
+    "European Community": "ZZ",
+    "Unspecified": "ZZ",
+}
+UNKNOWN_COUNTRY = "ZZ"
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+_ISO = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})[ T](?P<time>[\d:]+)(\.\d+)?"
+)
+_MONTH_FIRST = re.compile(r"(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4}) (?P<time>[\d:]+)")
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_DATES = "YYYY-MM-DD HH:MM[:SS] or M/D/YYYY H:MM[:SS]"
+_NUMBERED = re.compile(r"([0-9]+)\.0*")
+_NOBODY = {"", "nan", "null"}
+_LONGEST_ROW = (
+    50  # physical lines that a quoted text may span; bounds the search for a closing quote
+)
+_UNCLOSED = "a quote is opened and never closed"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of an invoice. Units: `price_minor` in pence."""
+
+    stock_code: str
+    quantity: int
+    price_minor: int
+
+
+@dataclass
+class Invoice:
+    """An invoice. Time: `time_ms` is its earliest line, taken as UTC; country and customer are the
+    first told."""
+
+    number: str
+    time_ms: int
+    customer: str | None
+    country: str
+    lines: list[Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be read. `line` is where it starts in the file, whose first line is 1,
+    blank or not."""
+
+    line: int
+    reason: str
+    row: list[str]
+
+
+def read_invoices(path: Path) -> tuple[list[Invoice], list[Rejected]]:
+    """Group the lines of a file by invoice number, in the order of their first lines.
+
+    Errors: ConfigError for a file that cannot be read, or that lacks a column.
+    """
+    lines = _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    header, layout = _layout(path, lines)
+    found: dict[str, Invoice] = {}
+    rejected: list[Rejected] = []
+    for number, row, broken in _rows(lines, header + 1, layout):
+        try:
+            if broken is not None:
+                raise ValueError(broken)
+            _add(found, row, layout)
+        except ValueError as error:
+            rejected.append(Rejected(number, str(error), row))
+    return list(found.values()), rejected
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a file's rows are written: `where` each column is, `width` how many the header has."""
+
+    delimiter: str
+    where: dict[str, int]
+    width: int
+
+    def fits(self, row: list[str]) -> bool:
+        """Tell whether a row has the header's columns; empty ones behind them do not count."""
+        return len(row) == self.width or (
+            len(row) > self.width and not any(map(str.strip, row[self.width :]))
+        )
+
+
+def _add(found: dict[str, Invoice], row: list[str], layout: _Layout) -> None:
+    if not layout.fits(row):
+        raise ValueError(f"{len(row)} columns where the header has {layout.width}")
+    where = layout.where
+    number = row[where["InvoiceNo"]].strip()
+    if not number:
+        raise ValueError("InvoiceNo is empty")
+    line = Line(
+        row[where["StockCode"]].strip(),
+        read_quantity(row[where["Quantity"]]),
+        pence(row[where["UnitPrice"]]),
+    )
+    time_ms = read_time(row[where["InvoiceDate"]])
+    customer = read_customer(row[where["CustomerID"]])
+    invoice = found.get(number)
+    if invoice is None:
+        invoice = found[number] = Invoice(
+            number, time_ms, customer, country_code(row[where["Country"]])
+        )
+    invoice.time_ms = min(invoice.time_ms, time_ms)
+    invoice.customer = invoice.customer or customer
+    invoice.lines.append(line)
+
+
+def _layout(path: Path, lines: list[str]) -> tuple[int, _Layout]:
+    """Find the header, the first line that is not blank, and give its index and what it says."""
+    at = next((index for index, line in enumerate(lines) if line.strip(" ,;\t")), len(lines) - 1)
+    delimiter = max(",;\t", key=lines[at].count)
+    header = [name.strip() for name in _alone(lines[at], delimiter)[0]]
+    while header and not header[-1]:
+        header.pop()
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise ConfigError(
+            f"{path}: no column {', '.join(missing)}; found {', '.join(header) or 'an empty file'}"
+        )
+    return at, _Layout(delimiter, {name: header.index(name) for name in COLUMNS}, len(header))
+
+
+def _rows(
+    lines: list[str], at: int, layout: _Layout
+) -> Iterator[tuple[int, list[str], str | None]]:
+    """Give each row with the number of its (first) line, and why it is none.
+
+    A line is a row by itself, so that a quote left open costs its own line only; but see `_joined`.
+    """
+    while at < len(lines):
+        taken = 1
+        if lines[at].strip(" "):
+            row, broken = _alone(lines[at], layout.delimiter)
+            if broken is _UNCLOSED and (joined := _joined(lines, at, layout)) is not None:
+                (row, taken), broken = joined, None
+            yield at + 1, row, broken
+        at += taken
+
+
+def _alone(line: str, delimiter: str) -> tuple[list[str], str | None]:
+    """Parse one physical line. What is broken comes with the line as it is."""
+    if '"' not in line:
+        return line.split(delimiter), None
+    reader = csv.reader((line, ""), delimiter=delimiter)
+    try:
+        row = next(reader)
+    except csv.Error as error:
+        return [line], str(error)
+    if reader.line_num > 1:  # it wanted more than the line
+        return [line], _UNCLOSED
+    return row, None
+
+
+def _joined(lines: list[str], at: int, layout: _Layout) -> tuple[list[str], int] | None:
+    """Parse a row whose quoted text runs over several lines, and give how many; None if the quote
+    was only left open.
+
+    It was, if a line that it takes in is a row of its own, or if the text holds the date of one.
+    """
+    ended = (f"{line}\n" for line in lines[at : at + _LONGEST_ROW])
+    reader = csv.reader(ended, delimiter=layout.delimiter, strict=True)
+    try:
+        row = next(reader)
+    except csv.Error:
+        return None
+    if not layout.fits(row) or any("\n" in text and _swallows(text) for text in row):
+        return None
+    for line in lines[at + 1 : at + reader.line_num]:
+        alone, broken = _alone(line, layout.delimiter)
+        if broken is None and layout.fits(alone):
+            return None
+    return row, reader.line_num
+
+
+def _swallows(text: str) -> bool:
+    return _ISO.search(text) is not None or _MONTH_FIRST.search(text) is not None
+
+
+def _text(path: Path) -> str:
+    """Read and decode a whole file: UTF-8 with or without a mark, UTF-16 with one, else
+    Windows-1252 or Latin-1."""
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ConfigError(f"{path}: a broken gzip file ({error})") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    for encoding in (
+        ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
+    ):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1")
+
+
+@cache
+def read_quantity(text: str) -> int:
+    """Read a whole number. Errors: ValueError naming what is wrong."""
+    number = _decimal("Quantity", text)
+    if number != number.to_integral_value() or abs(number) > _INT32:
+        raise ValueError(f"Quantity {text!r} is not a whole number of 32 bits")
+    return int(number)
+
+
+@cache
+def pence(text: str) -> int:
+    """Turn pounds into pence, halves away from zero (2.55 is 255, 0.005 is 1). Errors: ValueError."""
+    number = _decimal("UnitPrice", text) * 100
+    if abs(number) > _INT64:
+        raise ValueError(f"UnitPrice {text!r} is out of range")
+    return int(number.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def _decimal(column: str, text: str) -> Decimal:
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:
+        raise ValueError(f"{column} {text!r} is not a number") from None
+    if not number.is_finite() or number.adjusted() > 30:
+        raise ValueError(f"{column} {text!r} is not a number")
+    return number
+
+
+@cache
+def read_time(text: str) -> int:
+    """Read `2010-12-01 08:26:00` or `12/1/2010 8:26` as UTC, in milliseconds. Errors: ValueError."""
+    found = _ISO.fullmatch(text.strip()) or _MONTH_FIRST.fullmatch(text.strip())
+    time = _TIME.fullmatch(found["time"]) if found else None
+    if found is None or time is None:
+        raise ValueError(f"InvoiceDate {text!r} is not a date written {_DATES}")
+    hour, minute, second = (int(part or 0) for part in time.groups())
+    try:
+        at = datetime(
+            int(found["year"]),
+            int(found["month"]),
+            int(found["day"]),
+            hour,
+            minute,
+            second,
+            tzinfo=UTC,
+        )
+    except ValueError as error:
+        raise ValueError(f"InvoiceDate {text!r} is not a date written {_DATES}: {error}") from None
+    return int(at.timestamp()) * 1000
+
+
+@cache
+def read_customer(text: str) -> str | None:
+    """Read `17850`, `17850.0`, `17850.00`, or nobody: nothing, nan, null."""
+    text = text.strip()
+    if text.lower() in _NOBODY:
+        return None
+    number = _NUMBERED.fullmatch(text)
+    return number[1] if number else text
+
+
+@cache
+def country_code(name: str) -> str:
+    """Give ISO 3166 alpha-2 for a country's name; ZZ when nobody knows it."""
+    name = name.strip()
+    if name in OWN_COUNTRIES:
+        return OWN_COUNTRIES[name]
+    try:
+        return str(pycountry.countries.lookup(name).alpha_2)
+    except LookupError:
+        return UNKNOWN_COUNTRY
+
+
+def rejected_name(source: Path) -> str:
+    """Name the report on a file's unreadable rows."""
+    stem = source.name.removesuffix(".gz").removesuffix(".csv")
+    return f"{stem}.rejected.csv"
+
+
+def write_rejected(path: Path, rejected: list[Rejected]) -> None:
+    """Write line number, reason and the row itself."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["line", "reason", "row"])
+        writer.writerows([entry.line, entry.reason, ",".join(entry.row)] for entry in rejected)

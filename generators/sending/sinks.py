@@ -1,0 +1,213 @@
+"""Where records go: Kafka, a file, the terminal, or nowhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import IO, Any, Protocol
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from generators.errors import ConfigError, UnreachableError
+from generators.records import Records
+
+EMBEDDED_PARTITIONS = 4
+# Queued and unacknowledged: half of the client's own limit, so that produce_batch never refuses a
+# part of a batch, which could put a partition's records out of order.
+MOST_QUEUED = 80_000
+CONNECT_SECONDS = 15.0
+FLUSH_SECONDS = 60.0
+_LENGTHS = struct.Struct(">iii")
+
+
+class Sink(Protocol):
+    """Take records in order. `acknowledged` gives the new offsets of each partition since the last
+    call, in order."""
+
+    partitions: int
+
+    def put(self, records: Records, first: int, last: int) -> None: ...
+    def acknowledged(self) -> list[np.ndarray]: ...
+    def finish(self) -> None: ...
+
+
+class KafkaSink:
+    """Produce to a topic.
+
+    Delivery: idempotent producer, so the reports of a partition come in the order of its records
+    (test_offsets_come_back_in_order). Errors: UnreachableError for a record that was not delivered.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, reported: str) -> None:
+        self._topic, self._failed = topic, ""
+        self._offsets: list[list[int]] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 2 * MOST_QUEUED,
+                "queue.buffering.max.kbytes": 1_048_576,
+                "message.timeout.ms": 60_000,
+                "delivery.report.only.error": reported == "errors",
+                "partitioner": "murmur2_random",
+                "log_level": 2,
+            }
+        )
+        try:
+            found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
+            if found.error is not None:  # an embedded broker makes the topic on this first use
+                found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
+        except KafkaException as error:
+            raise UnreachableError(
+                f"KAFKA_BOOTSTRAP_SERVERS {bootstrap}: {error.args[0].str()}"
+            ) from error
+        if found.error is not None:
+            raise ConfigError(
+                f"topic {topic}: {found.error.str()} (make it with: shopstream topics)"
+            )
+        self.partitions = len(found.partitions)
+        self._offsets = [[] for _ in range(self.partitions)]
+
+    def put(self, records: Records, first: int, last: int) -> None:
+        """Queue records [first, last), waiting for room."""
+        partition = records.partition[first:last]
+        for number in range(self.partitions):
+            # produce_batch ignores a partition that stands in a message (confluent-kafka 2.16.1),
+            # hence one call each.
+            rows = (np.flatnonzero(partition == number) + first).tolist()
+            if rows:
+                self._produce(
+                    number, [{"value": records.values[n], "key": records.keys[n]} for n in rows]
+                )
+        self._producer.poll(0)
+        self._raise_failure()
+
+    def _produce(self, partition: int, messages: list[dict[str, Any]]) -> None:
+        while len(self._producer) > MOST_QUEUED:
+            self._producer.poll(0.01)
+            self._raise_failure()
+        while True:
+            try:
+                taken = self._producer.produce_batch(
+                    self._topic, messages, partition=partition, on_delivery=self._delivered
+                )
+                break
+            except BufferError:
+                self._producer.poll(0.01)
+        if taken != len(messages):
+            wrong = next(message["_error"] for message in messages if "_error" in message)
+            raise UnreachableError(
+                f"{len(messages) - taken} records were not taken by the client: {wrong}"
+            )
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = self._failed or f"a record was not delivered: {error.str()}"
+        else:
+            self._offsets[message.partition() or 0].append(message.offset() or 0)
+
+    def _raise_failure(self) -> None:
+        if self._failed:
+            raise UnreachableError(self._failed)
+
+    def acknowledged(self) -> list[np.ndarray]:
+        """Give what the broker confirmed since the last call."""
+        self._producer.poll(0)
+        self._raise_failure()
+        found, self._offsets = self._offsets, [[] for _ in range(self.partitions)]
+        return [np.array(offsets, dtype=np.int64) for offsets in found]
+
+    def finish(self) -> None:
+        """Wait until all is delivered."""
+        left = self._producer.flush(FLUSH_SECONDS)
+        self._raise_failure()
+        if left:
+            raise UnreachableError(
+                f"{left} records are still undelivered after {FLUSH_SECONDS:.0f} s"
+            )
+
+
+class FileSink:
+    """Write records to a file, each numbered in its partition as a broker would.
+
+    Shape: avro: big-endian partition, key length, value length (-1: null), then key and value.
+    json: a line a record with partition, offset, key, and `event`, or `value_base64` where no event
+    can be read.
+    """
+
+    def __init__(self, file: IO[bytes], form: str, partitions: int = EMBEDDED_PARTITIONS) -> None:
+        self.partitions = partitions
+        self._file, self._form = file, form
+        self._next = np.zeros(partitions, dtype=np.int64)
+        self._told = self._next.copy()
+        self._rows: Any = None
+        self._of: Records | None = None
+
+    def put(self, records: Records, first: int, last: int) -> None:
+        """Write records [first, last)."""
+        if self._form == "json" and records is not self._of:
+            self._of, self._rows = records, records.answers.rows() if records.answers else None
+        parts = records.partition[first:last].tolist()
+        for at, partition in zip(range(first, last), parts, strict=True):
+            key, value = records.keys[at], records.values[at]
+            if self._form == "json":
+                self._write_line(partition, key, value)
+            else:
+                self._file.write(
+                    _LENGTHS.pack(partition, len(key), -1 if value is None else len(value))
+                )
+                self._file.write(key + (value or b""))
+            self._next[partition] += 1
+
+    def _write_line(self, partition: int, key: bytes, value: bytes | None) -> None:
+        line: dict[str, Any] = {
+            "partition": partition,
+            "offset": int(self._next[partition]),
+            "key": key.decode(),
+        }
+        event = next(self._rows)[0] if self._rows is not None else None
+        if event is not None:
+            line["event"] = event
+        else:
+            line["value_base64"] = None if value is None else base64.b64encode(value).decode()
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def acknowledged(self) -> list[np.ndarray]:
+        """Give the numbers of what was written since the last call."""
+        found = [
+            np.arange(a, b) for a, b in zip(self._told.tolist(), self._next.tolist(), strict=True)
+        ]
+        self._told = self._next.copy()
+        return found
+
+    def finish(self) -> None:
+        """Flush the file; whoever opened it closes it."""
+        self._file.flush()
+
+
+class NullSink:
+    """Number records and drop them: what the generator alone can do."""
+
+    def __init__(self, partitions: int = EMBEDDED_PARTITIONS) -> None:
+        self.partitions = partitions
+        self._next = np.zeros(partitions, dtype=np.int64)
+        self._told = self._next.copy()
+
+    def put(self, records: Records, first: int, last: int) -> None:
+        """Count records [first, last)."""
+        self._next += np.bincount(records.partition[first:last], minlength=self.partitions)
+
+    def acknowledged(self) -> list[np.ndarray]:
+        """Give the numbers of what was dropped since the last call."""
+        found = [
+            np.arange(a, b) for a, b in zip(self._told.tolist(), self._next.tolist(), strict=True)
+        ]
+        self._told = self._next.copy()
+        return found
+
+    def finish(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,1 @@
+"""Healthy events: what shoppers do in a shop."""

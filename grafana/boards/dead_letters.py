@@ -1,0 +1,278 @@
+"""Dead letters: what was refused, why, since when and by whose hand, down to the record."""
+
+from __future__ import annotations
+
+from grafana import colours, thresholds, uids
+from grafana.dashboard import Board, Variable
+from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words, painted_all
+from grafana.queries import Column, numbers, series, table
+from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, roughly, to_the_minute
+
+REFUSED = "code <> ''"
+CODE = Variable(
+    "code",
+    "code",
+    "Code",
+    table(
+        "SELECT code AS __text, code AS __value\n"
+        f"FROM {roughly(Source('quality.outcomes', ('code', 'records'), (REFUSED,)))}\n"
+        "GROUP BY code ORDER BY sum(records) DESC, code",
+        {"__text": Column.TEXT, "__value": Column.TEXT},
+    ),
+)
+COUNTED = Source("quality.outcomes", ("flow", "code", "records"), (REFUSED, CODE.condition))
+STORED = f"quality.dead_letters\nWHERE $__timeFilter(source_timestamp) AND {CODE.condition}"
+MOST = (
+    50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
+)
+NOTHING = "nothing was refused in this range"
+
+TOTAL = Panel(
+    Words(
+        "Dead letters",
+        "Records of the range that were refused, by what clean counted",
+        "a flat line",
+        NOTHING,
+    ),
+    Stat("sum"),
+    (
+        series(
+            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\nFROM'
+            f" {in_points(COUNTED)}\nGROUP BY 1 ORDER BY 1",
+            "Dead letters",
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(Style("Dead letters", colours.OUTCOMES["rejected"], neutral=True),),
+)
+SHARE = Panel(
+    Words(
+        "Share of all records",
+        "Dead letters of the range as a share of the records that clean read",
+        "below 1 %",
+        "no records in this range",
+    ),
+    Stat("lastNotNull"),
+    (
+        series(
+            "WITH r AS (SELECT * FROM "
+            + in_points(Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",)))
+            + f")\nSELECT {bucket()} AS time,\n  coalesce(sum(records) FILTER (WHERE code <> '' AND"
+            f" {CODE.condition}), 0)::double precision\n  / nullif(sum(records), 0) AS"
+            f' "Share"\nFROM r GROUP BY 1\nUNION ALL SELECT to_timestamp({TO}),'
+            f" coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)::double"
+            " precision\n  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\nORDER BY 1",
+            "Share",
+        ),
+    ),
+    Unit.RATIO,
+    2,
+    thresholds.REFUSED_SHARE,
+)
+OLDEST = Panel(
+    Words(
+        "Oldest",
+        "Age of the oldest dead letter that is stored, whatever the range: what is fixed should be"
+        " replayed, then dropped",
+        "below a day",
+        "no dead letters are stored",
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            "SELECT extract(epoch FROM now() - min(source_timestamp))::double precision AS"
+            f' "oldest"\nFROM quality.dead_letters\nWHERE {CODE.condition} HAVING count(*) > 0',
+            "oldest",
+        ),
+    ),
+    Unit.SECONDS,
+    1,
+    thresholds.LETTER_AGE_SECONDS,
+)
+NEW_CODES = Panel(
+    Words(
+        "New codes",
+        "Codes of the range that were not seen in the seven days before it: a new kind of breakage",
+        "0",
+        NOTHING,
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\nbefore AS (SELECT"
+            f" DISTINCT code FROM quality.outcomes_1h\n  WHERE window_start >= to_timestamp({FROM}"
+            f" - 7 * 86400) AND window_start < to_timestamp({FROM} / 3600 * 3600)\n    AND code <>"
+            " '')\nSELECT count(*) FILTER (WHERE before.code IS NULL) AS \"new codes\", count(*)"
+            ' AS "codes"\nFROM now LEFT JOIN before USING (code) HAVING count(*) > 0',
+            "new codes",
+            "codes",
+        ),
+    ),
+    Unit.WHOLE,
+    0,
+    thresholds.NEW_CODES,
+    (Style("new codes"), Style("codes", neutral=True)),
+)
+
+
+def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy: str) -> Panel:
+    return Panel(
+        Words(title, about, healthy, NOTHING),
+        Chart(bars=True, stacked=True),
+        (
+            series(
+                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\nFROM"
+                f" {by_grain(COUNTED)}\nGROUP BY 1, 2 ORDER BY 1, 2",
+                "value",
+                by="metric",
+            ),
+        ),
+        Unit.WHOLE,
+        styles=painted_all(tones),
+    )
+
+
+BY_CODE = stacked(
+    "By code",
+    "Refused records over time by the code that says why",
+    "code",
+    colours.CODES,
+    "no rising bar and no new colour",
+)
+BY_STAGE = stacked(
+    "By stage",
+    "Refused records over time by the flow that refused them",
+    "flow",
+    colours.FLOWS,
+    "only clean, which judges what comes in",
+)
+CODES = Panel(
+    Words(
+        "Codes", "Refused records of the range by code, the commonest first", "short bars", NOTHING
+    ),
+    Bars(rows=True),
+    (
+        table(
+            f"SELECT code AS name, sum(records) AS value\nFROM {to_the_minute(COUNTED)}\nGROUP BY 1"
+            " ORDER BY 2 DESC, 1 LIMIT 12",
+            {"name": Column.TEXT, "value": Column.NUMBER},
+        ),
+    ),
+    Unit.WHOLE,
+    styles=painted_all(colours.CODES),
+)
+VERSIONS = Panel(
+    Words(
+        "By producer version",
+        f"The range's newest {MOST:,} dead letters by the app version that sent them;"
+        " unreadable ones name none",
+        "no version far above the others",
+        NOTHING,
+    ),
+    Bars(rows=True),
+    (
+        table(
+            "SELECT coalesce(app_version, '(none)') AS name, count(*) AS value\nFROM (SELECT"
+            f" app_version FROM {STORED}\n  ORDER BY source_timestamp DESC LIMIT {MOST}) AS"
+            " newest\nGROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
+            {"name": Column.TEXT, "value": Column.NUMBER},
+        ),
+    ),
+    Unit.WHOLE,
+)
+RULES = Panel(
+    Words(
+        "Broken rules",
+        "The rules that were broken most in the range, whatever the code",
+        "short bars",
+        "no rule was broken in this range",
+    ),
+    Bars(rows=True),
+    (
+        table(
+            "SELECT rule AS name, sum(broken) AS value\n"
+            f"FROM {to_the_minute(Source('quality.rules', ('rule', 'broken')))}\n"
+            "GROUP BY 1 HAVING sum(broken) > 0 ORDER BY 2 DESC, 1 LIMIT 10",
+            {"name": Column.TEXT, "value": Column.NUMBER},
+        ),
+    ),
+    Unit.WHOLE,
+)
+NEWEST = Panel(
+    Words(
+        "Newest dead letters",
+        "The newest hundred of the range with the first rule that each broke and the value that"
+        " broke it; the payload is shown with a dot for each byte that is no letter",
+        "an empty table",
+        NOTHING,
+    ),
+    Grid(),
+    (
+        table(
+            "SELECT source_timestamp AS received, code, flow AS stage, coalesce(app_version,"
+            " '(none)') AS version,\n  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->>"
+            " 'field' AS field,\n  left(violations -> 0 ->> 'value', 80) AS value,"
+            " jsonb_array_length(violations) AS rules,\n  source_topic || '/' || source_partition"
+            " || '/' || source_offset AS place, schema_fingerprint AS schema,\n "
+            " octet_length(payload) AS bytes,\n  regexp_replace(encode(substring(payload FROM 1"
+            " FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\nFROM"
+            f" {STORED}\nORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
+            {
+                "received": Column.TIME,
+                "code": Column.TEXT,
+                "stage": Column.TEXT,
+                "version": Column.TEXT,
+                "rule": Column.TEXT,
+                "field": Column.TEXT,
+                "value": Column.TEXT,
+                "rules": Column.NUMBER,
+                "place": Column.TEXT,
+                "schema": Column.TEXT,
+                "bytes": Column.NUMBER,
+                "payload": Column.TEXT,
+            },
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(
+        Style("received", title="Received", unit=Unit.TIME, width=150),
+        Style("code", title="Code", width=115),
+        Style("stage", title="Stage", width=80),
+        Style("version", title="Version", width=70),
+        Style("rule", title="First rule", width=180),
+        Style("field", title="Field", width=155),
+        Style("value", title="Value", width=90),
+        Style("rules", title="Rules", width=55),
+        Style("place", title="Topic/partition/offset", width=145),
+        Style("schema", title="Schema", width=130),
+        Style("bytes", title="Bytes", unit=Unit.WHOLE, width=60),
+        Style("payload", title="Payload"),
+    ),
+)
+HELP = Panel(
+    Words(
+        "What to do",
+        "The way from a dead letter back to the numbers",
+        "knowing it before it is needed",
+        "",
+    ),
+    Prose(
+        "1. **Why?** The table names the first broken rule, its field and value.\n"
+        "2. **Whose?** *By producer version* says which release sends it.\n"
+        f"3. **Fixed?** [Replay]({uids.RUNBOOK}#replay) them: section *replay* of `{uids.RUNBOOK}`."
+    ),
+)
+
+LETTERS = Board(
+    uids.LETTERS,
+    "Dead letters",
+    "What was refused, why, since when and by whose hand, down to the record.",
+    (
+        (5, ((4, TOTAL), (4, SHARE), (4, OLDEST), (4, NEW_CODES), (8, HELP))),
+        (9, ((16, BY_CODE), (8, CODES))),
+        (8, ((8, BY_STAGE), (8, VERSIONS), (8, RULES))),
+        (14, ((24, NEWEST),)),
+    ),
+    (CODE,),
+    since="now-24h",
+)

@@ -1,0 +1,27 @@
+"""Names that panels, alerts and provisioning files share. A uid never changes: links, alerts and
+bookmarks hang on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PROVISIONING = Path(__file__).parent / "provisioning"
+
+TIMESCALE = "shopstream-timescale"
+TIMESCALE_TYPE = "grafana-postgresql-datasource"
+PROMETHEUS = "shopstream-prometheus"
+PROMETHEUS_TYPE = "prometheus"
+
+FOLDER, FOLDER_UID = "shopstream", "shopstream"
+ALERT_FOLDER = "shopstream alerts"
+TAG = "shopstream"
+
+LIVE = "shopstream-live"
+PRODUCTS = "shopstream-products"
+QUALITY = "shopstream-quality"
+LETTERS = "shopstream-letters"
+PIPELINE = "shopstream-pipeline"
+
+# in the image, and as the container sees it: compose mounts grafana/provisioning here
+PROVISIONING_IN_GRAFANA = "/etc/grafana/provisioning"
+RUNBOOK = "docs/runbook.md"

@@ -1,0 +1,1 @@
+"""A synthetic past in the tables."""

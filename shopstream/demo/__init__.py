@@ -1,0 +1,1 @@
+"""The whole way once, on services that are there or embedded ones."""

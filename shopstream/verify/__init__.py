@@ -1,0 +1,1 @@
+"""Compare a drained pipeline with its answer key."""

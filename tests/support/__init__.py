@@ -1,0 +1,1 @@
+"""What tests share: services, stacks, events by hand, a plain oracle, a second opinion."""

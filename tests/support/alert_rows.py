@@ -1,0 +1,80 @@
+"""Rows by hand for alerts: only what a case is about, the rest is empty. Times are before or after
+one noon."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from flows.domain.tables import GOLD, OUTCOMES, PROGRESS, RULES, Table
+
+NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
+EMPTY: dict[str, Any] = {"text": "", "bigint": 0, "integer": 0}
+Row = tuple[Table, dict[str, Any]]
+
+
+def before(days: float = 0, hours: float = 0, minutes: float = 0) -> datetime:
+    return NOON - timedelta(days=days, hours=hours, minutes=minutes)
+
+
+def orders(
+    at: datetime, currency: str, gross: int, count: int = 100, partition: int = 0, **more: int
+) -> Row:
+    cells = {"currency": currency, "gross_minor": gross, "orders": count, "partition": partition}
+    return GOLD["orders_1m"], {"window_start": at} | cells | more
+
+
+def traffic(at: datetime, kind: str, events: int, partition: int = 0) -> Row:
+    return GOLD["traffic_1m"], {
+        "window_start": at,
+        "event_type": kind,
+        "events": events,
+        "partition": partition,
+    }
+
+
+def searched(at: datetime, searches: int, nothing: int, query: str = "shoes") -> Row:
+    return GOLD["searches_1m"], {
+        "window_start": at,
+        "searches": searches,
+        "zero_results": nothing,
+        "query": query,
+    }
+
+
+def outcome(at: datetime, what: str, records: int, code: str = "", partition: int = 0) -> Row:
+    cells = {"flow": "clean", "source_topic": "raw.web", "outcome": what, "code": code}
+    return OUTCOMES, {"window_start": at, "records": records, "partition": partition} | cells
+
+
+def checked(
+    at: datetime, rule: str, dimension: str, count: int, broken: int = 0, partition: int = 0
+) -> Row:
+    cells = {"flow": "clean", "source_topic": "raw.web", "rule": rule, "dimension": dimension}
+    return RULES, {
+        "window_start": at,
+        "checked": count,
+        "broken": broken,
+        "partition": partition,
+    } | cells
+
+
+def progress(watermark: datetime, partition: int = 0) -> Row:
+    cells = {"flow": "metrics", "source_topic": "raw.web", "partition": partition}
+    return PROGRESS, {"watermark": watermark, "source_offset": 9} | cells
+
+
+def insert(db: psycopg.Connection[Any], rows: list[Row]) -> None:
+    for table, cells in rows:
+        columns = {c: cells[c] if c in cells else EMPTY[kind] for c, kind in table.columns.items()}
+        db.execute(
+            sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                sql.Identifier(*table.name.split(".")),
+                sql.SQL(", ").join(map(sql.Identifier, columns)),
+                sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+            ),
+            list(columns.values()),
+        )

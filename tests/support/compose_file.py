@@ -1,0 +1,82 @@
+"""docker-compose.yml as Compose reads it: anchors merged, variables filled in with their defaults."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flows.runtime.paths import ROOT
+
+FILE = ROOT / "docker-compose.yml"
+VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\$)")
+OURS = "shopstream:local"
+Service = dict[str, Any]
+
+
+def written(path: Path = FILE) -> dict[str, Any]:
+    """The file as it is written, with anchors merged."""
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text())
+    return loaded
+
+
+def filled(value: Any) -> Any:
+    """Variables become their defaults, and $$ a dollar sign."""
+    if isinstance(value, str):
+        return VARIABLE.sub(default_of, value)
+    if isinstance(value, dict):
+        return {key: filled(item) for key, item in value.items()}
+    return [filled(item) for item in value] if isinstance(value, list) else value
+
+
+def default_of(found: re.Match[str]) -> str:
+    assert not found["wrong"], f"a lone $ in {found.string!r}: write ${{NAME:-default}}, or $$"
+    if found[0] == "$$":
+        return "$"
+    assert found["default"] is not None, (
+        f"{found[0]}: a variable needs a default, `up` must work without any"
+    )
+    return found["default"]
+
+
+def services() -> dict[str, Service]:
+    found: dict[str, Service] = filled(written()["services"])
+    return found
+
+
+def ours() -> dict[str, Service]:
+    """The services that run our image."""
+    return {name: s for name, s in services().items() if s["image"] == OURS}
+
+
+def jobs() -> set[str]:
+    """The services that end: somebody waits for their success."""
+    return {
+        dependency
+        for service in services().values()
+        for dependency, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+
+
+def environment(name: str) -> dict[str, str]:
+    found: dict[str, str] = services()[name].get("environment", {})
+    return found
+
+
+def words(service: Service) -> str:
+    """Everything in a service that can name a path: environment, command, healthcheck."""
+    return repr(
+        [service.get(key) for key in ("environment", "command", "entrypoint", "healthcheck")]
+    )
+
+
+def secrets_in(text: str) -> set[str]:
+    return set(re.findall(r"/run/secrets/([\w.-]+)", text))
+
+
+def mounts(service: Service) -> list[tuple[str, str, str]]:
+    """(source, target, mode) of each volume."""
+    return [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]  # type: ignore[misc]

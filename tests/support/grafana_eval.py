@@ -1,0 +1,242 @@
+"""A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, then the
+state over time.
+
+Written after Grafana 11.6: `macros.go` and `sql_engine.go` of the PostgreSQL datasource,
+`expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
+It reads the rendered file, not our rules.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+Labels = tuple[tuple[str, str], ...]
+Series = dict[Labels, list[tuple[datetime, float | None]]]
+MACRO = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
+
+
+class State(StrEnum):
+    NORMAL = "Normal"
+    PENDING = "Pending"
+    ALERTING = "Alerting"
+    NO_DATA = "NoData"
+    ERROR = "Error"
+
+
+class Served(Protocol):
+    """A database of a test, of whichever kind."""
+
+    @property
+    def url(self) -> str: ...
+
+    def connect(self) -> psycopg.Connection[Any]: ...
+
+
+@contextmanager
+def grafanas(database: Served) -> Iterator[psycopg.Connection[Any]]:
+    """A session of a login that is a member of shopstream_reader, with the limits that a login has
+    to be given itself."""
+    name = f"grafana_{uuid4().hex[:12]}"
+    role = sql.Identifier(name)
+    with database.connect() as owner:
+        owner.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(
+                role, sql.Literal(name)
+            )
+        )
+        try:
+            owner.execute(
+                sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role)
+            )
+            owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))
+            with psycopg.connect(
+                make_conninfo(database.url, user=name, password=name), autocommit=True
+            ) as reader:
+                yield reader
+        finally:
+            owner.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+class EvaluationError(Exception):
+    """What Grafana would call an execution error."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one evaluation said of one series."""
+
+    state: State
+    value: float | None = None
+
+
+def expand(text: str, start: datetime, end: datetime) -> str:
+    """Macros as alerts have them: no dashboard variables, and an argument ends at the first
+    bracket."""
+
+    def replaced(match: re.Match[str]) -> str:
+        quoted = {"__timeFrom": start, "__timeTo": end}
+        if match[1] in quoted and match[2] == "":
+            return f"'{written(quoted[match[1]])}'"
+        if match[1] == "__timeFilter":
+            return f"{match[2].strip()} BETWEEN '{written(start)}' AND '{written(end)}'"
+        raise EvaluationError(f"unknown macro {match[0]}")
+
+    expanded = MACRO.sub(replaced, text)
+    if "$" in expanded:
+        raise EvaluationError("there are no variables in an alert")
+    return expanded
+
+
+def written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def ask(
+    db: psycopg.Connection[Any], model: Mapping[str, Any], start: datetime, end: datetime
+) -> Series:
+    """Run the SQL and make series of the rows, as `format: time_series` does: texts are labels."""
+    if model["format"] != "time_series":
+        raise EvaluationError("a table is no series")
+    try:
+        cursor = db.execute(expand(model["rawSql"], start, end))  # type: ignore[call-overload]
+        rows = cursor.fetchall()
+    except psycopg.Error as error:
+        raise EvaluationError(str(error)) from error
+    kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description}
+    if kinds.get("time") not in ("timestamptz", "timestamp"):
+        raise EvaluationError("no time column found")
+    numbers = [
+        n
+        for n, kind in kinds.items()
+        if kind in ("int2", "int4", "int8", "float4", "float8", "numeric")
+    ]
+    labels = [n for n, kind in kinds.items() if kind in ("text", "varchar", "bpchar")]
+    if len(numbers) != 1 or len(numbers) + len(labels) + 1 != len(kinds):
+        raise EvaluationError(f"one number wanted, and texts: {kinds}")
+    found: Series = {}
+    last = None
+    for row in rows:
+        cells = dict(zip(kinds, row, strict=True))
+        moment = cells["time"]
+        if last is not None and moment < last:
+            raise EvaluationError("the rows do not ascend in time")
+        last = moment
+        key = tuple(sorted((n, str(cells[n])) for n in labels))
+        points = found.setdefault(key, [])
+        if points and points[-1][0] == moment:
+            raise EvaluationError(f"duplicate results with labels {dict(key)}")
+        value = cells[numbers[0]]
+        points.append((moment, float(value) if isinstance(value, int | float | Decimal) else None))
+    return found
+
+
+def reduce_last(series: Series, mode: str) -> dict[Labels, float | None]:
+    """The last number of each series; nothing is left of one without numbers."""
+    assert mode == "dropNN"
+    kept = {
+        k: [v for _, v in points if v is not None and not math.isnan(v)]
+        for k, points in series.items()
+    }
+    return {k: values[-1] if values else None for k, values in kept.items()}
+
+
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "gt": lambda a, b: a > b,
+    "lt": lambda a, b: a < b,
+}
+
+
+def evaluate(
+    rule: Mapping[str, Any],
+    now: datetime,
+    query: Callable[[Mapping[str, Any], datetime, datetime], Series],
+) -> dict[Labels, Result]:
+    """One evaluation of the chain that the rule's `condition` names."""
+    nodes = {node["refId"]: node for node in rule["data"]}
+    compare = nodes[rule["condition"]]["model"]
+    reduce = nodes[compare["expression"]]["model"]
+    asked = nodes[reduce["expression"]]
+    assert (compare["type"], reduce["type"], reduce["reducer"]) == ("threshold", "reduce", "last")
+    span = asked["relativeTimeRange"]
+    try:
+        series = query(
+            asked["model"],
+            now - timedelta(seconds=span["from"]),
+            now - timedelta(seconds=span["to"]),
+        )
+    except EvaluationError:
+        return {(): Result(State.ERROR)}
+    if not series:
+        return {(): Result(State.NO_DATA)}
+    (condition,) = compare["conditions"]
+    holds, (limit,) = COMPARE[condition["evaluator"]["type"]], condition["evaluator"]["params"]
+    return {
+        labels: Result(State.NO_DATA)
+        if value is None
+        else Result(State.ALERTING if holds(value, limit) else State.NORMAL, value)
+        for labels, value in reduce_last(series, reduce["settings"]["mode"]).items()
+    }
+
+
+def seconds(written_span: str) -> timedelta:
+    assert written_span.endswith("s")
+    return timedelta(seconds=int(written_span[:-1]))
+
+
+@dataclass
+class Watchdog:
+    """A rule over time: what Grafana shows for each series after every evaluation."""
+
+    rule: Mapping[str, Any]
+    states: dict[Labels, State] = field(default_factory=dict)
+    since: dict[Labels, datetime] = field(default_factory=dict)
+
+    def look(self, results: Mapping[Labels, Result], now: datetime) -> dict[Labels, State]:
+        """Take in an evaluation. Without series of its own, no data and errors hold for the series
+        that are known."""
+        if (
+            set(results) == {()}
+            and results[()].state in (State.NO_DATA, State.ERROR)
+            and self.states
+        ):
+            results = dict.fromkeys(self.states, results[()])
+        self.states = {
+            labels: self._next(labels, result, now) for labels, result in results.items()
+        }
+        return self.states
+
+    def _next(self, labels: Labels, result: Result, now: datetime) -> State:
+        before = self.states.get(labels, State.NORMAL)
+        wanted: str = result.state
+        if result.state is State.NO_DATA:
+            wanted = self.rule["noDataState"]
+        elif result.state is State.ERROR:
+            wanted = self.rule["execErrState"]
+        match wanted:
+            case "Normal" | "OK":
+                return State.NORMAL
+            case "KeepLast":
+                return before
+            case "NoData":
+                return State.NO_DATA
+            case "Error":
+                return State.ERROR
+        if before is State.ALERTING:
+            return before
+        if before is not State.PENDING:
+            self.since[labels] = now
+        hold = seconds(self.rule["for"])
+        return State.ALERTING if now - self.since[labels] >= hold else State.PENDING

@@ -1,0 +1,168 @@
+"""An hour and a half of telemetry, written by hand, in a Prometheus of its own: the names that
+flows export and rules record.
+
+It proves that the pipeline board's PromQL is right and meets those names; that flows export them is
+proved where flows run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+FLOWS = ("clean", "metrics", "deadletters", "quality")
+STEP = 15
+SPAN = 5_400
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+OUTCOMES = {"accepted": 950.0, "duplicate": 18.0, "late": 3.0, "rejected": 9.0}
+
+Sample = tuple[str, float]
+"""Name with labels, and value."""
+
+
+def wave(t: float, size: float, turn: float = 0.0) -> float:
+    return size * (1 + 0.25 * math.sin(t / 600 + turn) + 0.08 * math.sin(t / 37 + 3 * turn))
+
+
+def histogram(
+    name: str, labels: str, total: float, middle: float, bounds: tuple[float, ...]
+) -> Iterator[Sample]:
+    for le in bounds:
+        yield f'{name}_bucket{{{labels},le="{le}"}}', round(total / (1 + (middle / le) ** 3))
+    yield f'{name}_bucket{{{labels},le="+Inf"}}', round(total)
+    yield f"{name}_count{{{labels}}}", round(total)
+    yield f"{name}_sum{{{labels}}}", total * middle
+
+
+def moment(t: float) -> Iterator[Sample]:
+    """Everything that is scraped or recorded at a moment, `t` seconds after the start."""
+    for n, flow in enumerate(FLOWS):
+        label, job = (
+            f'flow="{flow}"',
+            f'flow="{flow}",job="shopstream",instance="127.0.0.1:910{n + 1}"',
+        )
+        share = 1.0 if n < 2 else 0.02
+        yield f"up{{{job}}}", 1
+        for outcome, rate in OUTCOMES.items():
+            if flow == "clean" or outcome == "accepted":
+                yield (
+                    f'shopstream:records:rate1m{{{label},outcome="{outcome}"}}',
+                    wave(t, rate * share, n),
+                )
+        for p, factor in (("p50", 0.03), ("p95", 0.09), ("p99", 0.16)):
+            yield f"shopstream:event_latency_seconds:{p}{{{label}}}", wave(t, factor, n)
+        yield from histogram(
+            "shopstream_event_latency_seconds", job, 980 * share * t, 0.04, BUCKETS
+        )
+        yield from histogram(
+            "shopstream_batch_records", job, 8 * t, 120 * share, (1, 10, 100, 1_000, 10_000)
+        )
+        yield from histogram(
+            "shopstream_flush_seconds", job + ',sink="tables"', 4 * t, 0.02, BUCKETS
+        )
+        yield from histogram("shopstream_commit_seconds", job, 2 * t, 0.012, BUCKETS)
+        for partition in range(2):
+            at = f'{job},topic="raw.web",partition="{partition}"'
+            yield f"shopstream_lag_records{{{at}}}", max(0, wave(t, 60 * share, n + partition))
+            yield f"shopstream_lag_seconds{{{at}}}", max(0, wave(t, 0.12, n + partition))
+            yield (
+                f'shopstream_watermark_delay_seconds{{{job},partition="{partition}"}}',
+                wave(t, 1.4, n + partition),
+            )
+        yield (
+            f"shopstream_start_time_seconds{{{job}}}",
+            1_000 + (60 if flow == "metrics" and t > 4_000 else 0),
+        )
+        yield f"shopstream_rewind_seconds{{{job}}}", 2.1 if flow == "metrics" and t > 4_000 else 0.8
+        yield f"process_resident_memory_bytes{{{job}}}", wave(t, (260 - 40 * n) * 2**20, n)
+        yield f"process_cpu_seconds_total{{{job}}}", 0.31 * share * t
+        for change, rate in (("inserted", 40), ("updated", 210), ("unchanged", 15)):
+            yield (
+                f'shopstream_rows_total{{{job},table="gold.orders_1m_by_partition",change="{change}"}}',
+                round(rate * share * t),
+            )
+        for target in ("kafka", "database"):
+            yield (
+                f'shopstream_retries_total{{{job},target="{target}"}}',
+                3 if target == "database" and t > 4_000 else 0,
+            )
+    yield 'shopstream_budget_ratio{flow="clean",job="shopstream",partition="0"}', wave(t, 0.012)
+
+
+def open_metrics(end: datetime) -> str:
+    """OpenMetrics wants the samples of a series together, in time."""
+    start = end.timestamp() - SPAN
+    found: dict[str, list[str]] = {}
+    for t in range(0, SPAN + 1, STEP):
+        for name, value in moment(float(t)):
+            found.setdefault(name, []).append(f"{name} {value} {start + t:.3f}")
+    lines = [line for name in sorted(found, key=lambda n: n.split("{")[0]) for line in found[name]]
+    return "\n".join((*lines, "# EOF", ""))
+
+
+@contextmanager
+def prometheus(folder: Path, end: datetime) -> Iterator[str]:
+    """A Prometheus that holds the sample; its URL."""
+    (folder / "sample.om").write_text(open_metrics(end))
+    made = [
+        "promtool",
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        "-q",
+        str(folder / "sample.om"),
+        str(folder / "data"),
+    ]
+    subprocess.run(made, check=True, capture_output=True, timeout=120)
+    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--storage.tsdb.retention.time=10y",
+        "--log.level=error",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 30
+            while not ready(url):
+                assert time.monotonic() < until and process.poll() is None, (
+                    "Prometheus does not start"
+                )
+                time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+            shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def names(url: str) -> set[str]:
+    with urllib.request.urlopen(f"{url}/api/v1/label/__name__/values", timeout=10) as answer:
+        return set(json.load(answer)["data"])

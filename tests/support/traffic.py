@@ -1,0 +1,110 @@
+"""Seeded traffic with every fault, for stacks: keys and values, and what a test needs to aim at."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.support.web_events import V1, V2, event, item, uuid
+
+KINDS = (
+    "PAGE_VIEW",
+    "PAGE_VIEW",
+    "SEARCH",
+    "ADD_TO_CART",
+    "REMOVE_FROM_CART",
+    "CHECKOUT",
+    "PURCHASE",
+    "REFUND",
+)
+
+
+def good_events(count: int, seed: int = 1, start: int | None = None) -> Iterator[dict[str, Any]]:
+    """Events over the last minutes of real time, a little out of order: Kafka stamps them, and they
+    must be no future."""
+    chance = random.Random(seed)
+    begin = time.time_ns() // 1_000_000 - 200_000 if start is None else start
+    for i in range(count):
+        kind = chance.choice(KINDS)
+        changes: dict[str, Any] = {
+            "search_query": chance.choice(["shoes", " Shoes", "HATS", "straße"]),
+            "search_results": chance.randrange(3),
+        }
+        if kind != "SEARCH":
+            changes = {
+                "items": [
+                    item(
+                        product_id=f"p-{chance.randrange(9)}",
+                        quantity=chance.randrange(1, 4),
+                        unit_price_minor=chance.randrange(5_000),
+                    )
+                    for _ in range(chance.randrange(1, 4))
+                ],
+                "discount_minor": 0,
+            }
+        if kind in ("PURCHASE", "REFUND"):
+            changes |= {
+                "currency": chance.choice(["EUR", "GBP", "USD"]),
+                "tax_minor": chance.choice([None, 19]),
+            }
+        time_of_it = begin + i * 180_000 // count - chance.randrange(5_000)
+        visitor = f"visitor-{chance.randrange(60)}"
+        yield event(
+            kind,
+            event_id=uuid(chance.getrandbits(128)),
+            event_time=time_of_it,
+            visitor_id=visitor,
+            shop_id=chance.choice(["main", "outlet"]),
+            country=chance.choice(["DE", "FR", "ZZ"]),
+            **changes,
+        )
+
+
+def mixed(count: int, seed: int = 1) -> list[tuple[bytes | None, bytes | None]]:
+    """Records of which about a third have a fault: each code, repeats, conflicts, both framings,
+    both versions."""
+    chance = random.Random(seed)
+    found: list[tuple[bytes | None, bytes | None]] = []
+    for i, e in enumerate(good_events(count, seed)):
+        key = e["visitor_id"].encode()
+        value = [V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)][
+            i % 4 if i % 3 == 0 else 0
+        ]
+        fault = chance.randrange(60)
+        faulty = {
+            0: V2.frame(e | {"event_time": e["event_time"] - 120_000}),
+            1: V2.frame(e | {"event_time": e["event_time"] + 10_000_000}),
+            2: V2.frame(e | {"country": "de", "shop_id": "a\0b"}),
+            3: V2.frame(
+                e
+                | {
+                    "items": [item(product_id="", quantity=0, unit_price_minor=-1)],
+                    "search_query": "  ",
+                }
+            ),
+            4: value[: chance.randrange(1, len(value))],
+            5: value + b"!",
+            6: b"junk",
+            7: b"\xc3\x01" + b"?" * 20,
+            8: b"\0\0\0\0\x63" + value[10:],
+            9: V2.header + b"\x48" + b"\xff" * 36 + value[47:],
+            10: V2.header + b"\xff" * 11,
+            11: None,
+            12: b"",
+            13: V2.frame(e | {"page": "x" * 300_000}),
+            14: V2.frame(e | {"event_time": 2**62}),
+            15: V2.frame(e | {"tax_minor": 2**63 - 1}),
+        }
+        if fault in faulty and (fault != 13 or i % 7 == 0):
+            found.append((None if fault == 11 else key, faulty[fault]))
+            continue
+        found.append((key, value))
+        if fault == 16:
+            found.append((key, value))
+        if fault == 17:
+            found.append((key, V2.frame(e | {"country": "AT"})))
+        if fault == 18 and len(found) > 50:
+            found.append(found[-40])
+    return found
