@@ -45,7 +45,7 @@ def flow() -> Dataflow:
         DeadLetterReader.take,
         process.stopping,
         settings.startup_seconds,
-        events=telemetry.sinks,
+        observer=telemetry.sinks,
     )
     process.begin(dead, table)
     return build(

@@ -55,7 +55,7 @@ def flow() -> Dataflow:
             TallyReader.take,
             process.stopping,
             settings.startup_seconds,
-            events=telemetry.sinks,
+            observer=telemetry.sinks,
         ),
         KafkaSink(
             destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),

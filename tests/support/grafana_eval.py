@@ -197,7 +197,7 @@ def seconds(written_span: str) -> timedelta:
 
 
 @dataclass
-class Watchdog:
+class Watch:
     """A rule over time: what Grafana shows for each series after every evaluation."""
 
     rule: Mapping[str, Any]

@@ -10,13 +10,13 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from flows.connectors.timescale import KINDS, Merge, encoded
+from flows.connectors.timescale import KINDS, UpsertStatements, encoded
 from flows.domain.rollups import GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain, Rollup
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Rows, Table
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 MINUTES = (*GOLD.values(), OUTCOMES, RULES)
-MERGE = Merge(MINUTES)
+MERGE = UpsertStatements(MINUTES)
 Key = tuple[Any, ...]
 
 
