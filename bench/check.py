@@ -27,7 +27,8 @@ def counted(sandbox: Sandbox) -> int:
 
 def check_chain(sandbox: Sandbox, sent: int) -> int:
     """Give the number of accepted events. Errors: BenchError when outcomes or gold do not add up to
-    what was sent."""
+    what was sent.
+    """
     with connect(sandbox.settings.database_url, 10.0) as db:
         judged, accepted = db.execute(JUDGED, (sandbox.settings.topic_raw_web,)).fetchall()[0]
     if judged != sent:
@@ -44,7 +45,8 @@ def check_counted(sandbox: Sandbox, accepted: int) -> None:
 
 def verify(sandbox: Sandbox, ledger: Path) -> str:
     """Hold a drained sandbox against the generator's answer key; gives the last line. Errors:
-    BenchError on a difference."""
+    BenchError on a difference.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "shopstream", "verify", "--ledger", str(ledger)],
         cwd=ROOT,

@@ -107,7 +107,8 @@ def running(sandbox: Sandbox, flows: Sequence[str]) -> Iterator[Running]:
 
 def drain(services: Services, sandbox: Sandbox, flows: Sequence[str], events: int) -> Drained:
     """Run `flows`, upstream first, until each has committed all that is there. Errors: BenchError
-    when one stops."""
+    when one stops.
+    """
     with Lags(sandbox.settings) as lags, Meter(services, sandbox.name) as meter:
         lags.all()  # connects
         with running(sandbox, flows) as processes:
@@ -140,7 +141,8 @@ def watch(
 
 def progress(processes: Running, lags: Lags, flow: str) -> Iterator[Lag]:
     """The lag of a flow, again and again, until there is none. Errors: BenchError when it stalls or
-    its topic loses records."""
+    its topic loses records.
+    """
     moved, behind, total = time.monotonic(), -1, 0
     while True:
         lag = lags.of(flow)

@@ -45,7 +45,8 @@ class Filled:
 
 def said(text: str) -> tuple[int, float]:
     """Records and records a second out of the generator's last words. Errors: BenchError when it
-    said something else."""
+    said something else.
+    """
     found = SAID.search(text)
     if found is None:
         raise BenchError(f"the generator did not say what it sent: {text.strip()[-300:]}")

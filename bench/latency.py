@@ -27,7 +27,8 @@ VISIBLE_SECONDS = 30.0
 @dataclass(frozen=True)
 class LatencyRun:
     """Latency at a rate. Time: by this machine's clock, from due to visible; events of the warm-up
-    are not counted."""
+    are not counted.
+    """
 
     rate: int
     latency: Percentiles
@@ -52,7 +53,8 @@ class LatencyRun:
 
 class WarmProbe(LatencyProbe):
     """A probe that leaves out what was due in the first seconds, when imports and first calls are
-    still on the way."""
+    still on the way.
+    """
 
     def __init__(self, database_url: str, topic: str) -> None:
         super().__init__(database_url, topic)
@@ -73,7 +75,8 @@ def wait(
     services: Services, sandbox: Sandbox, rate: int, seconds: float, scenario: str
 ) -> LatencyRun:
     """Send at `rate` to running flows, and watch the rows come. Errors: BenchError when some never
-    do."""
+    do.
+    """
     settings = sandbox.settings
     target = Target(
         bootstrap=settings.bootstrap, topic=settings.topic_raw_web, registry_url=settings.registry

@@ -48,7 +48,8 @@ FLOORS = (
 
 def results(measured: Measured) -> dict[str, Any]:
     """The figures of a bench; None where a step was not asked for. Speeds are medians, memory is
-    the highest of all runs."""
+    the highest of all runs.
+    """
     found: dict[str, Any] = {
         "chain_eps": middle([d.work_eps for d in measured.chain]),
         "clean_eps": middle([d.work_eps for d in measured.clean]),
@@ -135,7 +136,8 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 def beside(found: Mapping[str, Any]) -> Table:
     """The chain beside other engines, whose figures are of another run: a ratio is a hint, not a
-    proof."""
+    proof.
+    """
     table = Table(
         "engine",
         "settings",

@@ -1,5 +1,6 @@
 """What processes took of the machine, read from /proc: CPU seconds, the most memory, and what
-everybody else took."""
+everybody else took.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Spent:
     @property
     def others_ratio(self) -> float:
         """The part of the machine that was not ours: above a few hundredths, the figures are too
-        low."""
+        low.
+        """
         return (
             max(0.0, self.others) / (self.seconds * (os.cpu_count() or 1)) if self.seconds else 0.0
         )
@@ -104,7 +106,8 @@ class Meter:
 
 def between(first: Look, last: Look) -> Spent:
     """What was spent from one look to the next; a process that came in between counts from its
-    start."""
+    start.
+    """
     cpu: dict[str, float] = {}
     for (name, pid), seconds in last.spent.items():
         cpu[name] = cpu.get(name, 0.0) + seconds - first.spent.get((name, pid), 0.0)

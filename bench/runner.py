@@ -31,7 +31,8 @@ NOISE = 0.05
 @dataclass(frozen=True)
 class Plan:
     """What to measure. `form` is that of clean.web; with `batch_too` clean and chain are measured
-    with batches too."""
+    with batches too.
+    """
 
     events: int
     repeats: int
@@ -77,7 +78,8 @@ class Bench:
 
     def _round(self, name: str) -> None:
         """Fill a topic once, and let all drain it: flows alone first, then together, each into
-        topics of its own."""
+        topics of its own.
+        """
         plan, measured = self._plan, self.measured
         with ExitStack() as stack:
             alone = stack.enter_context(sandbox(self._services, name, form=plan.form))
@@ -143,7 +145,8 @@ class Bench:
 
     def _verify(self) -> None:
         """Drain a smaller backlog with an answer key, and compare record by record and cell by
-        cell."""
+        cell.
+        """
         events = min(self._plan.events, VERIFIED_EVENTS)
         with sandbox(self._services, f"{self._id}-verify", form=self._plan.form) as there:
             ledger = there.logs / "ledger"

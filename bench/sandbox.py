@@ -48,7 +48,8 @@ class Sandbox:
 
 def sandbox_of(services: Services, name: str, raw: str | None, form: str) -> Sandbox:
     """Name everything after the step; `raw` is the topic of another step to read instead of an own
-    one."""
+    one.
+    """
     name = MARK + name
     fields = {
         "topic_raw_web": raw or f"{name}.raw.web",

@@ -25,7 +25,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Annotation:
     """A moment, or with an `end` a stretch of time. Time: when it happened, by the clock of who
-    tells it."""
+    tells it.
+    """
 
     kind: Kind
     title: str

@@ -1,5 +1,6 @@
 """What differs between plain PostgreSQL, TimescaleDB's Apache edition and the full one. Keys and
-queries do not."""
+queries do not.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Edition(StrEnum):
 
 def edition_of(db: psycopg.Connection) -> Edition:
     """Detect the edition, and create the extension where it is installed but not yet in this
-    database."""
+    database.
+    """
     found = db.execute(
         "SELECT installed_version FROM pg_available_extensions WHERE name = 'timescaledb'"
     ).fetchone()
@@ -46,7 +48,8 @@ def edition_of(db: psycopg.Connection) -> Edition:
 
 def make_hypertable(db: psycopg.Connection, table: str, width: timedelta) -> None:
     """Make a hypertable of a table; one that has chunks of another width keeps them, and makes new
-    ones of this width."""
+    ones of this width.
+    """
     db.execute(
         "SELECT create_hypertable(%s::regclass, by_range('window_start', %s), if_not_exists =>"
         " true, migrate_data => true, create_default_indexes => false)",
@@ -57,7 +60,8 @@ def make_hypertable(db: psycopg.Connection, table: str, width: timedelta) -> Non
 
 def create_bucket(db: psycopg.Connection) -> None:
     """TimescaleDB's time_bucket for a server without it, so that every panel works; weeks start on
-    the same Monday."""
+    the same Monday.
+    """
     db.execute(
         "CREATE OR REPLACE FUNCTION public.time_bucket(width interval, moment timestamptz) RETURNS"
         " timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT date_bin(width, moment,"

@@ -1,5 +1,6 @@
 """RetentionPolicy hours and days up to date, and forget what is old: what runs beside the flows,
-for as long as they run."""
+for as long as they run.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class Upkeep:
 
     def run(self) -> None:
         """Work until asked to stop; then once more, so that what was written before is in the hours
-        and days."""
+        and days.
+        """
         failing_since: float | None = None
         while not self._stopping.is_set():
             began = time.monotonic()

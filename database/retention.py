@@ -51,7 +51,8 @@ class Dropped:
 
 def forget(db: psycopg.Connection, keep: RetentionPolicy) -> list[Dropped]:
     """Forget what is older than the days to keep. Time: the database's clock. The connection is in
-    autocommit."""
+    autocommit.
+    """
     began = time.monotonic()
     roll_up(db)
     with job_lock(db):

@@ -38,7 +38,8 @@ class Login:
 
 def ensure(url: str, logins: list[Login], patience_seconds: float = 30.0) -> None:
     """Make each login a member of its group, with its password. Errors: PermanentError when the
-    role may not."""
+    role may not.
+    """
     with connect(url, patience_seconds) as db:
         for login in logins:
             if login.name == db.info.user or login.name in GROUPS.values():

@@ -60,7 +60,8 @@ class Mark:
 @dataclass
 class Rolled:
     """What a run did: hours looked at, rows of hours and days that changed, changes that came too
-    late to be counted."""
+    late to be counted.
+    """
 
     hours: int = 0
     rows: int = 0
@@ -85,7 +86,8 @@ def floor(moment: datetime, width: timedelta) -> datetime:
 @contextmanager
 def job_lock(db: psycopg.Connection) -> Iterator[None]:
     """Wait until no other roll-up or retention runs. Statements then see what was committed before
-    each of them."""
+    each of them.
+    """
     db.isolation_level = IsolationLevel.READ_COMMITTED
     db.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
     try:
@@ -97,7 +99,8 @@ def job_lock(db: psycopg.Connection) -> Iterator[None]:
 
 def roll_up(db: psycopg.Connection) -> Rolled:
     """Bring hours and days up to date with everything that was committed before. The connection is
-    in autocommit."""
+    in autocommit.
+    """
     began = time.monotonic()
     done = Rolled()
     with job_lock(db):
@@ -180,7 +183,8 @@ def unmark(db: psycopg.Connection, marks: list[Mark]) -> None:
 
 def roll_day(db: psycopg.Connection, marks: list[Mark], done: Rolled) -> None:
     """Count the marked hours of one day anew, and then the day. Hours are kept as long as their
-    minutes, or longer."""
+    minutes, or longer.
+    """
     sealed = read_sealed(db)
     day = floor(marks[0].hour, DAY)
     for source in sorted({m.source for m in marks} & HOURS.keys()):
@@ -243,7 +247,8 @@ def statement(rollup: Rollup) -> sql.Composed:
 
 def refuse(db: psycopg.Connection, source: str, windows: list[datetime], done: Rolled) -> None:
     """Note changes of windows whose rows were dropped in part or whole: summing up the rest would
-    be a lie."""
+    be a lie.
+    """
     for window in windows:
         db.execute(
             "INSERT INTO ops.sealed_changes AS known (source, window_start, times) VALUES (%s, %s,"

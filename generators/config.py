@@ -64,7 +64,8 @@ class RunPlan:
 
     def mixture(self) -> Scenario:
         """Resolve the scenario with this plan's own shape and faults. Errors: ConfigError for
-        unknown names."""
+        unknown names.
+        """
         if self.scenario not in SCENARIOS:
             raise ConfigError(f"scenario {self.scenario}: unknown; one of {', '.join(SCENARIOS)}")
         known = SCENARIOS[self.scenario]

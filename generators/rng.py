@@ -21,7 +21,8 @@ _HEX = np.array([f"{n:02x}".encode() for n in range(256)], dtype="S2").view(np.u
 
 def stream(seed: int, name: str) -> np.uint64:
     """Give a stream its own constant, so that a new stream moves no other
-    (test_a_new_stream_moves_no_other)."""
+    (test_a_new_stream_moves_no_other).
+    """
     return np.uint64(
         int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
     )
@@ -29,7 +30,8 @@ def stream(seed: int, name: str) -> np.uint64:
 
 def draw(of: np.uint64 | np.ndarray, counter: np.ndarray) -> np.ndarray:
     """Hash counters to 64 random bits each. Shape: uint64 in, uint64 out; streams and counters
-    broadcast."""
+    broadcast.
+    """
     x = counter * _GOLDEN + of
     x ^= x >> _S30
     x *= _M1
@@ -90,7 +92,8 @@ def uuid_text(high: np.ndarray, low: np.ndarray) -> pa.StringArray:
 
 def fixed_text(text: np.ndarray) -> pa.StringArray:
     """Wrap a matrix of ASCII bytes, one row a value, as an Arrow string column without a copy a
-    row."""
+    row.
+    """
     rows, width = text.shape
     offsets = (
         np.arange(0, (rows + 1) * width, width, dtype=np.int32)

@@ -207,7 +207,8 @@ def _stretches(
     answered: bool,
 ) -> Iterator[Records]:
     """Write the stream stretch by stretch; its length changes no byte
-    (test_stretches_change_no_byte)."""
+    (test_stretches_change_no_byte).
+    """
     size = LONGEST if plan.speed == 0 else int(min(max(plan.rate / 50, SHORTEST), LONGEST))
     for first in range(0, schedule.events, size):
         due = schedule.due_us(first, min(first + size, schedule.events))

@@ -45,7 +45,8 @@ def source(table: MetricTable, *columns: str, more: tuple[str, ...] = ()) -> Sou
 
 def summed(measure: Measure) -> str:
     """SQL: the measure over rows, in the unit of the panel. Errors: ValueError for distinct counts,
-    which do not add up."""
+    which do not add up.
+    """
     if measure.distinct is not None:
         raise ValueError(f"{measure.name}: different values do not add up over time")
     total = f"sum({measure.name})"
@@ -107,7 +108,8 @@ def over_time(
 
 def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
     """A line for each of the biggest values of a column, for the sparklines of a table: zero where
-    nothing was."""
+    nothing was.
+    """
     value = summed({m.name: m for m in table.measures}[measure])
     return series(
         f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\ntop AS (SELECT {key}"

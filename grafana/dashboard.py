@@ -137,7 +137,8 @@ class Board:
 
 def model(board: Board, boards: Mapping[str, str]) -> d.Dashboard:
     """Grafana's dashboard. `boards` maps the uids of all boards to their titles, for the links
-    between them."""
+    between them.
+    """
     made = (
         builders.Dashboard(board.title)
         .uid(board.uid)

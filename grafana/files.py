@@ -1,5 +1,6 @@
 """The files that Grafana reads at start: datasources, where dashboards lie, and the dashboards.
-Written as text, so that they are small and say why."""
+Written as text, so that they are small and say why.
+"""
 
 from __future__ import annotations
 

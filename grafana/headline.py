@@ -23,7 +23,8 @@ CHANGE = "against the same span before"
 @dataclass(frozen=True)
 class Headline:
     """`value` is SQL over sums of `columns`; a `rate` is one that cannot be summed. The threshold
-    is that of `on`."""
+    is that of `on`.
+    """
 
     words: Words
     table: MetricTable
@@ -70,7 +71,8 @@ def headline(asked: Headline) -> Panel:
 
 def change(asked: Headline) -> str:
     """SQL: how the value differs from that of the span before, as a share of it; NULL without a
-    span before."""
+    span before.
+    """
     now = to_the_minute(source(asked.table, *asked.columns, more=asked.where))
     before = to_the_minute(source(asked.table, *asked.columns, more=asked.where), BEFORE)
     return (

@@ -37,7 +37,8 @@ class ExpansionError(Exception):
 @dataclass(frozen=True)
 class Value:
     """What a variable stands for. A variable that takes several is a list even when one is chosen;
-    `raw` is an All value."""
+    `raw` is an All value.
+    """
 
     value: str | tuple[str, ...]
     raw: bool = False
@@ -74,7 +75,8 @@ class Surroundings:
 
 def expand(text: str, around: Surroundings) -> str:
     """The SQL that Grafana's PostgreSQL datasource runs. Errors: ExpansionError for a macro it does
-    not know."""
+    not know.
+    """
     return macros(global_macros(interpolate(text, around, sql_value), around), around)
 
 
@@ -82,7 +84,8 @@ def expand_prometheus(
     text: str, around: Surroundings, scrape: timedelta = timedelta(seconds=15)
 ) -> str:
     """The PromQL that Grafana's Prometheus datasource runs: `$__rate_interval` is at least four
-    scrapes."""
+    scrapes.
+    """
     step = max(around.interval, scrape)
     rate = max(step + scrape, 4 * scrape)
     for name, length in (("$__rate_interval", rate), ("$__interval", step)):
@@ -150,7 +153,8 @@ def written(
 
 def sql_value(value: str | tuple[str, ...]) -> str:
     """One value has its quotes doubled and stands between quotes of the query's own; several are
-    quoted, comma between."""
+    quoted, comma between.
+    """
     if isinstance(value, str):
         return value.replace("'", "''")
     return ",".join("'" + v.replace("'", "''") + "'" for v in value)
@@ -169,7 +173,8 @@ def global_macros(sql: str, around: Surroundings) -> str:
 
 def macros(sql: str, around: Surroundings) -> str:
     """Grafana's macros; the arguments are split at commas and end at the first bracket, so they
-    hold no call."""
+    hold no call.
+    """
 
     def replaced(match: re.Match[str]) -> str:
         name, arguments = match[1], [a.strip(" ") for a in match[2].split(",")]

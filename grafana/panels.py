@@ -1,5 +1,6 @@
 """What a panel is, as data: words, queries, and how it looks. `building.py` makes Grafana's JSON of
-it, `pictures/` a picture."""
+it, `pictures/` a picture.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Unit(StrEnum):
 @dataclass(frozen=True)
 class Words:
     """`about` is a sentence or a part of one; `healthy` ends the sentence "Healthy is …"; `nothing`
-    stands where no data is."""
+    stands where no data is.
+    """
 
     title: str
     about: str
@@ -44,7 +46,8 @@ class Words:
 @dataclass(frozen=True)
 class Style:
     """How one field looks that differs from its panel. `name` is a field's name, or a pattern
-    between slashes."""
+    between slashes.
+    """
 
     name: str
     colour: str | None = None
@@ -100,7 +103,8 @@ class Pie:
 @dataclass(frozen=True)
 class Grid:
     """A table. `join` names the column by which a sparkline of query B is joined to the rows of
-    query A."""
+    query A.
+    """
 
     join: str | None = None
     sort: tuple[str, bool] | None = None  # column, descending

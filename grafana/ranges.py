@@ -46,7 +46,8 @@ POINT = (
 @dataclass(frozen=True)
 class Source:
     """What is read: `gold.orders` stands for its tables `_1m`, `_1h` and `_1d`; conditions hold for
-    each row."""
+    each row.
+    """
 
     base: str
     columns: tuple[str, ...]
@@ -100,7 +101,8 @@ def to_the_minute(source: Source, span: tuple[str, str] = (FROM, TO)) -> str:
 
 def in_points(source: Source) -> str:
     """The same rows, from tables no coarser than the points of a chart, so that they can be grouped
-    by `bucket()`."""
+    by `bucket()`.
+    """
     cut = Cut.of(FROM, TO)
     (head, tail), longer = cut.minutes, f"{LENGTH} > {MINUTES_UP_TO}"
     parts = (
@@ -134,7 +136,8 @@ def roughly(source: Source) -> str:
 @dataclass(frozen=True)
 class Cut:
     """A range cut at whole hours and days: table, start and end of each part. A part may be empty,
-    and then ends before it starts."""
+    and then ends before it starts.
+    """
 
     minutes: tuple[tuple[str, str, str], tuple[str, str, str]]
     hours: tuple[tuple[str, str, str], ...]

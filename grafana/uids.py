@@ -1,5 +1,6 @@
 """Names that panels, alerts and provisioning files share. A uid never changes: links, alerts and
-bookmarks hang on it."""
+bookmarks hang on it.
+"""
 
 from __future__ import annotations
 

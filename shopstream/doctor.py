@@ -158,7 +158,8 @@ def examine_schema(db: psycopg.Connection) -> Iterator[Finding]:
 
 def examine_rollups(db: psycopg.Connection) -> Iterator[Finding]:
     """Whether somebody keeps hours and days up to date, and whether any change came too late for
-    them."""
+    them.
+    """
     marks = scalar(db, "SELECT count(DISTINCT hour) FROM ops.changes")
     since = scalar(
         db,

@@ -1,5 +1,6 @@
 """`shopstream incoming`: whether records come in; what a container of a producer is asked for its
-health."""
+health.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ class Checkout:
 
     def prepare(self) -> None:
         """Make the folder. A folder copied along with another checkout is emptied: its ports and
-        data are not ours."""
+        data are not ours.
+        """
         found = self.identity()
         if found is not None and found.checkout != str(self.root):
             print(

@@ -1,5 +1,6 @@
 """A small Debian with PostgreSQL 17 and TimescaleDB (Apache edition) in a folder of the user's
-cache."""
+cache.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ TIMESCALEDB = "usr/lib/postgresql/17/lib/timescaledb.so"
 
 def debian_root(log: Path) -> Path:
     """Return the folder of that Debian; the first checkout that needs it makes it, which takes root
-    and a minute."""
+    and a minute.
+    """
     root = cache_folder() / f"postgresql-17-{SUITE}"
     if root.is_dir():
         return root
@@ -96,7 +98,8 @@ def _remove(root: Path) -> None:
 
 def _unmount_below(root: Path) -> None:
     """Take away mounts below a folder. Errors: one that stays, because removing files would reach
-    into it."""
+    into it.
+    """
     for point in reversed(_mounts_below(root)):
         subprocess.run(["umount", "--lazy", point], capture_output=True)
     if left := _mounts_below(root):

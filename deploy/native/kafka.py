@@ -145,7 +145,8 @@ def _java(log: Path) -> str:
 
 def _jars(log: Path) -> Path:
     """Return the folder of the broker's jars; the first checkout that needs them fetches them with
-    Maven."""
+    Maven.
+    """
     pom = HERE / "pom.xml"
     version = re.search(r"<kafka.version>(.+)</kafka.version>", pom.read_text())
     assert version is not None

@@ -1,5 +1,6 @@
 """PostgreSQL 17 with TimescaleDB: the system's own where it is installed, else one in a small
-Debian (root only)."""
+Debian (root only).
+"""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ class Postgres:
 
     def _initialise(self, home: Home, identity: Identity) -> None:
         """Make the data folder anew: one that is there is a deleted checkout's, or of a first start
-        that failed."""
+        that failed.
+        """
         data = home.outside(home.data)
         if home.account is not None:
             self._link.unlink(missing_ok=True)
@@ -153,13 +155,15 @@ class Postgres:
 
 def answers(identity: Identity) -> None:
     """Read with the exported address. Errors: whatever the driver raises while that is not
-    possible."""
+    possible.
+    """
     _execute(identity, "shopstream", identity.password, "shopstream", "SELECT 1")
 
 
 def set_up(identity: Identity) -> None:
     """Make the role and its database, with TimescaleDB there and in every database made later;
-    idempotent."""
+    idempotent.
+    """
     from psycopg import sql
 
     def as_superuser(database: str, statement: LiteralString | sql.Composed) -> object:

@@ -23,7 +23,8 @@ STOP_SECONDS = 30
 @dataclass(frozen=True)
 class Server:
     """A server of this checkout: the file with its pid, and an argument that only its command line
-    has."""
+    has.
+    """
 
     name: str
     pid_file: Path
@@ -32,7 +33,8 @@ class Server:
 
     def pid(self) -> int | None:
         """Return the pid of the running server; a stale file or a pid that another program got
-        since is None."""
+        since is None.
+        """
         try:
             pid = int(self.pid_file.read_text().split("\n", 1)[0])
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -51,7 +53,8 @@ class Server:
         self, answers: Callable[[], None], process: subprocess.Popen[bytes], seconds: float
     ) -> None:
         """Ask until the server answers. Errors: it ended, or gave no answer in time; with the end
-        of its log."""
+        of its log.
+        """
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -117,7 +120,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def run(command: Sequence[str], failure: str, log: Path, **environment: str) -> None:
     """Run a step to its end, its output in a file. Errors: `failure` and the last lines of the
-    output."""
+    output.
+    """
     with log.open("wb") as output:
         result = subprocess.run(
             command,

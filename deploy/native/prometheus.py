@@ -1,5 +1,6 @@
 """Prometheus and promtool from Debian's package, in a folder of the user's cache: it takes apt, and
-no root."""
+no root.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ PORT = 9090
 
 def found() -> Path | None:
     """The folder with both programs: the system's, else the one in the cache; None where there is
-    neither."""
+    neither.
+    """
     system = shutil.which("prometheus")
     if system is not None and (Path(system).parent / "promtool").exists():
         return Path(system).parent
@@ -30,7 +32,8 @@ def found() -> Path | None:
 
 def install(log: Path) -> Path:
     """Find them, or fetch and unpack the package (20 MB, once). Errors: ServicesError where there
-    is no apt for it."""
+    is no apt for it.
+    """
     if (there := found()) is not None:
         return there
     with locked(cache_folder() / "prometheus.lock"):

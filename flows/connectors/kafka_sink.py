@@ -82,7 +82,8 @@ class KafkaSink(FixedPartitionedSink[Any, None]):
 
 class Writer(StatefulSinkPartition[Any, None]):
     """Errors: TransientError when records stay unacknowledged for `delivery_seconds`;
-    PermanentError when the broker will never take them (too large, no right, no topic)."""
+    PermanentError when the broker will never take them (too large, no right, no topic).
+    """
 
     def __init__(
         self,

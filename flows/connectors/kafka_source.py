@@ -69,7 +69,8 @@ class Subscription:
 
 class KafkaSource(FixedPartitionedSource[Batch, None]):
     """The partitions of one process, as one source. `stopping` is asked before each poll; true
-    drains and ends the flow."""
+    drains and ends the flow.
+    """
 
     def __init__(
         self,
@@ -194,7 +195,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def _tell(self, batch: Batch) -> None:
         """Tell of a poll, with the ends that the consumer has heard of anyway; asking the broker
-        would wait for it."""
+        would wait for it.
+        """
         ends = (
             (place, self._consumer.get_watermark_offsets(place, cached=True))
             for place in self._assigned
@@ -210,7 +212,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def _take_statistics(self, text: str) -> None:
         """CommitNote the partitions that are read to their end: what is left up to it are marks of
         transactions, or records of an open one. It holds until the next poll that brings
-        records."""
+        records.
+        """
         topic = json.loads(text)["topics"].get(self._subscription.topic, {"partitions": {}})
         for name, known in topic["partitions"].items():
             if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
@@ -270,7 +273,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def finish(self) -> None:
         """Commit and close after a drain, once all sinks are flushed. Bytewax's own `close` comes
-        too early for that."""
+        too early for that.
+        """
         self.commit()
         while self._asked is not None:
             self._consumer.poll(
@@ -323,14 +327,16 @@ def connect(
 
 def embedded(consumer: Consumer, sub: Subscription) -> bool:
     """Whether the broker is librdkafka's own, which does not wake a waiting fetch when records
-    come."""
+    come.
+    """
     found = consumer.list_topics(sub.topic, timeout=sub.startup_seconds).cluster_id
     return found is not None and found.startswith("mockCluster")
 
 
 def partitions_of(consumer: Consumer, sub: Subscription, observer: SourceObserver) -> list[int]:
     """The topic's partitions. Errors: PermanentError for a missing topic, TransientError for a
-    silent broker."""
+    silent broker.
+    """
     until = time.monotonic() + sub.startup_seconds
     while True:
         try:
@@ -365,7 +371,8 @@ def committed_of(
     consumer: Consumer, sub: Subscription, owned: list[int], observer: SourceObserver
 ) -> list[TopicPartition]:
     """Where the group stands. A broker that has just started, or just lost a peer, is asked again:
-    its coordinator comes after it. Errors: TransientError."""
+    its coordinator comes after it. Errors: TransientError.
+    """
     until = time.monotonic() + sub.startup_seconds
     while True:
         try:
@@ -387,7 +394,8 @@ def committed_of(
 
 def restored(place: TopicPartition, low: int, high: int, observer: SourceObserver) -> Checkpoint:
     """The checkpoint that a commit holds. What retention has taken since is said, never silently
-    skipped."""
+    skipped.
+    """
     if place.offset in (OFFSET_INVALID, OFFSET_BEGINNING):
         return Checkpoint(low, low)
     try:
@@ -414,7 +422,8 @@ def tell_of_changes(
     place: TopicPartition, before: Checkpoint, state: State, observer: SourceObserver
 ) -> None:
     """Say when a setting that rows depend on is not what it was: what is closed by then stays as it
-    was counted."""
+    was counted.
+    """
     now = state.depends_on()
     for name in before.note.keys() & now.keys():
         if before.note[name] != now[name]:
@@ -424,7 +433,7 @@ def tell_of_changes(
 
 
 def check(errors: list[KafkaError], topic: str, observer: SourceObserver) -> None:
-    """librdkafka retries what can be retried; only what it gives up on stops the flow."""
+    """Librdkafka retries what can be retried; only what it gives up on stops the flow."""
     for error in errors:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise PermanentError(
@@ -440,7 +449,8 @@ def check(errors: list[KafkaError], topic: str, observer: SourceObserver) -> Non
 
 def batch_of(messages: list[Message], caught_up: bool) -> Batch:
     """Columns of what a poll brought, partition by partition. The loops are C: a generator would
-    cost three times as much."""
+    cost three times as much.
+    """
     # of a polled message it is never None
     messages.sort(key=Message.partition)  # type: ignore[arg-type]
     count = len(messages)

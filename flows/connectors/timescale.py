@@ -88,7 +88,8 @@ class TimescaleSink(FixedPartitionedSink[Any, None]):
 
 class Writer(StatefulSinkPartition[Any, None]):
     """Errors: TransientError when the database stays away too long, PermanentError for a broken
-    contract."""
+    contract.
+    """
 
     def __init__(
         self,
@@ -317,7 +318,8 @@ def typed(columns: dict[str, str], form: LiteralString) -> sql.Composed:
 
 def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
     """One row a key, the one with the highest guard, in the order of the key (so that two writers
-    cannot deadlock)."""
+    cannot deadlock).
+    """
     frame = parts[0].frame if len(parts) == 1 else pl.concat([part.frame for part in parts])
     if len(parts) == 1 and parts[0].distinct:
         return frame.sort(table.keys)
@@ -330,7 +332,8 @@ def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
 
 def encoded(frame: pl.DataFrame) -> bytes:
     """Rows as PostgreSQL's binary COPY takes them: 0.5 us a row, a seventh of what writing them one
-    by one costs."""
+    by one costs.
+    """
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(table.schema)
     parts = [

@@ -1,5 +1,6 @@
 """The item that flows: not a record but a batch, what one poll brought from the partitions of a
-process."""
+process.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Stop before a topic is emptied into the dead letters: nearly everything refused means that we are
-wrong, not they."""
+wrong, not they.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class RejectBudget:
 
     def used(self) -> dict[int, float]:
         """Partition, or ALL -> the share of its budget that the current run has used; the budget is
-        used up at 1."""
+        used up at 1.
+        """
         return {
             p: (
                 float(run.sum() - run[ACCEPTED] - run[DUPLICATE])

@@ -44,7 +44,8 @@ class Progress:
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin the partition: the next record is the one at `rewind`, the first that is news the
-        one at `resume`."""
+        one at `resume`.
+        """
         self._seen[partition], self._restored[partition] = checkpoint.rewind, checkpoint
         self._resume[partition] = self._next[partition] = checkpoint.resume
         self._trails[partition] = deque([(checkpoint.rewind, checkpoint.note)])
@@ -73,7 +74,8 @@ class Progress:
 
     def checkpoint(self, partition: int, needed: int | None, note: CommitNote) -> Checkpoint:
         """Where the partition stands when `needed` is the oldest offset that its state depends on,
-        and `note` holds now."""
+        and `note` holds now.
+        """
         resume = self._next[partition]
         if self._seen[partition] < resume:
             return self._restored[

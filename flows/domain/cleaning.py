@@ -20,7 +20,8 @@ from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 @dataclass(frozen=True)
 class Read:
     """A batch and what decoding made of it: readable events and their bytes, and (row, code,
-    fingerprint) of the rest."""
+    fingerprint) of the rest.
+    """
 
     batch: Batch
     events: pl.DataFrame

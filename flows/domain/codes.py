@@ -1,5 +1,6 @@
 """The closed vocabulary of verdicts: every record of a raw topic ends in one outcome, and a refused
-one bears a code."""
+one bears a code.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The state of `flows/metrics.py`: drop what was seen before, count the rest into every metric of
-the catalogue."""
+the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ SHARED = ("partition", "is_new", "event_time", "event_type", "shop_id", "currenc
 class CleanEvents:
     """Accepted events of one poll. Shape: `events` has the columns of avro/clean_web_event.avsc and
     `row`, the index of the record that held it (a record may hold many). `refused` has (row,
-    code) of records that could not be read."""
+    code) of records that could not be read.
+    """
 
     batch: Batch
     events: pl.DataFrame
@@ -37,7 +39,8 @@ class CleanEvents:
 @dataclass(frozen=True)
 class Seen:
     """What became of the news of a batch. Shape: `stamps` has the Kafka timestamp (ms) of each
-    counted event's raw record."""
+    counted event's raw record.
+    """
 
     counted: int
     repeated: int
@@ -154,7 +157,8 @@ class Counting:
 
     def take(self) -> list[Rows]:
         """The rows that changed since the last call, and how far they are complete; closed windows
-        are freed."""
+        are freed.
+        """
         found = [
             Rows(GOLD[metric.name], windows.take(), distinct=True)
             for metric, windows in self._windows
@@ -182,7 +186,8 @@ class Counting:
 
     def _forget(self) -> None:
         """Free what closed since the last time; that can only be when a watermark passed the end of
-        a window."""
+        a window.
+        """
         closed = {
             p: (mark - self._lateness) // self._longest * self._longest - self._longest
             for p, mark in self._watermarks.items()
@@ -225,7 +230,8 @@ class Counting:
 
 def seen(read: CleanEvents, new: np.ndarray, is_new: np.ndarray) -> Seen:
     """What a batch brought that is no repetition of a start: `new` a row an event, `is_new` one a
-    record."""
+    record.
+    """
     stamps = read.events["source_timestamp"].to_physical().to_numpy()
     refused = [code for row, code in read.refused if is_new[row]]
     if new.all() and is_new.all():

@@ -1,5 +1,6 @@
 """Dead letters: a refused record with its exact bytes, where it stood, and everything that is wrong
-with it."""
+with it.
+"""
 
 from __future__ import annotations
 

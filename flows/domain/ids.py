@@ -1,5 +1,6 @@
 """Which event ids are known, for as long as they can still matter: exact, bounded, and a whole
-batch at a time."""
+batch at a time.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Verdicts:
 
 def keys_of(ids: pl.Series, partitions: np.ndarray) -> np.ndarray:
     """128 bits a row for (partition, id): two independent 64-bit hashes, so that two ids never
-    share a key in practice."""
+    share a key in practice.
+    """
     keys = np.empty((len(ids), 2), np.uint64)
     keys[:, 0] = ids.hash(seed=0x5EED).to_numpy()
     keys[:, 1] = ids.hash(seed=0xFACE).to_numpy()

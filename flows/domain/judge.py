@@ -84,7 +84,8 @@ class Judge:
         self, batch: Batch, events: pl.DataFrame, refused: list[tuple[int, Code, str | None]]
     ) -> Judged:
         """Give every record of the batch its verdict; `events` and `refused` are what decoding made
-        of it."""
+        of it.
+        """
         verdict = np.zeros(len(batch), np.int8)
         for row, code, _ in refused:
             verdict[row] = NUMBER[Outcome.REJECTED, code]
@@ -112,7 +113,8 @@ class Judge:
         verdict: np.ndarray,
     ) -> np.ndarray:
         """Judge lateness and repetition of the events at `timed`; gives those whose id was looked
-        up."""
+        up.
+        """
         times = events["event_time"].to_physical().to_numpy()[timed]
         partitions = batch.partition[rows[timed]]
         horizons = running_maximum(partitions, times, self.watermarks) - self._lateness

@@ -49,7 +49,8 @@ class Measure:
 @dataclass(frozen=True)
 class Dimension:
     """A column that rows are grouped by. `cap` bounds its different values in a window of a shop;
-    the rest is `(other)`."""
+    the rest is `(other)`.
+    """
 
     name: str
     value: pl.Expr
@@ -59,7 +60,8 @@ class Dimension:
 @dataclass(frozen=True)
 class MetricTable:
     """Rows of numbers by window and dimensions. Time: event time, windows `[start, start +
-    window)`, UTC."""
+    window)`, UTC.
+    """
 
     name: str
     title: str

@@ -40,7 +40,8 @@ CHUNKS = {Grain.HOUR: timedelta(days=30), Grain.DAY: timedelta(days=360)}
 @dataclass(frozen=True, eq=False)
 class Rollup:
     """A coarser table. Its rows are the `sums` of the finer table's rows of `[window_start,
-    window_start + width)`."""
+    window_start + width)`.
+    """
 
     finer: Table
     table: Table

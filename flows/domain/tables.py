@@ -49,7 +49,8 @@ CHUNK_1M = timedelta(days=1)
 
 def gold(metric: MetricTable) -> Table:
     """Where the rows of a metric are stored: with the partition in the key, and the number of
-    events as guard."""
+    events as guard.
+    """
     keys = {"window_start": "timestamptz", "partition": "integer"} | {
         d.name: "text" for d in metric.by
     }

@@ -61,7 +61,8 @@ class Minute:
 
 class Tallies:
     """Keep the counts of the open minutes. State: the minutes within the grace of each partition's
-    newest timestamp."""
+    newest timestamp.
+    """
 
     def __init__(self) -> None:
         self.clocks: dict[int, int] = {}
@@ -150,7 +151,8 @@ class Tallies:
 
     def take(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
         """The counts that changed since the last call; minutes that can change no more are
-        forgotten."""
+        forgotten.
+        """
         outcomes: list[OutcomeTally] = []
         by_rule: list[RuleTally] = []
         for key in sorted(self._changed):
@@ -174,7 +176,8 @@ def minutes_of(
     batch: Batch, minutes: np.ndarray
 ) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
     """The (partition, minute) places of a batch, which of them each record belongs to, and the
-    first offset of each."""
+    first offset of each.
+    """
     places: list[tuple[int, int]] = []
     firsts: list[int] = []
     group = np.empty(len(batch), np.int64)

@@ -95,7 +95,8 @@ def broken_of(
     asked: Sequence[Rule], rows: pl.DataFrame, found: pl.DataFrame
 ) -> dict[str, np.ndarray]:
     """The rules that some row breaks, and which rows; `found` has the rows that may, a column a
-    rule."""
+    rule.
+    """
     broken = {}
     for rule in asked:
         if not found[rule.name].any():
@@ -135,7 +136,8 @@ def value_of(rule: Rule, event: dict[str, object]) -> tuple[str, str | None]:
 
 def printable(value: object, most: int = 200) -> str:
     """Text that any log, table or terminal takes: control characters escaped, at most `most`
-    characters."""
+    characters.
+    """
     text = value if isinstance(value, str) else str(value)
     if not text.isprintable():
         text = "".join(

@@ -32,7 +32,8 @@ def starts_of(metric: MetricTable) -> str:
 
 def compact(frame: pl.DataFrame) -> pl.DataFrame:
     """A copy with texts of its own: a row taken out of a batch would keep all texts of the batch in
-    memory."""
+    memory.
+    """
     # one chunk first: the others would be handed on as they are, with all that they hold on to
     copied = pl.from_arrow(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
     assert isinstance(copied, pl.DataFrame)
@@ -41,7 +42,8 @@ def compact(frame: pl.DataFrame) -> pl.DataFrame:
 
 class Pairs:
     """Different (row, value) pairs. State: 16 bytes and an index entry a pair, until the windows
-    close."""
+    close.
+    """
 
     def __init__(self) -> None:
         self._seen = hirola.HashTable(MIN_CAPACITY, KEY)
@@ -161,7 +163,8 @@ class Windows:
         self, starts: pl.Series, values: pl.DataFrame, keys: np.ndarray, slots: np.ndarray
     ) -> None:
         """Count values that were not seen before in their row; pairs of a window are forgotten with
-        it."""
+        it.
+        """
         assert self._distinct is not None
         pairs = keys * MIX ^ keys_of(values)
         start_of = starts.to_physical().to_numpy()
@@ -190,7 +193,8 @@ class Windows:
 
     def take(self) -> pl.DataFrame:
         """The rows that changed since the last call. Shape: keys, `events` (the guard), then the
-        stored measures."""
+        stored measures.
+        """
         slots = np.flatnonzero(self._changed[: len(self._slots)])
         self._changed[slots] = False
         rows = self._all_rows()[slots] if len(slots) else self._all_rows().clear()

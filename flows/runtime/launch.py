@@ -93,7 +93,8 @@ class Process:
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         """The one place where a failure is logged: what we foresaw in a line with its exit code, a
-        bug with its trace."""
+        bug with its trace.
+        """
         if isinstance(error, KeyboardInterrupt):
             os._exit(130)
         known = cause_of(error)

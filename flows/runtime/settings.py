@@ -1,5 +1,6 @@
 """Every setting, from the environment. A wrong or misspelt one ends the start with exit code 2 and
-a line that names it."""
+a line that names it.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +242,8 @@ def with_password(settings: Settings) -> Settings:
 
 def read_secret(name: str, file: Path) -> str:
     """Read a secret of one line, as editors and `echo` leave it. Errors: ConfigError naming
-    variable or option."""
+    variable or option.
+    """
     try:
         secret = file.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

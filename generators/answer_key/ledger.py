@@ -75,7 +75,8 @@ class Recorder:
 
     def write(self, folder: Path, offsets: np.ndarray, terms: Terms) -> Counter[str]:
         """Judge everything again, and write events and gold rows. Errors: LedgerError,
-        UnreachableError."""
+        UnreachableError.
+        """
         missing = int((offsets < 0).sum())
         if missing:
             raise UnreachableError(f"{missing} records have no delivery report")
@@ -135,7 +136,8 @@ class Recorder:
 
 def write_gold(folder: Path, rows: Rows) -> None:
     """Write the expected rows of each view, sorted by key. Shape: keys and values named as in
-    VIEWS."""
+    VIEWS.
+    """
     for view, (keys, values) in VIEWS.items():
         lines = sorted(rows[view].items(), key=lambda line: tuple(map(str, line[0])))
         columns: dict[str, Any] = {}
@@ -150,7 +152,8 @@ def write_gold(folder: Path, rows: Rows) -> None:
 
 def claim(folder: Path | None) -> None:
     """Take a folder for a ledger before anything is sent. Errors: ConfigError when it holds one or
-    cannot be made."""
+    cannot be made.
+    """
     if folder is None:
         return
     if (folder / "manifest.json").exists():

@@ -100,7 +100,8 @@ class Oracle:
 
     def take(self, sent: Sent) -> Verdict:
         """Judge the next record of its partition. Errors: LedgerError when the generator said
-        otherwise."""
+        otherwise.
+        """
         if sent.offset <= self._last.get(sent.partition, -1):
             raise LedgerError(
                 f"partition {sent.partition}: offset {sent.offset} after"
@@ -188,7 +189,8 @@ class Oracle:
 
     def _add_search(self, partition: int, at: tuple[Any, ...], event: dict[str, Any]) -> None:
         """Keep the first queries of a window, partition and shop, up to the cap; the rest is
-        `(other)`."""
+        `(other)`.
+        """
         query = event["search_query"].strip().lower()
         kept = self._queries[partition, *at]
         if query not in kept and len(kept) >= self._terms.query_cap:

@@ -44,7 +44,8 @@ class Situation:
 
     def upto(self, most: int) -> int:
         """Choose from 1 to `most`, the most itself one time in eight: edges are where mistakes
-        live."""
+        live.
+        """
         return most if self.roll % 8 == 0 else 1 + (self.roll >> 8) % max(most, 1)
 
 
@@ -225,7 +226,8 @@ def group_shares(group: str, share: float) -> dict[str, float]:
 
 def expand(shares: Mapping[str, float]) -> dict[str, float]:
     """Replace the names of groups by those of their faults. Errors: KeyError for a name that is
-    neither."""
+    neither.
+    """
     found: dict[str, float] = {}
     for name, share in shares.items():
         if name in GROUPS:

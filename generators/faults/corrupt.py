@@ -52,7 +52,8 @@ def _bad_utf8(header: bytes, body: bytes, roll: int) -> bytes:
 
 def _not_avro(header: bytes, body: bytes, roll: int) -> bytes:
     """Break an enum's index, a union's index, a string's length or a varint, without moving what
-    follows."""
+    follows.
+    """
     union_at = body.index(b"v-") + 18
     return (
         header

@@ -29,7 +29,8 @@ from generators.shoppers.lanes import Healthy
 @dataclass(frozen=True)
 class Judging:
     """What verdicts depend on. Time: `latest_ms` is the end of the run, on the event clock and the
-    wall clock."""
+    wall clock.
+    """
 
     lateness_ms: int
     tolerance_ms: int

@@ -1,5 +1,6 @@
 """One way to break each rule, as data: a change to a copy of a healthy event that breaks that rule
-and no other."""
+and no other.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ class Line:
 @dataclass
 class Invoice:
     """An invoice. Time: `time_ms` is its earliest line, taken as UTC; country and customer are the
-    first told."""
+    first told.
+    """
 
     number: str
     time_ms: int
@@ -77,7 +78,8 @@ class Invoice:
 @dataclass(frozen=True)
 class Rejected:
     """A row that cannot be read. `line` is where it starts in the file, whose first line is 1,
-    blank or not."""
+    blank or not.
+    """
 
     line: int
     reason: str
@@ -215,7 +217,8 @@ def _swallows(text: str) -> bool:
 
 def _text(path: Path) -> str:
     """Read and decode a whole file: UTF-8 with or without a mark, UTF-16 with one, else
-    Windows-1252 or Latin-1."""
+    Windows-1252 or Latin-1.
+    """
     try:
         raw = path.read_bytes()
         if raw[:2] == b"\x1f\x8b":

@@ -53,7 +53,8 @@ class Wire:
 
     def body(self, event: Event, version: int = NEWEST) -> bytes:
         """Write one event by the reference implementation. Errors: whatever does not fit the
-        schema's types."""
+        schema's types.
+        """
         out = io.BytesIO()
         fastavro.schemaless_writer(out, self.parsed[version], event)
         return out.getvalue()
@@ -136,7 +137,8 @@ def murmur2(key: bytes) -> int:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Give the partition that Java's default partitioner gives
-    (test_partitions_agree_with_librdkafka)."""
+    (test_partitions_agree_with_librdkafka).
+    """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 

@@ -1,5 +1,6 @@
 """Send records when they are due. The schedule is never slowed: what is behind it is measured and
-told."""
+told.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ _LENGTHS = struct.Struct(">iii")
 
 class Sink(Protocol):
     """Take records in order. `acknowledged` gives the new offsets of each partition since the last
-    call, in order."""
+    call, in order.
+    """
 
     partitions: int
 

@@ -1,5 +1,6 @@
 """What happened before today: the shoppers of the generator over days gone by, busy by day and
-quiet by night."""
+quiet by night.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ SALE_WEEKDAY, SALE_HOURS, SALE_FACTOR = 4, (18, 19), 2.5
 @dataclass(frozen=True)
 class Past:
     """A stretch of time before now. Units: `rate` is events a second, on average. Time: `[start,
-    end)`, whole minutes."""
+    end)`, whole minutes.
+    """
 
     start: datetime
     end: datetime
@@ -71,7 +73,8 @@ class Past:
 @dataclass(frozen=True)
 class PastDay:
     """What is left of a UTC day in the stretch. Shape: `events` has the columns of web_event v2, by
-    event time."""
+    event time.
+    """
 
     start: datetime
     events: pa.RecordBatch
@@ -79,7 +82,8 @@ class PastDay:
 
 def past_days(past: Past) -> Iterator[PastDay]:
     """Tell the stretch day by day. The same stretch and seed give the same events
-    (test_the_same_past_twice_is_the_same)."""
+    (test_the_same_past_twice_is_the_same).
+    """
     pools = make_pools(past.seed, past.visitors, past.products)
     shoppers = Shoppers(past.seed, pools, make_walks(past.seed), LANES)
     first, last = (int(moment.timestamp() * 1000) for moment in (past.start, past.end))

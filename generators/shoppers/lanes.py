@@ -1,5 +1,6 @@
 """Shoppers in lanes: every lane runs one session after another, and every round each lane emits one
-event."""
+event.
+"""
 
 from __future__ import annotations
 
@@ -220,7 +221,8 @@ class Shoppers:
         self, step: np.ndarray, key: np.ndarray, flash: np.ndarray
     ) -> tuple[pa.ListArray, np.ndarray, np.ndarray, np.ndarray]:
         """List the products of each step: the same slot of a session is the same product, quantity
-        and price."""
+        and price.
+        """
         count = self._walks.item_count[step]
         offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
         row = np.repeat(np.arange(len(step)), count)

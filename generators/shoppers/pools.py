@@ -1,5 +1,6 @@
 """What a shop has before its doors open: products, shoppers and what they search for. Faker works
-only here."""
+only here.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Ways through a shop, sampled once at the start from a Markov chain; a session follows one of
-them."""
+them.
+"""
 
 from __future__ import annotations
 

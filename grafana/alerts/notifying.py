@@ -105,7 +105,8 @@ def route(receiver: str, variable: str) -> dict[str, Any]:
 
 def policies() -> dict[str, Any]:
     """The whole tree: Grafana has only one. The root hears what nobody else was named for, and its
-    failure is in the log."""
+    failure is in the log.
+    """
     root = {
         "orgId": 1,
         "receiver": WEBHOOK,

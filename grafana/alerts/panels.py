@@ -1,5 +1,6 @@
 """Where on the boards an alert belongs: panels are named by the slug of their title, and found in
-the rendered boards."""
+the rendered boards.
+"""
 
 from __future__ import annotations
 

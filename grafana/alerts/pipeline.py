@@ -1,5 +1,6 @@
 """Does the pipeline run, keep up, and keep its promise? Prometheus knows; it can watch all of these
-without Grafana too."""
+without Grafana too.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def burn(
     slug: str, long: str, short: str, threshold: Threshold, severity: Severity, spends: str
 ) -> Rule:
     """The latency objective's error budget is spent too fast over a long span, and still is over a
-    short one."""
+    short one.
+    """
     budget = round(1 - LATENCY_OBJECTIVE, 6)
     expr = (
         f"max({ERRORS}{long} / {budget:g} and on () ({ERRORS}{short} / {budget:g} >"

@@ -1,5 +1,6 @@
 """The rules that Prometheus can watch itself: for those who run it without Grafana, and for
-promtool to test."""
+promtool to test.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Can the numbers be trusted? Minutes here are those of the Kafka timestamp; the newest one still
-fills."""
+fills.
+"""
 
 from __future__ import annotations
 

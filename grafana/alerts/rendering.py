@@ -67,7 +67,8 @@ def rule(found: Rule, of: Group, panel: Find) -> dict[str, Any]:
 
 def data(found: Rule) -> list[dict[str, Any]]:
     """A asks, B takes the last value of each series, C compares. `model` is taken as it stands:
-    macros survive, variables do not."""
+    macros survive, variables do not.
+    """
     asked = {"from": RANGE_SECONDS, "to": 0}
     now = {"from": 0, "to": 0}
     compare = "gt" if found.threshold.worse is Worse.ABOVE else "lt"

@@ -46,7 +46,8 @@ class OnError(StrEnum):
 @dataclass(frozen=True)
 class Sql:
     """Shape: a row a series: `time`, texts that become labels, and one number; always at least one
-    row."""
+    row.
+    """
 
     text: str
 
@@ -61,7 +62,8 @@ class Prom:
 @dataclass(frozen=True)
 class Place:
     """The panel that shows what the alert is about: the board's uid and the panel's title as a
-    slug."""
+    slug.
+    """
 
     board: str
     panel: str
@@ -91,7 +93,8 @@ class Rule:
     @property
     def limit(self) -> float:
         """Above (or below) what the rule fires. Panels are red from `act` on, and Grafana 11.6 has
-        no "at least"."""
+        no "at least".
+        """
         return self.threshold.act - 0.5 if self.whole else self.threshold.act
 
     @property

@@ -1,5 +1,6 @@
 """The words of an alert, with the value and the labels put in by Grafana's or by Prometheus'
-templates."""
+templates.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ FORMS = {"percent": "humanizePercentage", "number": "humanize", "duration": "hum
 
 def worded(text: str, value: str) -> str:
     """Replace `{percent}`, `{number}`, `{duration}` and `{label.NAME}`. Errors: KeyError for any
-    other word in braces."""
+    other word in braces.
+    """
 
     def template(found: re.Match[str]) -> str:
         word = found[1]

@@ -1,5 +1,6 @@
 """Pipeline: does every flow keep up, how long does an event take, and what do broker, database and
-processes say."""
+processes say.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ SETTLING_SECONDS = 180  # newer minutes may still be on their way to one of the 
 
 def settled(column: str) -> str:
     """SQL: whole minutes of the range's last six hours, whose records have reached both tables.
-    Synthetic rows have no letters."""
+    Synthetic rows have no letters.
+    """
     since, until = (
         f"greatest({FROM}, {TO} - 21600) / 60 * 60",
         f"({TO} - {SETTLING_SECONDS}) / 60 * 60",

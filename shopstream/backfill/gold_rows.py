@@ -25,7 +25,8 @@ Made = tuple[Table, pl.DataFrame]
 
 def gold_rows(events: pl.DataFrame) -> Iterator[list[Made]]:
     """For each metric its minutes, hours and days. Shape: events of whole UTC days, columns of
-    web_event."""
+    web_event.
+    """
     frames = by_scope(events)
     for metric in CATALOGUE:
         minutes = minutes_of(metric, frames[metric.scope])
@@ -34,7 +35,8 @@ def gold_rows(events: pl.DataFrame) -> Iterator[list[Made]]:
 
 def by_scope(events: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
     """What metrics read: events with two sums over their items, and the items with what they read
-    of their event."""
+    of their event.
+    """
     items, owner = items_of(events)
     counts = np.bincount(owner, minlength=len(events))
     quantity = items["quantity"].to_numpy().astype(np.int64)

@@ -1,5 +1,6 @@
 """What the quality tables say of a past day: mostly accepted events, a little of everything else,
-and some bad hours."""
+and some bad hours.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ UNREADABLE = {Code.NOT_AVRO, Code.TRUNCATED, Code.UNKNOWN_SCHEMA}
 @dataclass(frozen=True)
 class BadHours:
     """A time of trouble. `share` of a thousand accepted events are refused with the code; `breaks`
-    is the rule, if one."""
+    is the rule, if one.
+    """
 
     days_ago: int
     hour: int
@@ -109,7 +111,8 @@ class Minutes:
 @dataclass(frozen=True)
 class Refusal:
     """How many records of each minute had one other end; `breaks` is the rule, where all broke the
-    same."""
+    same.
+    """
 
     outcome: Outcome
     code: str
@@ -147,7 +150,8 @@ def quality_rows(events: pl.DataFrame, end: datetime, seed: int) -> list[list[Ma
 
 def questions(events: pl.DataFrame) -> pl.DataFrame:
     """How many events of each minute each question is asked of: all, those with items, those of
-    each `when`."""
+    each `when`.
+    """
     whens = {id(r.when): r.when for r in EVENT_RULES if r.when is not ALWAYS}
     return (
         events.group_by(pl.col("event_time").dt.truncate("1m").alias("minute"))

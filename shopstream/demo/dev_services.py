@@ -1,5 +1,6 @@
 """The broker and the database that a demo or a test uses: embedded ones from Python packages, or
-those of `make services`."""
+those of `make services`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ NATIVE = WORK / "services" / "env"
 @dataclass(frozen=True)
 class Services:
     """Where they are. `embedded` ones make topics on first use, with 4 partitions, and keep the
-    newest 5 MB of each."""
+    newest 5 MB of each.
+    """
 
     bootstrap: str
     database_url: str
@@ -41,7 +43,8 @@ class Services:
 @contextmanager
 def embedded(folder: Path) -> Iterator[Services]:
     """Start librdkafka's own broker in this process and PostgreSQL from a wheel; both end with the
-    block."""
+    block.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     broker = Producer(
         {

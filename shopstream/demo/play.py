@@ -326,7 +326,8 @@ class Watched:
 
 def watch(what: Watched, heading: str) -> None:
     """Show the run until everything sent has gone through. Errors: PermanentError when a flow
-    stopped for good."""
+    stopped for good.
+    """
     console = Console()
     rates, began, told = Rates(), time.monotonic(), 0.0
     drain_until: float | None = None

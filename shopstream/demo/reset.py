@@ -1,5 +1,6 @@
 """Empty our topics, groups and tables. Only for services that `make services` made: see
-demo.open_services."""
+demo.open_services.
+"""
 
 from __future__ import annotations
 

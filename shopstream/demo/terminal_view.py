@@ -1,5 +1,6 @@
 """What a person sees while a demo runs: rates, latency, lag, money, products. Every number is read
-back from the tables."""
+back from the tables.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class Lags:
 
     def all(self) -> dict[str, Lag]:
         """Every flow's lag, upstream first: when all are 0, everything that was there has gone
-        through."""
+        through.
+        """
         return {flow: self.of(flow) for flow in self._topics}
 
     def drained(self) -> bool:

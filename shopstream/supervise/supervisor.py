@@ -1,5 +1,6 @@
 """RetentionPolicy the flows and jobs running: each its own process, started again when it fails for
-a reason that passes."""
+a reason that passes.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ STATES = {
 
 def die_with_parent() -> None:
     """In the child: end when the supervisor is gone, however it went (Linux; elsewhere its operator
-    has to look)."""
+    has to look).
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
@@ -106,7 +108,8 @@ class Child:
     @property
     def reading(self) -> bool:
         """Whether the flow has found its partitions, or the job its work, since its last start: it
-        says so in its log."""
+        says so in its log.
+        """
         return self._file is not None and self.job.ready(self.log, self._said)
 
     @property
@@ -158,7 +161,8 @@ class Child:
 
 class Supervisor:
     """All flows, `processes` of clean and of metrics, one of the others and of each job. `tell`
-    hears of restarts."""
+    hears of restarts.
+    """
 
     def __init__(
         self,
@@ -226,7 +230,8 @@ class Supervisor:
 
     def wait_until_reading(self, patience_seconds: float) -> None:
         """Wait until every flow reads its topic or has failed; what comes then meets flows that are
-        there."""
+        there.
+        """
         until = time.monotonic() + patience_seconds
         while time.monotonic() < until and not all(
             c.reading or c.exit_code is not None for c in self.children
@@ -261,7 +266,8 @@ class Supervisor:
 
 def port_of(environment: Mapping[str, str], index: int) -> Port | None:
     """The port that a flow gets if it is free: counted from the one that is set; 0 sets none for
-    all."""
+    all.
+    """
     first = int(environment.get(environment_name("telemetry_port")) or FIRST_PORT)
     host = (
         environment.get(environment_name("telemetry_host"))

@@ -1,5 +1,6 @@
 """Ports of flows' telemetry: the wanted one where it is free, else any; and the file that tells
-Prometheus of them."""
+Prometheus of them.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def is_free(host: str, port: int) -> bool:
 
 def tell_prometheus(targets: Iterable[tuple[str, str, int]]) -> None:
     """Write this process's targets: (flow, host, port). Those of supervisors that were killed are
-    removed."""
+    removed.
+    """
     TARGETS.mkdir(parents=True, exist_ok=True)
     for file in TARGETS.glob("*.json"):
         if not is_alive(file.stem):

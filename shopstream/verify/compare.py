@@ -1,5 +1,6 @@
 """`shopstream verify`: hold what the pipeline made against the generator's answer key, record by
-record and cell by cell."""
+record and cell by cell.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +242,8 @@ def check_view(ledger: Ledger, db: psycopg.Connection, view: str) -> tuple[Check
 
 def check_rollup(db: psycopg.Connection, metric: MetricTable, grain: Grain) -> Check:
     """Every sum of an hour or day against a plain recount of the minutes, of which the ledger's are
-    the measure."""
+    the measure.
+    """
     coarse = rolled(metric, grain)
     keys = ["window_start", *(d.name for d in metric.by)]
     sums = [m.name for m in coarse.stored]

@@ -1,5 +1,6 @@
 """A panel's data, as Grafana's frames would hold it: the queries are run as Grafana would send
-them."""
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ NEEDS_PROMETHEUS = "needs Prometheus"
 @dataclass
 class Data:
     """`series` by name, of time series; `rows` of tables, by their query; `unit` is Grafana's,
-    where the data names it."""
+    where the data names it.
+    """
 
     series: dict[str, Points] = field(default_factory=dict)
     trends: dict[str, Points] = field(default_factory=dict)

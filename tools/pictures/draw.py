@@ -1,5 +1,6 @@
 """A drawing for each look, in the box of its panel. Boxes are in pixels from the top left, as
-people read."""
+people read.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Grafana's dark look: what panels and letters have for colours, and a colour for each name of an
-open set."""
+open set.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ TEXT, FAINT, LINK = "#ccccdc", "#8e8e9c", "#6e9fff"
 
 def own_colour(name: str) -> str:
     """Always the same one for a name, as Grafana's palette by name; bright enough for a dark
-    ground."""
+    ground.
+    """
     drawn = crc32(name.encode())
     red, green, blue = hls_to_rgb(
         drawn % 997 / 997, 0.58 + 0.14 * (drawn >> 12 & 1), 0.45 + 0.3 * (drawn >> 16 & 1)

@@ -229,7 +229,8 @@ class Decoder:
 
     def _resolve(self, columns: pa.RecordBatch, writer: WriterSchema) -> pa.RecordBatch:
         """WriterSchema's columns to the reader's: defaults for what is missing, the enum's default
-        for symbols we lack."""
+        for symbols we lack.
+        """
         if writer.schema == self._reader:
             return columns
         arrays = []
@@ -304,7 +305,8 @@ def columns_of(bodies: list[bytes], schema: Schema) -> pa.RecordBatch | None:
 
 def deserialized(bodies: list[bytes], schema: Schema) -> pa.RecordBatch | None:
     """All bodies as columns whose text is not yet checked, or None when one of them does not fit
-    the schema."""
+    the schema.
+    """
     try:
         return pyruhvro.deserialize_array(bodies, schema.text)
     except (KeyboardInterrupt, SystemExit):
@@ -315,7 +317,8 @@ def deserialized(bodies: list[bytes], schema: Schema) -> pa.RecordBatch | None:
 
 def text_suspects(columns: pa.RecordBatch) -> np.ndarray:
     """Which rows hold text that is no UTF-8: the decoder does not look; found by halving, as there
-    are few."""
+    are few.
+    """
     bad = np.zeros(len(columns), bool)
     waiting = [(0, len(columns))]
     while waiting:
@@ -363,7 +366,8 @@ def read_one(body: bytes, writer: WriterSchema) -> dict[str, Any] | Code:
 
 def frame_of(columns: pa.RecordBatch) -> pl.DataFrame:
     """Arrow to Polars, times as UTC milliseconds. Shape: adds `has_nul`, whether a text holds a NUL
-    character."""
+    character.
+    """
     frame = pl.DataFrame(columns)
     naive = [c for c, t in frame.schema.items() if t == pl.Datetime("ms")]
     nul = NUL_IN_EVENT | NUL_IN_ITEM if any(map(has_zero, texts_of(columns))) else pl.lit(False)
@@ -378,6 +382,7 @@ def texts_of(columns: pa.RecordBatch) -> list[pa.Array]:
 
 def has_zero(texts: pa.Array) -> bool:
     """Whether a zero byte stands anywhere in the memory of the texts: a thousandth of the cost of
-    asking each text."""
+    asking each text.
+    """
     data = texts.buffers()[-1]
     return data is not None and not np.frombuffer(data, np.uint8).all()

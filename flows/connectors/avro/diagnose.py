@@ -1,5 +1,6 @@
 """Name what is wrong with a body that no decoder reads: walk it field by field and report the first
-fault."""
+fault.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Fault(Exception):
 
 def diagnose(body: bytes, schema: dict[str, Any]) -> Code:
     """Why the body is no value of the schema; NOT_AVRO where the walk finds no fault but a decoder
-    did."""
+    did.
+    """
     return first_fault(body, schema) or Code.NOT_AVRO
 
 

@@ -36,7 +36,8 @@ def tail_schema() -> Schema:
 
 def clean_events(cleaned: Cleaned, prefix: bytes) -> tuple[np.ndarray, pa.Array]:
     """The rows (of the batch) that were accepted, and their Avro bytes as clean events, after the
-    prefix."""
+    prefix.
+    """
     judged, batch = cleaned.judged, cleaned.judged.batch
     rows = judged.events["row"].to_numpy()
     accepted = (judged.verdict[rows] == ACCEPTED) & cleaned.is_new[rows]
@@ -65,7 +66,8 @@ TAIL = tail_schema()
 
 def one_event_a_record(cleaned: Cleaned) -> Records:
     """Accepted events as records of avro/clean_web_event.avsc, in the partition of their raw
-    record, with its key."""
+    record, with its key.
+    """
     rows, values = clean_events(cleaned, schemas.load("clean_web_event").header)
     batch = cleaned.judged.batch
     messages = {}
@@ -140,7 +142,8 @@ def dead_letter_records(found: Iterable[dict[str, Any]]) -> Records:
 
 def tallies(flow: str, topic: str, taken: tuple[list[OutcomeTally], list[RuleTally]]) -> Records:
     """Counts as records of avro/outcome_tally.avsc and avro/rule_tally.avsc; the key makes the
-    newest replace the others."""
+    newest replace the others.
+    """
     messages = []
     for schema, found in (
         (schemas.load("outcome_tally"), taken[0]),

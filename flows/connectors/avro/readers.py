@@ -1,5 +1,6 @@
 """Read our own topics: clean events, dead letters, tallies. What cannot be read is refused, like
-any other record."""
+any other record.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +167,8 @@ class RecordReader:
 
     def read(self, batch: Batch) -> Self:
         """Decode a batch; rows wait for `take`, what is refused for `unreadable`, and `refused` has
-        the codes."""
+        the codes.
+        """
         self.caught_up, self.refused = batch.caught_up, []
         for row, value in enumerate(batch.payload.to_pylist()):
             writer = self._writers.get(value[:10]) if value else None

@@ -19,7 +19,8 @@ MOST_ITEMS = 200
 
 def malformed(values: pa.Array, skip: int, schema: dict[str, Any]) -> np.ndarray:
     """Which records (after `skip` bytes of framing) do not end where the schema says. Shape: one
-    bool a record."""
+    bool a record.
+    """
     _, offsets, data = values.buffers()
     ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1].astype(
         np.int64
@@ -31,7 +32,8 @@ def malformed(values: pa.Array, skip: int, schema: dict[str, Any]) -> np.ndarray
 
 class Scanner:
     """Positions of all records, moved field by field. State: `at` and `end` a record; `bad` ones
-    stand still."""
+    stand still.
+    """
 
     def __init__(self, data: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
         self._data = data
@@ -86,7 +88,8 @@ class Scanner:
 
     def _within(self, rows: np.ndarray, count: int) -> np.ndarray:
         """Read an index; gives the rows whose index is below the count, which then stands in
-        `_value`."""
+        `_value`.
+        """
         rows, index = self._signed(rows)
         inside = (index >= 0) & (index < count)
         self._fail(rows[~inside])

@@ -33,7 +33,8 @@ UNSUPPORTED = {"bytes", "fixed", "uuid", "decimal"}
 
 def bare(schema: Any) -> Any:
     """The schema without documentation, and with plain numbers for times, so that no year can
-    overflow a datetime."""
+    overflow a datetime.
+    """
     if isinstance(schema, dict):
         return {k: bare(v) for k, v in schema.items() if k not in ("doc", "logicalType")}
     return [bare(s) for s in schema] if isinstance(schema, list) else schema

@@ -1,2 +1,3 @@
 """What a flow says about itself: numbers for Prometheus, a health line, log lines. One typed list
-names every number."""
+names every number.
+"""

@@ -1,5 +1,6 @@
 """What the flow's own thread is at, for those who ask from another one: single values, replaced
-whole."""
+whole.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from flows.domain.batch import Batch
 
 class Activity:
     """State: the batch that goes through the steps, what is done with it, and when the loop last
-    came round."""
+    came round.
+    """
 
     def __init__(self) -> None:
         self.where = "the start"

@@ -1,5 +1,6 @@
 """How far a flow is behind its topic: a place a partition, told by the thread that polls and asked
-by those that serve."""
+by those that serve.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Place:
 
     def age(self, now: int) -> float | None:
         """Seconds that the oldest unread record has waited; at most that, where it was not seen
-        yet."""
+        yet.
+        """
         if not self.unread:
             return 0.0
         known = [t for t in (self.last_read, self.drained_at) if t is not None]
@@ -92,7 +94,8 @@ class Backlog:
 
     def nothing_readable(self, partition: int, end: int) -> None:
         """The client has read the partition to its end: what is left of it are a transaction's
-        marks, and no record."""
+        marks, and no record.
+        """
         with self._lock:
             place = self._places[partition]
             if place.taken == place.position:

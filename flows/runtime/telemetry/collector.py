@@ -1,5 +1,6 @@
 """Numbers that are read when somebody scrapes, from the places and the state of the flow: between
-scrapes they cost nothing."""
+scrapes they cost nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What happens to the records of a flow: each method writes the numbers, and now and then the log
-line, of one event."""
+line, of one event.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class FlowObserver:
         self, name: str, work: Callable[[X], Y], then: Callable[[Y], None] | None = None
     ) -> Callable[[X], Y]:
         """Time a step, and tell what came out of it; batches without records would only drown the
-        others."""
+        others.
+        """
         seconds, activity = self._numbers.series(names.STEP_SECONDS, name), self._activity
 
         def timed(item: X) -> Y:

@@ -1,5 +1,6 @@
 """Whether a flow gets on: red when it makes no progress while records wait. Pure: the time is told,
-not asked."""
+not asked.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def serve(
     address: tuple[str, int], registry: CollectorRegistry, verdict: Callable[[], Verdict]
 ) -> Server:
     """Begin to serve. Errors: TransientError when the port is taken: a flow must not run unwatched,
-    and the supervisor has another port for the next try."""
+    and the supervisor has another port for the next try.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

@@ -18,7 +18,8 @@ from flows.runtime.telemetry.names import Kind, MetricFamily
 
 class BatchHistogram(Collector):
     """A histogram that takes a whole batch of values at once: prometheus_client's own takes 1 µs a
-    value."""
+    value.
+    """
 
     def __init__(self, number: MetricFamily, flow: str) -> None:
         self._number, self._flow = number, flow
@@ -59,7 +60,8 @@ class BatchHistogram(Collector):
 
 class Instruments:
     """Every number by its entry in the list. State: a time series a combination of labels, for the
-    life of the process."""
+    life of the process.
+    """
 
     def __init__(self, flow: str) -> None:
         # they would double the series and say nothing that start_time does not
@@ -72,7 +74,8 @@ class Instruments:
 
     def series(self, number: MetricFamily, *labels: str) -> Any:
         """The time series of these label values; looked up in a dict, because `labels()` costs ten
-        times that."""
+        times that.
+        """
         key = number, labels
         if key not in self._series:
             self._series[key] = self._family(number).labels(self.flow, *labels)

@@ -1,5 +1,6 @@
 """Log lines: JSON where a program reads them, plain text on a terminal. What libraries log through
-`logging` looks the same."""
+`logging` looks the same.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What happens to the process of a flow: each method writes the log line and the number of one
-event."""
+event.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ class Telemetry:
 
     def serve(self) -> None:
         """Serve /metrics and /healthz, where a port is set. Errors: TransientError when it is
-        taken."""
+        taken.
+        """
         settings = self._settings
         address = (
             (settings.telemetry_host, settings.telemetry_port) if settings.telemetry_port else None

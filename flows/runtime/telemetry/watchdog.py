@@ -1,5 +1,6 @@
 """Look at a flow from beside it, once a second: is it stuck, and how far has the topic gone on
-meanwhile?"""
+meanwhile?
+"""
 
 from __future__ import annotations
 
