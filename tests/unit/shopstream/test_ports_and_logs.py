@@ -1,4 +1,4 @@
-"""Which port each flow gets, what Prometheus is told of it, and what a flow's log says to a person."""
+"""Which port a flow gets, what Prometheus hears of it, and what its log says to a person."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_two_supervisors_at_once_choose_different_ports_before_any_flow_listens(
             "a restart keeps its port"
         )
     finally:
-        first.release(), second.release()
+        first.release()
+        second.release()
 
 
 def test_a_port_that_another_program_has_is_left_to_it() -> None:
