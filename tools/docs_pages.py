@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, additive, rolled
-from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
+from flows.domain.rules import JUDGED_RULES
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily

@@ -14,7 +14,7 @@ import pytest
 from database.editions import Edition
 from database.migrate import TABLES, migrate
 from flows.connectors.timescale import KINDS, UpsertStatements, Writer
-from flows.domain.metrics import CATALOGUE
+from flows.domain.families import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
 from tests.support.stack import Stack

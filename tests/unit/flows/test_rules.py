@@ -14,9 +14,11 @@ from test_decoding import decoder
 
 from flows.domain.batch import utc
 from flows.domain.codes import QualityDimension
-from flows.domain.metrics import SEARCHES_1M
-from flows.domain.rules import DIMENSIONS, EVENT_RULES, ITEM_RULES, JUDGED_RULES, WHITESPACE
+from flows.domain.rules import DIMENSIONS, JUDGED_RULES
+from flows.domain.text import WHITESPACE
 from flows.domain.validate import validate
+from flows.domain.web.metrics import SEARCHES_1M
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from tests.support.plain_oracle import broken_rules
 from tests.support.web_events import NOON, V2, event, item
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from flows.domain import windows
-from flows.domain.metrics import TRAFFIC_1M
+from flows.domain.web.metrics import TRAFFIC_1M
 from flows.domain.windows import Windows, starts_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
