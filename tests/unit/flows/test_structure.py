@@ -14,7 +14,7 @@ import pytest
 from flows.runtime.paths import ROOT
 
 FLOWS = ROOT / "flows"
-DOMAIN = sorted((FLOWS / "domain").glob("*.py"))
+DOMAIN = sorted((FLOWS / "domain").rglob("*.py"))
 MODULES = sorted(p for p in FLOWS.rglob("*.py") if p.name != "__init__.py")
 ALLOWED = {"numpy", "polars", "pyarrow", "hirola"}
 WORLDLY = {
@@ -64,7 +64,7 @@ def test_the_domain_asks_no_clock_and_no_environment(path: Path) -> None:
             assert node.attr not in ("environ", "getenv"), ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted((FLOWS / "connectors").glob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((FLOWS / "connectors").rglob("*.py")), ids=name)
 def test_connectors_know_no_runtime_and_no_flow(path: Path) -> None:
     assert all(
         m.startswith(("flows.domain", "flows.connectors"))
