@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
 from flows.domain.families import RULES as EVERY_RULE
+from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
 from generators.shoppers.history import Past, PastDay, past_days
 from shopstream.backfill.load import rows_of
