@@ -81,7 +81,7 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield Finding("broker", f"{settings.bootstrap} answers")
-    expected = topics.wanted(settings, partitions_of.get(settings.topic_raw_web, 4))
+    expected = topics.wanted(settings, 4, partitions_of)
     try:
         differences = topics.differences(admin, [t for t in expected if t.name in partitions_of])
     except ShopstreamError as error:
@@ -91,13 +91,9 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
         )
     for topic in expected:
         yield examine_topic(topic.name, partitions_of, differences)
-    raw = partitions_of.get(settings.topic_raw_web)
-    clean = partitions_of.get(settings.topic_clean_web)
-    if raw is not None and clean is not None and raw != clean:
+    for line in topics.unequal(settings, partitions_of):
         yield Finding(
-            "partitions",
-            f"{settings.topic_raw_web} has {raw}, {settings.topic_clean_web} {clean}",
-            "They must be equal: make clean.web anew with as many as raw.web",
+            "partitions", line, "They must be equal: make the clean topic anew with as many as raw"
         )
 
 

@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print whether raw.web grew; exit code 1 when it did not."""
     settings = settings_or_exit()
-    topic = settings.topic_raw_web
+    topic = settings.topic("topic_raw_web")
     records = incoming(settings, topic, args.seconds)
     print(f"{topic} grew by {records} records" if records else f"{topic} does not grow")
     return 0 if records else 1

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 
-from flows.domain.counting import once
-from flows.domain.metrics import CATALOGUE, MetricTable, Scope
+from flows.domain.family import Family
+from flows.domain.items import first_of_event, items_of, summed
+from flows.domain.metrics import MetricTable, Scope
 from flows.domain.rollups import ROLLUPS, SYNTHETIC, Rollup, of_metric
 from flows.domain.tables import GOLD, Table
-from flows.domain.validate import items_of, sums_of
+from flows.domain.web import WEB
 
-SHARED = ("event_time", "event_type", "shop_id", "currency")
 TableRows = tuple[Table, pl.DataFrame]
 """A table and rows of it.
 
@@ -25,33 +24,32 @@ Shape: the columns of the table in order, sorted by key.
 """
 
 
-def gold_rows(events: pl.DataFrame) -> Iterator[list[TableRows]]:
+def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[TableRows]]:
     """Count the minutes, hours and days of each metric.
 
-    Shape: events of whole UTC days, with the columns of web_event.
+    Shape: events of whole UTC days, with the columns of the family's contract.
     """
-    frames = by_scope(events)
-    for metric in CATALOGUE:
+    frames = by_scope(events, family)
+    for metric in family.metrics:
         minutes = minutes_of(metric, frames[metric.scope])
         yield [(GOLD[metric.name], minutes), *coarser(minutes, of_metric(metric))]
 
 
-def by_scope(events: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
-    """Make what metrics read: events with two sums over their items, and items with their event.
+def by_scope(events: pl.DataFrame, family: Family) -> dict[Scope, pl.DataFrame]:
+    """Make what metrics read: events with sums over their items, and items with their event.
 
-    Shape: items have the columns SHARED of their event, and `once`.
+    Shape: an item has the columns of its event beside its own, and `once`.
     """
-    items, owner = items_of(events)
-    counts = np.bincount(owner, minlength=len(events))
-    quantity = items["quantity"].to_numpy().astype(np.int64)
-    amounts = quantity * items["unit_price_minor"].to_numpy()
-    sums = {"items_units": sums_of(quantity, counts), "items_total_minor": sums_of(amounts, counts)}
-    shared = events[list(SHARED)][owner]
+    items = family.items
+    if items is None:
+        return {Scope.EVENT: events}
+    flat = items_of(events, items)
+    values = flat.frame.select(value.alias(name) for name, value in items.metric_sums.items())
+    inherited = events.drop(items.name, *items.columns, strict=False)[flat.owner]
+    once = pl.Series("once", first_of_event(flat, items.once_per))
     return {
-        Scope.EVENT: events.with_columns(
-            **{name: pl.Series(values) for name, values in sums.items()}
-        ),
-        Scope.ITEM: items.hstack([*shared.get_columns(), pl.Series("once", once(items, owner))]),
+        Scope.EVENT: events.with_columns(summed(flat, values, items.metric_sums)),
+        Scope.ITEM: flat.frame.hstack([*inherited.get_columns(), once]),
     }
 
 

@@ -47,7 +47,7 @@ def plan_of(options: DemoOptions, settings: Settings, ledger: Path) -> RunPlan |
         raise ConfigError(f"INPUT {options.input}: no such file")
     target = Target(
         bootstrap=settings.bootstrap,
-        topic=settings.topic_raw_web,
+        topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
     )
     contract = Contract(settings.allowed_lateness, settings.future_tolerance, settings.query_cap)

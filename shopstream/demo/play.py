@@ -69,7 +69,9 @@ def play(options: DemoOptions, stack: ExitStack) -> int:
         )
         accepted = stack.enter_context(AcceptedOffsets(settings))
         accepted.follow()
-        probe = stack.enter_context(LatencyProbe(settings.database_url, settings.topic_raw_web))
+        probe = stack.enter_context(
+            LatencyProbe(settings.database_url, settings.topic("topic_raw_web"))
+        )
         flows.wait_until_reading(READY_SECONDS)
     sending = stack.enter_context(Sending(plan_of(options, settings, ledger), probe))
     watch(Running(settings, flows, sending, probe), options.title)

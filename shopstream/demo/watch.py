@@ -45,7 +45,7 @@ class Viewer:
     def look(self, lag: dict[str, Lag]) -> View:
         """Read the tables, and put everything together."""
         running = self._running
-        numbers = read_numbers(self._db, running.settings.topic_raw_web)
+        numbers = read_numbers(self._db, running.settings.topic("topic_raw_web"))
         self._rates.update(numbers.outcomes)
         return View(
             title=self._title,

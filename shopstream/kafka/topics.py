@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (
@@ -16,6 +18,7 @@ from confluent_kafka.admin import (
 
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES
 from flows.domain.errors import PermanentError, TransientError
+from flows.domain.families import FAMILIES
 from flows.runtime.settings import Settings
 
 WEEK_MS, MONTH_MS = str(7 * 86_400_000), str(30 * 86_400_000)
@@ -38,30 +41,62 @@ class Topic:
     initial: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(settings: Settings, partitions: int) -> list[Topic]:
-    """List the topics as they should be."""
+def wanted(
+    settings: Settings, partitions: int, partitions_of: Mapping[str, int] = MappingProxyType({})
+) -> list[Topic]:
+    """List the topics as they should be, where `partitions_of` tells of those that are there.
+
+    A family's raw and clean topic have as many partitions as the one of them that is there, the
+    other topics as many as those of the first family; `partitions` is for what is new altogether.
+    """
+    topics = []
+    for raw, clean in topics_of_families(settings):
+        count = partitions_of.get(raw) or partitions_of.get(clean) or partitions
+        topics += [
+            # stamped by the broker: a producer's clock must not decide what is early or late
+            Topic(
+                raw, count, {"message.timestamp.type": "LogAppendTime"}, {"retention.ms": WEEK_MS}
+            ),
+            Topic(clean, count, {}, {"retention.ms": WEEK_MS}),
+        ]
+    count = topics[0].partitions
     return [
-        # stamped by the broker: a producer's clock must not decide what is early or late
-        Topic(
-            settings.topic_raw_web,
-            partitions,
-            {"message.timestamp.type": "LogAppendTime"},
-            {"retention.ms": WEEK_MS},
-        ),
-        Topic(settings.topic_clean_web, partitions, {}, {"retention.ms": WEEK_MS}),
+        *topics,
         Topic(
             settings.topic_dead_letters,
-            partitions,
+            count,
             {"max.message.bytes": str(DEAD_LETTER_BYTES)},
             {"retention.ms": MONTH_MS},
         ),
         # the newest count of a minute replaces the others, and all of them go in the end
         Topic(
             settings.topic_tallies,
-            partitions,
+            count,
             {},
             {"cleanup.policy": "compact,delete", "retention.ms": MONTH_MS},
         ),
+    ]
+
+
+def topics_of_families(settings: Settings) -> list[tuple[str, str]]:
+    """Name the raw and the clean topic of each family."""
+    return [
+        (
+            settings.topic(f"topic_raw_{family.name}"),
+            settings.topic(f"topic_clean_{family.name}"),
+        )
+        for family in FAMILIES
+    ]
+
+
+def unequal(settings: Settings, partitions_of: Mapping[str, int]) -> list[str]:
+    """Name the families whose raw and clean topic differ in their number of partitions."""
+    return [
+        f"{raw} has {partitions_of[raw]} partitions and {clean} {partitions_of[clean]}"
+        for raw, clean in topics_of_families(settings)
+        if raw in partitions_of
+        and clean in partitions_of
+        and partitions_of[raw] != partitions_of[clean]
     ]
 
 
@@ -85,35 +120,19 @@ def ensure(settings: Settings, partitions: int, replication: int = -1) -> list[s
     """
     admin = AdminClient({"bootstrap.servers": settings.bootstrap})
     partitions_of = existing(admin, settings.startup_seconds)
-    partitions = common_partitions(settings, partitions_of, partitions)
-    topics = wanted(settings, partitions)
+    if lines := unequal(settings, partitions_of):
+        raise PermanentError(f"{'; '.join(lines)}: they must be equal")
+    topics = wanted(settings, partitions, partitions_of)
     lines = [
-        f"{t.name} has {partitions_of[t.name]} partitions, not {partitions}: more would break the"
-        " order of keys"
+        f"{t.name} has {partitions_of[t.name]} partitions, not {t.partitions}: more would break"
+        " the order of keys"
         for t in topics
-        if partitions_of.get(t.name, partitions) != partitions
+        if partitions_of.get(t.name, t.partitions) != t.partitions
     ]
     missing = [t for t in topics if t.name not in partitions_of]
     if missing:
         lines += create(admin, missing, replication, settings.startup_seconds)
     return lines + correct(admin, [t for t in topics if t.name in partitions_of])
-
-
-def common_partitions(settings: Settings, partitions_of: dict[str, int], default: int) -> int:
-    """Give the partitions of new topics: as many as the raw or clean topic has, if one is there.
-
-    Errors: PermanentError where both are there and differ.
-    """
-    raw = partitions_of.get(settings.topic_raw_web)
-    clean = partitions_of.get(settings.topic_clean_web)
-    if raw is None or clean is None:
-        return raw or clean or default
-    if raw != clean:
-        raise PermanentError(
-            f"{settings.topic_raw_web} has {raw} partitions and {settings.topic_clean_web} {clean}:"
-            " they must be equal"
-        )
-    return default
 
 
 def create(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from database.annotations import Annotation, Kind
 from flows.registry import FLOWS
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import FIELDS, environment_name
 from shopstream.supervise.child import FINAL, Child, Job, flow_job
 from shopstream.supervise.telemetry_ports import (
     FIRST_PORT,
@@ -124,10 +124,7 @@ def port_of(environment: Mapping[str, str], index: int) -> Port | None:
     0 in the setting means no port for any flow.
     """
     first = int(environment.get(environment_name("telemetry_port")) or FIRST_PORT)
-    host = (
-        environment.get(environment_name("telemetry_host"))
-        or Settings.model_fields["telemetry_host"].default
-    )
+    host = environment.get(environment_name("telemetry_host")) or FIELDS["telemetry_host"].default
     return Port(host, first + index) if first else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from database.connection import connect
 from database.rollup import roll_up
-from flows.domain.metrics import CATALOGUE
+from flows.domain.families import CATALOGUE
 from flows.domain.rollups import Grain
 from flows.runtime.settings import Settings
 from shopstream.verify.checks import (
@@ -26,7 +26,7 @@ def verify(ledger: Ledger, settings: Settings, accepted: set[Coordinates]) -> Re
     Hours and days are brought up to date first: flows may just have written. `accepted` holds the
     coordinates of the raw records that came out of clean.
     """
-    topic = settings.topic_raw_web
+    topic = settings.topic("topic_raw_web")
     with connect(settings.database_url, settings.startup_seconds) as db:
         db.execute("SET shopstream.synthetic = off")
         roll_up(db)

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
-from flows.domain.rules import DIMENSIONS
 from flows.domain.tables import GOLD, OUTCOMES, RULES
 from generators.shoppers.history import Past, PastDay, past_days
 from shopstream.backfill.load import rows_of
@@ -110,7 +110,7 @@ def test_the_accounts_of_quality_fit_the_numbers(
     assert 0 < refused < accepted / 5
     assert total(rules, "broken") == refused
     assert (rules["broken"] <= rules["checked"]).all()
-    assert set(rules["rule"]) <= DIMENSIONS.keys()
+    assert set(rules["rule"]) <= EVERY_RULE.keys()
     checked = total(rules, "checked", pl.col("rule") == "RECORD_TOO_LARGE")
     assert checked == accepted + refused, "every record is checked for its size"
 
