@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.domain.families import BY_NAME
+from flows.domain.web import WEB
 from flows.runtime.settings import settings_or_exit
 from shopstream.verify.clean_offsets import AcceptedOffsets
 from shopstream.verify.compare import verify
@@ -21,6 +23,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger", type=Path, required=True, metavar="DIR", help="the answer key of the run"
     )
+    parser.add_argument(
+        "--family", choices=sorted(BY_NAME), default=WEB.name, help="of events (web)"
+    )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the checks as JUnit XML")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     parser.set_defaults(run=run)
@@ -31,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_or_exit()
     ledger = Ledger(args.ledger)
     began = time.monotonic()
-    with AcceptedOffsets(settings) as accepted:
-        report = verify(ledger, settings, accepted.until_the_end())
+    family = BY_NAME[args.family]
+    with AcceptedOffsets(settings, family) as accepted:
+        report = verify(ledger, settings, accepted.until_the_end(), family)
     show(report, Console())
     if args.junit:
         write_junit(report, args.junit)

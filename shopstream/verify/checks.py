@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from flows.domain.batch import Origin
 from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, rolled
 from shopstream.verify.clean_offsets import Coordinates
@@ -52,14 +53,15 @@ class DeadLetter:
 DeadLetters = dict[Coordinates, DeadLetter]
 
 
-def read_dead_letters(db: psycopg.Connection, topic: str) -> DeadLetters:
-    """Read the dead letters of a raw topic, by the coordinates of their records."""
+def read_dead_letters(db: psycopg.Connection, clean: Origin) -> DeadLetters:
+    """Read the dead letters of a cleaning flow, by the coordinates of their records."""
     letters = {}
     query = (
         "SELECT source_partition, source_offset, code, violations, payload"
-        " FROM quality.dead_letters WHERE source_topic = %s AND flow = 'clean'"
+        " FROM quality.dead_letters WHERE flow = %s AND source_topic = %s"
     )
-    for partition, offset, code, violations, payload in db.execute(query, (topic,)):
+    rows = db.execute(query, (clean.flow, clean.topic))
+    for partition, offset, code, violations, payload in rows:
         rules = sorted({v["rule"] for v in violations} - UNREADABLE)
         digest = None if payload is None else hashlib.blake2b(payload, digest_size=16).digest()
         letters[partition, offset] = DeadLetter(code, rules, digest)
@@ -105,21 +107,24 @@ def check_dead_letters(ledger: Ledger, letters: DeadLetters) -> Check:
     return check
 
 
-def check_tallies(ledger: Ledger, db: psycopg.Connection, topic: str) -> Iterator[Check]:
+def check_tallies(ledger: Ledger, db: psycopg.Connection, clean: Origin) -> Iterator[Check]:
     """Check that the counts by outcome and by rule add up to the ledger's."""
     outcomes, rules = expected_tallies(ledger)
     by_outcome = {
         (outcome, code): records
         for outcome, code, records in db.execute(
             "SELECT outcome, code, sum(records)::bigint FROM quality.outcomes_1m"
-            " WHERE flow = 'clean' AND source_topic = %s GROUP BY outcome, code",
-            (topic,),
+            " WHERE flow = %s AND source_topic = %s GROUP BY outcome, code",
+            (clean.flow, clean.topic),
         )
     }
     by_rule = {
         rule: broken
         for rule, broken in db.execute(
-            "SELECT rule, sum(broken)::bigint FROM quality.rules_1m GROUP BY rule"
+            # the view adds up all families; a partition below 0 is synthetic
+            "SELECT rule, sum(broken)::bigint FROM quality.rules_1m_by_partition"
+            " WHERE flow = %s AND source_topic = %s AND partition >= 0 GROUP BY rule",
+            (clean.flow, clean.topic),
         )
         if broken
     }

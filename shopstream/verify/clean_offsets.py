@@ -1,4 +1,4 @@
-"""Which raw records came out of clean: read from clean.web itself, as far back as it goes."""
+"""Which raw records came out of clean: read from the clean topic, as far back as it goes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from flows.connectors.avro.readers import CleanReader
 from flows.connectors.kafka_source import batch_of
 from flows.domain.errors import TransientError
+from flows.domain.family import Family
 from flows.domain.web import WEB
 from flows.runtime.settings import Settings
 
@@ -20,7 +21,7 @@ Coordinates = tuple[int, int]
 
 
 class AcceptedOffsets:
-    """Collect the coordinates of the raw record of every event on clean.web.
+    """Collect the coordinates of the raw record of every event on a clean topic.
 
     An embedded broker keeps only the newest records, so a demo `follow`s the topic from its start
     in a thread; on a real one `until_the_end` reads what is there.
@@ -29,9 +30,9 @@ class AcceptedOffsets:
     Errors: TransientError when the broker does not answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._topic = settings.topic("topic_clean_web")
-        self._reader = CleanReader(WEB)
+    def __init__(self, settings: Settings, family: Family = WEB) -> None:
+        self._topic = settings.topic(f"topic_clean_{family.name}")
+        self._reader = CleanReader(family)
         self._accepted: set[Coordinates] = set()
         self._configuration = {
             "bootstrap.servers": settings.bootstrap,
