@@ -24,7 +24,7 @@ def test_every_currency_has_the_digits_of_iso_4217(database: Database) -> None:
         expected |= dict.fromkeys(currencies.split(), digits)
     stored = database.query(
         "SELECT currency, gold.currency_digits(currency),"
-        " round(gold.in_major(1000, currency), 4)::text FROM unnest(%s) AS currency",
+        " round(gold.in_major(1000, currency), 4)::text FROM unnest(%s::text[]) AS currency",
         list(expected),
     )
     assert {currency: digits for currency, digits, _ in stored} == expected
