@@ -17,7 +17,11 @@ from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, environment_name
 from shopstream.__main__ import COMMANDS
 
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")})
+# the change log names what is gone, too
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")}
+    - {ROOT / "CHANGELOG.md"}
+)
 FOLDERS = (
     "avro|bench|database|deploy|docs|flows|generators|grafana|prometheus|shopstream|tests|tools"
 )
@@ -102,7 +106,7 @@ def test_every_command_exists_and_takes_its_options(page: Path) -> None:
     for words in shell_lines(page):
         if "-m" in words[:2] and words[2] == "shopstream":
             check_command(words[3:])
-        elif words[0] == "shopstream":
+        elif Path(words[0]).name == "shopstream":
             check_command(words[1:])
 
 
