@@ -6,7 +6,8 @@ import psycopg
 from psycopg import sql
 
 from flows.connectors.postgres import identifier
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import GOLD_ROLLUPS, Grain, Rollup, rolled, stem
 from flows.domain.tables import GOLD
 

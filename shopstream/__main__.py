@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from flows.domain.errors import ShopstreamError
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry import logs
 from shopstream import (
     annotate,
@@ -38,11 +38,11 @@ COMMANDS = {
 
 
 def settings_help() -> str:
-    width = max(len(environment_name(f)) for f in Settings.model_fields)
+    width = max(len(environment_name(f)) for f in FIELDS)
     rows = [
         f"  {environment_name(name):<{width}}  {field.description}"
         f" ({'none' if field.default is None else field.default})"
-        for name, field in Settings.model_fields.items()
+        for name, field in FIELDS.items()
     ]
     return "\n".join(("settings, from the environment (default in brackets):", *rows))
 

@@ -74,7 +74,7 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield Finding("broker", f"{settings.bootstrap} answers")
-    expected = topics.wanted(settings, there.get(settings.topic_raw_web, 4))
+    expected = topics.wanted(settings, 4, there)
     try:
         wrong = topics.differences(admin, [t for t in expected if t.name in there])
     except ShopstreamError as error:
@@ -92,11 +92,9 @@ def examine_kafka(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"topic {topic.name}", changes, "Run `python -m shopstream topics`")
         else:
             yield Finding(f"topic {topic.name}", f"{there[topic.name]} partitions")
-    raw, clean = there.get(settings.topic_raw_web), there.get(settings.topic_clean_web)
-    if raw is not None and clean is not None and raw != clean:
-        found = f"{settings.topic_raw_web} has {raw}, {settings.topic_clean_web} {clean}"
+    for line in topics.unequal(settings, there):
         yield Finding(
-            "partitions", found, "They must be equal: make clean.web anew with as many as raw.web"
+            "partitions", line, "They must be equal: make the clean topic anew with as many as raw"
         )
 
 

@@ -24,17 +24,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_or_exit()
-    grown = growth(settings, settings.topic_raw_web, args.seconds)
+    grown = growth(settings, settings.topic("topic_raw_web"), args.seconds)
     print(
-        f"{settings.topic_raw_web} grew by {grown} records"
+        f"{settings.topic('topic_raw_web')} grew by {grown} records"
         if grown
-        else f"{settings.topic_raw_web} does not grow"
+        else f"{settings.topic('topic_raw_web')} does not grow"
     )
     return 0 if grown else 1
 
 
 def growth(settings: Settings, topic: str, seconds: float) -> int:
-    """Watchdog a topic until it grows, at most so long. Errors: TransientError, PermanentError."""
+    """Watch a topic until it grows, at most so long. Errors: TransientError, PermanentError."""
     consumer = Consumer(
         {
             "bootstrap.servers": settings.bootstrap,

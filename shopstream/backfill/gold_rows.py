@@ -9,45 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 
-from flows.domain.counting import once
-from flows.domain.metrics import CATALOGUE, MetricTable, Scope
+from flows.domain.family import Family
+from flows.domain.items import first_of_event, items_of, summed
+from flows.domain.metrics import MetricTable, Scope
 from flows.domain.rollups import ROLLUPS, SYNTHETIC, Rollup, of_metric
 from flows.domain.tables import GOLD, Table
-from flows.domain.validate import items_of, sums_of
+from flows.domain.web import WEB
 
-SHARED = ("event_time", "event_type", "shop_id", "currency")
 Made = tuple[Table, pl.DataFrame]
 """Rows of a table. Shape: its columns in order, sorted by key."""
 
 
-def gold_rows(events: pl.DataFrame) -> Iterator[list[Made]]:
-    """For each metric its minutes, hours and days. Shape: events of whole UTC days, columns of
-    web_event.
+def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[Made]]:
+    """Give for each metric its minutes, hours and days.
+
+    Shape: events of whole UTC days, columns of the family's contract.
     """
-    frames = by_scope(events)
-    for metric in CATALOGUE:
+    frames = by_scope(events, family)
+    for metric in family.metrics:
         minutes = minutes_of(metric, frames[metric.scope])
         yield [(GOLD[metric.name], minutes), *coarser(minutes, of_metric(metric))]
 
 
-def by_scope(events: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
-    """What metrics read: events with two sums over their items, and the items with what they read
-    of their event.
-    """
-    items, owner = items_of(events)
-    counts = np.bincount(owner, minlength=len(events))
-    quantity = items["quantity"].to_numpy().astype(np.int64)
-    amounts = quantity * items["unit_price_minor"].to_numpy()
-    sums = {"items_units": sums_of(quantity, counts), "items_total_minor": sums_of(amounts, counts)}
-    shared = events[list(SHARED)][owner]
+def by_scope(events: pl.DataFrame, family: Family) -> dict[Scope, pl.DataFrame]:
+    """Give what metrics read: events with sums over their items, and items with their event."""
+    items = family.items
+    if items is None:
+        return {Scope.EVENT: events}
+    flat = items_of(events, items)
+    values = flat.frame.select(value.alias(name) for name, value in items.metric_sums.items())
+    inherited = events.drop(items.name, *items.columns, strict=False)[flat.owner]
+    once = pl.Series("once", first_of_event(flat, items.once_per))
     return {
-        Scope.EVENT: events.with_columns(
-            **{name: pl.Series(values) for name, values in sums.items()}
-        ),
-        Scope.ITEM: items.hstack([*shared.get_columns(), pl.Series("once", once(items, owner))]),
+        Scope.EVENT: events.with_columns(summed(flat, values, items.metric_sums)),
+        Scope.ITEM: flat.frame.hstack([*inherited.get_columns(), once]),
     }
 
 

@@ -12,16 +12,11 @@ import numpy as np
 import polars as pl
 
 from flows.domain.codes import Code, Outcome
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import SYNTHETIC
-from flows.domain.rules import (
-    ALWAYS,
-    DIMENSIONS,
-    EVENT_RULES,
-    ITEM_RULES,
-    RECORD_TOO_LARGE,
-    RECORD_UNREADABLE,
-)
+from flows.domain.rules import ALWAYS, RECORD_TOO_LARGE, RECORD_UNREADABLE
 from flows.domain.tables import OUTCOMES, RULES, Table
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from shopstream.backfill.gold_rows import Made, as_table, coarser, rollups_of
 
 TOPIC = "synthetic"
@@ -198,13 +193,13 @@ def rule_rows(
 ) -> pl.DataFrame:
     """How often each rule was checked and broken."""
     nothing = np.zeros(len(minutes.start), np.int64)
-    broken = dict.fromkeys(DIMENSIONS, nothing)
+    broken = dict.fromkeys(EVERY_RULE, nothing)
     for one in refused:
         for rule, records in one.broken(chance):
             broken[rule] = broken[rule] + records
     large, unread = broken[RECORD_TOO_LARGE.name], broken[RECORD_UNREADABLE.name]
     read = sum((one.records for one in refused), minutes.accepted) - large - unread
-    checked = dict.fromkeys(DIMENSIONS, read)
+    checked = dict.fromkeys(EVERY_RULE, read)
     checked |= {
         r.name: asked[f"when {id(r.when)}"].to_numpy() for r in EVENT_RULES if r.when is not ALWAYS
     }
@@ -218,8 +213,8 @@ def rule_rows(
                 "checked": pl.Series(np.maximum(checked[name], broken[name]), dtype=pl.Int64),
                 "broken": pl.Series(broken[name], dtype=pl.Int64),
             }
-        ).with_columns(pl.lit(name).alias("rule"), pl.lit(str(dimension)).alias("dimension"))
-        for name, dimension in DIMENSIONS.items()
+        ).with_columns(pl.lit(name).alias("rule"), pl.lit(str(rule.dimension)).alias("dimension"))
+        for name, rule in EVERY_RULE.items()
     ]
     return marked(RULES, pl.concat(parts).filter(pl.col("checked") > 0))
 

@@ -155,7 +155,9 @@ def play(args: argparse.Namespace, stack: ExitStack) -> int:
     )
     accepted = stack.enter_context(AcceptedOffsets(settings))
     accepted.follow()
-    probe = stack.enter_context(LatencyProbe(settings.database_url, settings.topic_raw_web))
+    probe = stack.enter_context(
+        LatencyProbe(settings.database_url, settings.topic("topic_raw_web"))
+    )
     flows.wait_until_reading(READY_SECONDS)
     sender = stack.enter_context(Sending(plan_of(settings), probe))
     watch(Watched(settings, flows, sender, probe, accepted), title(args))
@@ -185,7 +187,7 @@ def planner(args: argparse.Namespace, ledger: Path) -> Callable[[Settings], RunP
     def plan(settings: Settings) -> RunPlan | ReplayPlan:
         target = Target(
             bootstrap=settings.bootstrap,
-            topic=settings.topic_raw_web,
+            topic=settings.topic("topic_raw_web"),
             registry_url=settings.registry,
         )
         contract = Contract(
@@ -376,7 +378,7 @@ def look(
     rates: Rates,
     lag: dict[str, Lag],
 ) -> View:
-    numbers = read(db, what.settings.topic_raw_web)
+    numbers = read(db, what.settings.topic("topic_raw_web"))
     rates.update(numbers.outcomes)
     return View(heading, seconds, what.sender.sent, numbers, rates.now, what.probe.recent(), lag)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (
@@ -16,6 +18,7 @@ from confluent_kafka.admin import (
 
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES
 from flows.domain.errors import PermanentError, TransientError
+from flows.domain.families import FAMILIES
 from flows.runtime.settings import Settings
 
 WEEK, MONTH = str(7 * 86_400_000), str(30 * 86_400_000)
@@ -35,30 +38,52 @@ class Topic:
     initial: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(settings: Settings, partitions: int) -> list[Topic]:
+def wanted(
+    settings: Settings, partitions: int, there: Mapping[str, int] = MappingProxyType({})
+) -> list[Topic]:
+    """Give the topics as they should be.
+
+    A family's two topics have as many partitions as the one of them that is there, the others as
+    many as those of the first family; `partitions` is for what is new altogether.
+    """
+    topics = []
+    for family in FAMILIES:
+        raw = settings.topic(f"topic_raw_{family.name}")
+        clean = settings.topic(f"topic_clean_{family.name}")
+        count = there.get(raw) or there.get(clean) or partitions
+        topics += [
+            # stamped by the broker: a producer's clock must not decide what is early or late
+            Topic(raw, count, {"message.timestamp.type": "LogAppendTime"}, {"retention.ms": WEEK}),
+            Topic(clean, count, {}, {"retention.ms": WEEK}),
+        ]
+    count = topics[0].partitions
     return [
-        # stamped by the broker: a producer's clock must not decide what is early or late
-        Topic(
-            settings.topic_raw_web,
-            partitions,
-            {"message.timestamp.type": "LogAppendTime"},
-            {"retention.ms": WEEK},
-        ),
-        Topic(settings.topic_clean_web, partitions, {}, {"retention.ms": WEEK}),
+        *topics,
         Topic(
             settings.topic_dead_letters,
-            partitions,
+            count,
             {"max.message.bytes": str(DEAD_LETTER_BYTES)},
             {"retention.ms": MONTH},
         ),
         # the newest count of a minute replaces the others, and all of them go in the end
         Topic(
             settings.topic_tallies,
-            partitions,
+            count,
             {},
             {"cleanup.policy": "compact,delete", "retention.ms": MONTH},
         ),
     ]
+
+
+def unequal(settings: Settings, there: Mapping[str, int]) -> list[str]:
+    """Name the families whose raw and clean topics differ in their number of partitions."""
+    lines = []
+    for family in FAMILIES:
+        raw = settings.topic(f"topic_raw_{family.name}")
+        clean = settings.topic(f"topic_clean_{family.name}")
+        if raw in there and clean in there and there[raw] != there[clean]:
+            lines.append(f"{raw} has {there[raw]} partitions and {clean} {there[clean]}")
+    return lines
 
 
 def existing(admin: AdminClient, patience_seconds: float = 10.0) -> dict[str, int]:
@@ -78,22 +103,14 @@ def ensure(settings: Settings, partitions: int, replication: int = -1) -> list[s
     """
     admin = AdminClient({"bootstrap.servers": settings.bootstrap})
     there = existing(admin, settings.startup_seconds)
-    raw, clean = there.get(settings.topic_raw_web), there.get(settings.topic_clean_web)
-    if raw is not None and clean is None:
-        partitions = raw
-    elif clean is not None and raw is None:
-        partitions = clean
-    elif raw != clean:
-        raise PermanentError(
-            f"{settings.topic_raw_web} has {raw} partitions and {settings.topic_clean_web} {clean}:"
-            " they must be equal"
-        )
-    topics = wanted(settings, partitions)
+    if lines := unequal(settings, there):
+        raise PermanentError(f"{'; '.join(lines)}: they must be equal")
+    topics = wanted(settings, partitions, there)
     lines = [
-        f"{t.name} has {there[t.name]} partitions, not {partitions}: more would break the order of"
+        f"{t.name} has {there[t.name]} partitions, not {t.partitions}: more would break the order of"
         " keys"
         for t in topics
-        if there.get(t.name, partitions) != partitions
+        if there.get(t.name, t.partitions) != t.partitions
     ]
     missing = [t for t in topics if t.name not in there]
     made = (

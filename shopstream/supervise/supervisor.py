@@ -21,7 +21,7 @@ from database.log import ROLLING_UP
 from flows.domain.errors import ConfigError, PermanentError
 from flows.registry import FLOWS
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import FIELDS, environment_name
 from shopstream.supervise.telemetry_ports import FIRST_PORT, Port, forget_targets, tell_prometheus
 from shopstream.supervise.told import has_said, is_reading, last_words
 
@@ -269,8 +269,5 @@ def port_of(environment: Mapping[str, str], index: int) -> Port | None:
     all.
     """
     first = int(environment.get(environment_name("telemetry_port")) or FIRST_PORT)
-    host = (
-        environment.get(environment_name("telemetry_host"))
-        or Settings.model_fields["telemetry_host"].default
-    )
+    host = environment.get(environment_name("telemetry_host")) or FIELDS["telemetry_host"].default
     return Port(host, first + index) if first else None

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from flows.connectors.avro.readers import CleanReader
 from flows.connectors.kafka_source import batch_of
 from flows.domain.errors import TransientError
+from flows.domain.web import WEB
 from flows.runtime.settings import Settings
 
 Place = tuple[int, int]
@@ -23,8 +24,8 @@ class AcceptedOffsets:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._topic = settings.topic_clean_web
-        self._reader = CleanReader(self._topic, "verify")
+        self._topic = settings.topic("topic_clean_web")
+        self._reader = CleanReader(WEB)
         self._places: set[Place] = set()
         self._next: dict[int, int] = {}
         self._settings = {

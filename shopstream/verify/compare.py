@@ -24,7 +24,8 @@ from rich.table import Table
 
 from database.connection import connect
 from database.rollup import roll_up
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, rolled
 from flows.runtime.settings import Settings, settings_or_exit
 from shopstream.verify.clean_offsets import AcceptedOffsets, Place
@@ -100,11 +101,11 @@ def verify(ledger: Ledger, settings: Settings, accepted: set[Place]) -> Report:
     with connect(settings.database_url, settings.startup_seconds) as db:
         db.execute("SET shopstream.synthetic = off")
         roll_up(db)
-        letters = dead_letters(db, settings.topic_raw_web)
+        letters = dead_letters(db, settings.topic("topic_raw_web"))
         checks = [
             check_outcomes(ledger, accepted, letters),
             check_letters(ledger, letters),
-            *check_tallies(ledger, db, settings.topic_raw_web),
+            *check_tallies(ledger, db, settings.topic("topic_raw_web")),
         ]
         rows = 0
         unproved = []

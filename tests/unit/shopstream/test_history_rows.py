@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
-from flows.domain.rules import DIMENSIONS
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
 from generators.shoppers.history import Past, PastDay, past_days
 from shopstream.backfill.load import rows_of
@@ -112,7 +112,7 @@ def test_the_accounts_of_quality_fit_the_numbers(
     assert 0 < refused < accepted / 5
     assert rows[RULES.name]["broken"].sum() == refused
     assert (rows[RULES.name]["broken"] <= rows[RULES.name]["checked"]).all()
-    assert set(rows[RULES.name]["rule"]) <= DIMENSIONS.keys()
+    assert set(rows[RULES.name]["rule"]) <= EVERY_RULE.keys()
     every = numbers(rows, RULES, rule="RECORD_TOO_LARGE")["checked"].sum()
     assert every == accepted + refused, "every record was asked whether it is too large"
 
