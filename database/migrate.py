@@ -28,10 +28,10 @@ from database.views import create_views
 from flows.connectors.postgres import identifier, reason
 from flows.domain.errors import PermanentError
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, Grain
-from flows.domain.tables import DEAD_LETTERS, PROGRESS, Table
+from flows.domain.tables import OTHER_TABLES, Table
 
 SQL = Path(__file__).parent / "sql"
-TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), DEAD_LETTERS, PROGRESS)
+TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), *OTHER_TABLES)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
 NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
 

@@ -173,3 +173,6 @@ DEAD_LETTERS = Table(
     ("source_topic", "source_partition", "source_offset", "flow", "attempt"),
     None,
 )
+
+# Tables that are no windows of a metric or of quality.
+OTHER_TABLES = (DEAD_LETTERS, PROGRESS)
