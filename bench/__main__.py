@@ -17,7 +17,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.errors import BenchError
 from bench.report import results, show
 from bench.resources import machine
 from bench.runner import HEALTHY, STEPS, Bench, Plan
@@ -25,7 +24,6 @@ from bench.sandbox import FOLDER, alone
 from flows.domain.errors import ShopstreamError
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import PREFIX, settings_or_exit
-from generators.errors import GeneratorError
 from generators.scenarios import SCENARIOS
 from shopstream.demo.dev_services import native
 
@@ -70,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("bench: stopped; what it made is removed", file=sys.stderr)
         return 130
-    except (BenchError, ShopstreamError, GeneratorError) as error:
+    except ShopstreamError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     write(found | about, args.out or (LATEST if args.only == STEPS else PART))

@@ -30,7 +30,7 @@ from flows.connectors.postgres import identifier, identifiers
 from flows.connectors.timescale import encoded
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.runtime.settings import Settings, settings_or_exit
-from generators.shoppers.history import Past, PastDay, past_days
+from generators.shoppers.history import History, HistoryDay, history_days
 from shopstream.backfill.gold_rows import Made, gold_rows
 from shopstream.backfill.quality_rows import TROUBLE, quality_rows
 from shopstream.backfill.removal import SYNTHETIC_TAG, remove
@@ -45,7 +45,7 @@ RATE = 8.0
 class Loaded:
     """What was loaded. Units: events, rows by table, seconds."""
 
-    past: Past
+    past: History
     events: int
     rows: dict[str, int]
     seconds: float
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         if gone or args.remove:
             print(f"removed {gone:,} synthetic rows", flush=True)
         if not args.remove:
-            past = Past.until(datetime.now(UTC), args.days, args.rate, args.seed)
+            past = History.until(datetime.now(UTC), args.days, args.rate, args.seed)
             done = load(
                 settings,
                 past,
@@ -139,7 +139,7 @@ def say(done: Loaded) -> None:
 
 def load(
     settings: Settings,
-    past: Past,
+    past: History,
     only: Sequence[Grain],
     filled: Callable[[datetime], None] = lambda _: None,
 ) -> Loaded:
@@ -156,7 +156,7 @@ def load(
     events, rows = 0, dict.fromkeys(sorted(wanted), 0)
     with Loaders(settings) as loaders:
         before: list[Future[None]] = []
-        for day in past_days(past):
+        for day in history_days(past):
             events += day.events.num_rows
             parts = [
                 [made for made in part if made[0].name in wanted] for part in rows_of(day, past)
@@ -174,14 +174,14 @@ def load(
     return Loaded(past, events, rows, time.monotonic() - began)
 
 
-def rows_of(day: PastDay, past: Past) -> list[list[Made]]:
+def rows_of(day: HistoryDay, past: History) -> list[list[Made]]:
     """All tables of a day, largest first."""
     frame = pl.DataFrame(day.events).with_columns(pl.col("event_time").dt.replace_time_zone("UTC"))
     parts = [*gold_rows(frame), *quality_rows(frame, past.end, past.seed)]
     return sorted(parts, key=lambda part: -sum(len(made) for _, made in part))
 
 
-def marks_of(past: Past) -> list[Annotation]:
+def marks_of(past: History) -> list[Annotation]:
     span = Annotation(
         Kind.SYNTHETIC,
         "synthetic history",

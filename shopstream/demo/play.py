@@ -31,11 +31,10 @@ from flows.domain.rollups import Grain
 from flows.runtime.paths import WORK
 from flows.runtime.settings import Settings, load_settings
 from generators.config import Contract, ReplayPlan, Report, RunPlan, Target
-from generators.errors import GeneratorError
 from generators.runner import replay
 from generators.runner import run as generate
 from generators.sending.sender import Progress
-from generators.shoppers.history import Past
+from generators.shoppers.history import History
 from shopstream.annotate import Annotator
 from shopstream.backfill.load import load
 from shopstream.demo import dev_services as places
@@ -121,9 +120,9 @@ def run(args: argparse.Namespace) -> int:
     except Interrupted:
         print("stopped; everything that was started has ended")
         return 130
-    except (ShopstreamError, GeneratorError) as error:
+    except ShopstreamError as error:
         print(f"demo: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+        return error.exit_code
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -249,7 +248,7 @@ def prepare(settings: Settings, used: Services) -> None:
 
 def fill(settings: Settings, days: int, seed: int) -> None:
     """Hours and days only: minutes hold what is proved at the end, and nothing else."""
-    past = Past.until(datetime.now(UTC), days, HISTORY_RATE, seed)
+    past = History.until(datetime.now(UTC), days, HISTORY_RATE, seed)
     done = load(settings, past, (Grain.HOUR, Grain.DAY))
     print(
         f"history: {done.total:,} synthetic rows in hours and days since {past.start:%Y-%m-%d}, in"
@@ -260,14 +259,14 @@ def fill(settings: Settings, days: int, seed: int) -> None:
 
 
 def generate_into(
-    plan: RunPlan | ReplayPlan, told: Queue[Progress | Report | GeneratorError]
+    plan: RunPlan | ReplayPlan, told: Queue[Progress | Report | ShopstreamError]
 ) -> None:
     """The generator's process: tell of progress, and last of the report or of what went wrong."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the demo ends it
     try:
         told.put(generate(plan, told.put) if isinstance(plan, RunPlan) else replay(plan, told.put))
-    except GeneratorError as error:
+    except ShopstreamError as error:
         told.put(error)
 
 
@@ -277,7 +276,7 @@ class Sending:
     def __init__(self, plan: RunPlan | ReplayPlan, probe: LatencyProbe) -> None:
         spawned = multiprocessing.get_context("spawn")
         self._probe = probe
-        self._told: Queue[Progress | Report | GeneratorError] = spawned.Queue()
+        self._told: Queue[Progress | Report | ShopstreamError] = spawned.Queue()
         self._process = spawned.Process(
             target=generate_into, args=(plan, self._told), name="generator", daemon=True
         )
@@ -305,7 +304,7 @@ class Sending:
                         f"the generator ended with exit code {self._process.exitcode}"
                     ) from None
                 return False
-            if isinstance(told, GeneratorError):
+            if isinstance(told, ShopstreamError):
                 raise told
             if isinstance(told, Report):
                 self.sent, self.report = told.sent, told
