@@ -1,4 +1,4 @@
-"""What stops a measurement. Exit code 1, that of ShopstreamError itself: nothing restarts a bench."""
+"""What stops a measurement, with the exit code 1 of ShopstreamError: nothing restarts a bench."""
 
 from __future__ import annotations
 
