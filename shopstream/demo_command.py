@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from generators.errors import GeneratorError
 from shopstream.demo.plan import DemoOptions
 from shopstream.demo.play import play
 
@@ -89,9 +87,6 @@ def run(args: argparse.Namespace) -> int:
     except InterruptedDemo:
         print("stopped; everything that was started has ended")
         return INTERRUPTED
-    except GeneratorError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from database.connection import connect
 from flows.domain.errors import ConfigError
 from flows.domain.rollups import Grain
 from flows.runtime.settings import settings_or_exit
-from generators.shoppers.history import Past
+from generators.shoppers.history import History
 from shopstream.backfill.load import LoadResult, load
 from shopstream.backfill.removal import remove
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"removed {removed_rows:,} synthetic rows", flush=True)
     if args.remove:
         return 0
-    past = Past.until(datetime.now(UTC), args.days, args.rate, args.seed)
+    past = History.until(datetime.now(UTC), args.days, args.rate, args.seed)
     result = load(settings, past, args.grains, print_day)
     print_result(result)
     if args.json:

@@ -19,7 +19,7 @@ from flows.connectors.postgres import identifier, identifiers
 from flows.connectors.timescale import encoded
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.runtime.settings import Settings
-from generators.shoppers.history import Past, PastDay, past_days
+from generators.shoppers.history import History, HistoryDay, history_days
 from shopstream.backfill.gold_rows import TableRows, gold_rows
 from shopstream.backfill.quality_rows import TROUBLE, quality_rows
 from shopstream.backfill.removal import SYNTHETIC_TAG
@@ -36,7 +36,7 @@ class LoadResult:
     Units: events; rows by table; seconds.
     """
 
-    past: Past
+    past: History
     events: int
     rows: dict[str, int]
     seconds: float
@@ -63,7 +63,7 @@ class LoadResult:
 
 def load(
     settings: Settings,
-    past: Past,
+    past: History,
     grains: Sequence[Grain],
     on_day: Callable[[datetime], None] = lambda _: None,
 ) -> LoadResult:
@@ -80,7 +80,7 @@ def load(
     events, rows = 0, dict.fromkeys(sorted(names), 0)
     with Loaders(settings) as loaders:
         copying: list[Future[None]] = []
-        for day in past_days(past):
+        for day in history_days(past):
             events += day.events.num_rows
             parts = [
                 [(table, frame) for table, frame in part if table.name in names]
@@ -106,14 +106,14 @@ def wait_for(copying: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def rows_of(day: PastDay, past: Past) -> list[list[TableRows]]:
+def rows_of(day: HistoryDay, past: History) -> list[list[TableRows]]:
     """Count the rows of all tables of a day, largest transaction first."""
     frame = pl.DataFrame(day.events).with_columns(pl.col("event_time").dt.replace_time_zone("UTC"))
     parts = [*gold_rows(frame), *quality_rows(frame, past.end, past.seed)]
     return sorted(parts, key=lambda part: -sum(len(rows) for _, rows in part))
 
 
-def annotations_of(past: Past) -> list[Annotation]:
+def annotations_of(past: History) -> list[Annotation]:
     """Annotate the whole span, and the begin of each time of trouble in it."""
     span = Annotation(
         Kind.SYNTHETIC,

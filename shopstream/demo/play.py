@@ -36,7 +36,7 @@ LATENESS = {
 def play(options: DemoOptions, stack: ExitStack) -> int:
     """Run everything once, and prove what came out; gives the exit code.
 
-    Errors: ConfigError, PermanentError, TransientError, GeneratorError. What was started ends with
+    Errors: ConfigError, PermanentError, TransientError. What was started ends with
     the stack.
     """
     began = time.time()

@@ -12,7 +12,7 @@ from database.migrate import migrate
 from flows.domain.errors import ConfigError
 from flows.domain.rollups import Grain
 from flows.runtime.settings import Settings
-from generators.shoppers.history import Past
+from generators.shoppers.history import History
 from shopstream.backfill.load import load
 from shopstream.demo import dev_services, reset
 from shopstream.demo.dev_services import Services
@@ -65,7 +65,7 @@ def prepare(settings: Settings, services: Services) -> None:
 
 def fill_history(settings: Settings, days: int, seed: int) -> None:
     """Fill hours and days; minutes hold what is proved at the end, and nothing else."""
-    past = Past.until(datetime.now(UTC), days, HISTORY_RATE, seed)
+    past = History.until(datetime.now(UTC), days, HISTORY_RATE, seed)
     with working(f"filling {days} days of history"):
         result = load(settings, past, (Grain.HOUR, Grain.DAY))
     print(

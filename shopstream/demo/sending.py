@@ -7,15 +7,14 @@ import signal
 from multiprocessing.queues import Queue
 from queue import Empty
 
-from flows.domain.errors import PermanentError
+from flows.domain.errors import PermanentError, ShopstreamError
 from generators.config import ReplayPlan, Report, RunPlan
-from generators.errors import GeneratorError
 from generators.runner import replay
 from generators.runner import run as generate
 from generators.sending.sender import Progress
 from shopstream.demo.latency_probe import LatencyProbe
 
-Message = Progress | Report | GeneratorError
+Message = Progress | Report | ShopstreamError
 """What the generator's process reports; the last two end it."""
 
 
@@ -30,7 +29,7 @@ def generate_into(plan: RunPlan | ReplayPlan, messages: Queue[Message]) -> None:
             else replay(plan, messages.put)
         )
         messages.put(report)
-    except GeneratorError as error:
+    except ShopstreamError as error:
         messages.put(error)
 
 
@@ -71,7 +70,7 @@ class Sending:
                         f"the generator ended with exit code {self._process.exitcode}"
                     ) from None
                 return False
-            if isinstance(message, GeneratorError):
+            if isinstance(message, ShopstreamError):
                 raise message
             self.sent = message.sent
             if isinstance(message, Report):

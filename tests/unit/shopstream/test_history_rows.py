@@ -13,22 +13,22 @@ import pytest
 from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
 from flows.domain.tables import GOLD, OUTCOMES, RULES
-from generators.shoppers.history import Past, PastDay, past_days
+from generators.shoppers.history import History, HistoryDay, history_days
 from shopstream.backfill.load import rows_of
 from shopstream.backfill.quality_rows import TROUBLE
 from tests.support import plain_oracle as oracle
 
 END = datetime(2026, 3, 7, 3, 20, tzinfo=UTC)
-PAST = Past.until(END, 1, 0.5, seed=5)
+PAST = History.until(END, 1, 0.5, seed=5)
 
 
 @pytest.fixture(scope="module")
-def days() -> list[PastDay]:
-    return list(past_days(PAST))
+def days() -> list[HistoryDay]:
+    return list(history_days(PAST))
 
 
 @pytest.fixture(scope="module")
-def rows(days: list[PastDay]) -> dict[str, pl.DataFrame]:
+def rows(days: list[HistoryDay]) -> dict[str, pl.DataFrame]:
     """Table -> all its rows."""
     frames: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for day in days:
@@ -55,7 +55,7 @@ def as_event(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_history_is_counted_as_flows_count(
-    days: list[PastDay], rows: dict[str, pl.DataFrame]
+    days: list[HistoryDay], rows: dict[str, pl.DataFrame]
 ) -> None:
     """Against the plain oracle that proves the flows too."""
     expected = oracle.gold(
@@ -98,7 +98,7 @@ def total(frame: pl.DataFrame, column: str, *where: pl.Expr) -> int:
 
 
 def test_the_accounts_of_quality_fit_the_numbers(
-    days: list[PastDay], rows: dict[str, pl.DataFrame]
+    days: list[HistoryDay], rows: dict[str, pl.DataFrame]
 ) -> None:
     """What was accepted is what was counted; what was refused broke a rule, and no rule is broken
     more than checked."""
@@ -123,11 +123,11 @@ def test_no_flow_has_the_topic_of_synthetic_outcomes(rows: dict[str, pl.DataFram
 @pytest.mark.parametrize("bad", TROUBLE, ids=lambda bad: bad.title)
 def test_trouble_shows_in_its_hours(bad: Any) -> None:
     began = bad.began(END)
-    past = Past(began - timedelta(hours=2), began + timedelta(hours=2), 5.0)
-    (day,) = past_days(past)
+    past = History(began - timedelta(hours=2), began + timedelta(hours=2), 5.0)
+    (day,) = history_days(past)
     parts = {
         table.name: frame
-        for part in rows_of(day, Past(past.start, END, 5.0))
+        for part in rows_of(day, History(past.start, END, 5.0))
         for table, frame in part
     }
     of_code = parts[OUTCOMES.name].filter(pl.col("code") == str(bad.code))
