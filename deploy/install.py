@@ -104,20 +104,17 @@ def uv_variables(pip_settings: str) -> dict[str, str]:
 def run(command: list[str], environment: dict[str, str], progress: Progress) -> bool:
     """Run an installer to its end, with a line on its progress every few seconds."""
     began = time.monotonic()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    reader = Thread(target=_read_all, args=(process.stdout, progress), daemon=True)
-    reader.start()
-    while True:
-        try:
-            code = process.wait(PROGRESS_SECONDS)
-        except subprocess.TimeoutExpired:
-            say(f"{progress.describe()}, {time.monotonic() - began:.0f} s")
-        else:
-            reader.join()
-            return code == 0
+    ) as process:
+        assert process.stdout is not None
+        reader = Thread(target=_read_all, args=(process.stdout, progress), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            reader.join(PROGRESS_SECONDS)
+            if reader.is_alive():
+                say(f"{progress.describe()}, {time.monotonic() - began:.0f} s")
+    return process.returncode == 0
 
 
 def _read_all(output: IO[str], progress: Progress) -> None:
