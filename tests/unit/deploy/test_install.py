@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.install import Progress, main, uv_variables, weight
-from tests.support.compose_file import ROOT
+from flows.runtime.paths import ROOT
 
 LEVELS = {"demo": "deploy/demo.lock", "all": "requirements.lock"}
 

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.support.compose_file import ROOT
+from flows.runtime.paths import ROOT
 
 PACKAGES = {"flows", "database", "shopstream", "generators", "grafana"}
 # each file of these folders is in the wheel, at that place
