@@ -28,7 +28,7 @@ venv: .venv/.installed ## make .venv, with the tools of development
 test: .venv/.installed ## run the tests, on the real services if they are up (ARGS='-k clean')
 	@exec $(py) -m pytest $(ARGS)
 
-test-fast: .venv/.installed ## run the unit tests without the slow ones, in a minute
+test-fast: .venv/.installed ## run the unit tests but the slow ones, in less than a minute
 	@exec $(py) -m pytest tests/unit -m "not slow" $(ARGS)
 
 fmt: .venv/.installed ## format the code and sort its imports
@@ -40,9 +40,9 @@ check: .venv/.installed ## check format, style and types
 	@$(py) -m ruff check .
 	@$(py) -m mypy
 
-render: .venv/.installed ## render what follows from the code: boards, alerts, pages of docs/
-	@$(py) -m grafana render
-	@$(py) -m tools.docs_pages
+render: .venv/.installed ## write what follows from code: boards, alerts, pages of docs/, .env.example (ARGS=--check compares)
+	@$(py) -m grafana render $(ARGS)
+	@$(py) -m tools.docs_pages $(ARGS)
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)
