@@ -13,6 +13,7 @@ from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily
+from tools.environment_example import environment_example
 
 HEAD = "<!-- written by `make render` -->\n"
 
@@ -127,6 +128,7 @@ def pages() -> dict[Path, str]:
         docs / "rules.md": rules_page(),
         docs / "settings.md": settings_page(),
         docs / "telemetry.md": telemetry_page(),
+        ROOT / ".env.example": environment_example(),
     }
 
 
