@@ -78,8 +78,9 @@ def over_time(
     amounts = UNITS[measure.unit] is Unit.MONEY
     if by is None:
         text = (
-            f'SELECT window_start AS time, {summed(measure)} AS "{measure.title}"\nFROM'
-            f" {rows}\nGROUP BY 1 ORDER BY 1"
+            f'SELECT window_start AS time, {summed(measure)} AS "{measure.title}"\n'
+            f"FROM {rows}\n"
+            "GROUP BY 1 ORDER BY 1"
         )
         query = series(text, measure.title)
         styles: tuple[Style, ...] = (
@@ -88,10 +89,11 @@ def over_time(
     else:
         words = replace(words, title=f"{measure.title} by {by.removesuffix('_id')}")
         text = (
-            f"WITH r AS (SELECT * FROM {rows}),\ntop AS (SELECT {by} FROM r GROUP BY 1 ORDER BY"
-            f" sum({measure.name}) DESC, 1 LIMIT {top})\nSELECT window_start AS time, {by} AS"
-            f" metric, {summed(measure)} AS value\nFROM r JOIN top USING ({by}) GROUP BY 1, 2 ORDER"
-            " BY 1, 2"
+            f"WITH r AS (SELECT * FROM {rows}),\n"
+            f"top AS (SELECT {by} FROM r GROUP BY 1 ORDER BY sum({measure.name}) DESC,"
+            f" 1 LIMIT {top})\n"
+            f"SELECT window_start AS time, {by} AS metric, {summed(measure)} AS value\n"
+            f"FROM r JOIN top USING ({by}) GROUP BY 1, 2 ORDER BY 1, 2"
         )
         query, styles = series(text, "value", by="metric"), ()
     return Panel(
@@ -112,11 +114,12 @@ def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
     """
     value = summed({m.name: m for m in table.measures}[measure])
     return series(
-        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\ntop AS (SELECT {key}"
-        f" FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\nSELECT window_start AS"
-        f" time, {key} AS product, coalesce({value}, 0) AS value\nFROM (SELECT DISTINCT"
-        " window_start FROM r) AS points CROSS JOIN top LEFT JOIN r USING (window_start,"
-        f" {key})\nGROUP BY 1, 2 ORDER BY 1, 2",
+        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\n"
+        f"top AS (SELECT {key} FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\n"
+        f"SELECT window_start AS time, {key} AS product, coalesce({value}, 0) AS value\n"
+        "FROM (SELECT DISTINCT window_start FROM r) AS points CROSS JOIN top LEFT"
+        f" JOIN r USING (window_start, {key})\n"
+        "GROUP BY 1, 2 ORDER BY 1, 2",
         "value",
         by="product",
         ref="trend",

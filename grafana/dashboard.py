@@ -59,9 +59,9 @@ CURRENCY = Variable(
     "currency",
     "Currency",
     table(
-        "SELECT currency AS __text, currency AS __value\nFROM"
-        f" {roughly(Source('gold.orders', ('currency', 'orders')))}\nGROUP BY currency ORDER BY"
-        " sum(orders) DESC, currency",
+        "SELECT currency AS __text, currency AS __value\n"
+        f"FROM {roughly(Source('gold.orders', ('currency', 'orders')))}\n"
+        "GROUP BY currency ORDER BY sum(orders) DESC, currency",
         {"__text": Column.TEXT, "__value": Column.TEXT},
     ),
     many=False,
@@ -88,9 +88,11 @@ def happenings(
         (
             kind,
             table(
-                "SELECT time, time_end AS timeend, title, text, array_to_string(tags, ',') AS"
-                f" tags\nFROM ops.annotations\nWHERE kind = '{kind}' AND $__timeFilter(time)\nORDER"
-                " BY time",
+                "SELECT time, time_end AS timeend, title, text, array_to_string(tags,"
+                " ',') AS tags\n"
+                "FROM ops.annotations\n"
+                f"WHERE kind = '{kind}' AND $__timeFilter(time)\n"
+                "ORDER BY time",
                 columns,
                 ref="annotation",
             ),

@@ -17,9 +17,11 @@ HEAD = "<!-- written by `make render` -->\n"
 
 def metrics_page() -> str:
     parts = [
-        f"{HEAD}# Metrics\n\nWindows are `[start, start + window)` in UTC by event time. Money is"
-        " in minor units and always stands by its currency. Numbers add up over partitions (the"
-        " views do that); distinct visitors do not add up over rows.\n"
+        f"{HEAD}# Metrics\n"
+        "\n"
+        "Windows are `[start, start + window)` in UTC by event time. Money is in minor units and"
+        " always stands by its currency. Numbers add up over partitions (the views do that);"
+        " distinct visitors do not add up over rows.\n"
     ]
     return "\n".join(parts + [metric_section(m) for m in CATALOGUE])
 
@@ -43,9 +45,13 @@ def metric_section(metric: MetricTable) -> str:
     without = f" without {', '.join(lost)}" if lost else ""
     seconds = int(metric.window.total_seconds())
     return (
-        f"## gold.{metric.name}: {metric.title}\n\nWindow {seconds} s, counts {metric.scope}s."
-        f" Keys: {keys}.{note} By hour and day: {coarse}{without}.\n\n| measure | unit | what it"
-        " counts | formula |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"## gold.{metric.name}: {metric.title}\n"
+        "\n"
+        f"Window {seconds} s, counts {metric.scope}s. Keys: {keys}.{note} By hour and day:"
+        f" {coarse}{without}.\n"
+        "\n"
+        "| measure | unit | what it counts | formula |\n"
+        "|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 
@@ -55,9 +61,13 @@ def rules_page() -> str:
         for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)
     ]
     return (
-        f"{HEAD}# Rules\n\nA record that breaks one is refused with all that it broke;"
-        " `quality.rules_1m` counts how often each was checked and broken.\n\n| rule | dimension |"
-        " field |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"{HEAD}# Rules\n"
+        "\n"
+        "A record that breaks one is refused with all that it broke; `quality.rules_1m` counts"
+        " how often each was checked and broken.\n"
+        "\n"
+        "| rule | dimension | field |\n"
+        "|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 
@@ -68,19 +78,28 @@ def settings_page() -> str:
         for name, field in Settings.model_fields.items()
     ]
     return (
-        f"{HEAD}# Settings\n\nAll come from the environment. A wrong or misspelt one ends the start"
-        " with exit code 2 and a line that names it.\n\n| variable | default | what it sets"
-        " |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"{HEAD}# Settings\n"
+        "\n"
+        "All come from the environment. A wrong or misspelt one ends the start with exit code 2"
+        " and a line that names it.\n"
+        "\n"
+        "| variable | default | what it sets |\n"
+        "|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 
 def telemetry_page() -> str:
     return (
-        f"{HEAD}# Telemetry\n\nWhat each flow serves at `/metrics` for Prometheus, from the list in"
-        " `flows/runtime/telemetry/names.py`. All have the label `flow`; `process_*` (memory, CPU,"
-        " files) of the process come on top. The health of the pipeline is here; the shop's"
-        f" numbers are in [metrics.md](metrics.md). Latency is held to {LATENCY_SLO_SECONDS:g}"
-        " s.\n\n| number | kind | labels | flows | what it says |\n|---|---|---|---|---|\n"
+        f"{HEAD}# Telemetry\n"
+        "\n"
+        "What each flow serves at `/metrics` for Prometheus,"
+        " from the list in `flows/runtime/telemetry/names.py`. All have the label `flow`;"
+        " `process_*` (memory, CPU, files) of the process come on top. The health of the pipeline"
+        " is here; the shop's numbers are in [metrics.md](metrics.md). Latency is held to"
+        f" {LATENCY_SLO_SECONDS:g} s.\n"
+        "\n"
+        "| number | kind | labels | flows | what it says |\n"
+        "|---|---|---|---|---|\n"
         + "\n".join(map(telemetry_row, METRIC_FAMILIES))
         + "\n\n## Recording rules\n\nIn"
         f" `prometheus/rules/recording.yml`:\n\n{recording_rules()}\n\n## Health\n\n{HEALTH}"

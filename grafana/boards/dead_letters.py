@@ -37,8 +37,9 @@ TOTAL = Panel(
     Stat("sum"),
     (
         series(
-            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\nFROM'
-            f" {in_points(COUNTED)}\nGROUP BY 1 ORDER BY 1",
+            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\n'
+            f"FROM {in_points(COUNTED)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Dead letters",
         ),
     ),
@@ -80,8 +81,10 @@ OLDEST = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            "SELECT extract(epoch FROM now() - min(source_timestamp))::double precision AS"
-            f' "oldest"\nFROM quality.dead_letters\nWHERE {CODE.condition} HAVING count(*) > 0',
+            "SELECT extract(epoch FROM now() - min(source_timestamp))::double precision"
+            ' AS "oldest"\n'
+            "FROM quality.dead_letters\n"
+            f"WHERE {CODE.condition} HAVING count(*) > 0",
             "oldest",
         ),
     ),
@@ -99,11 +102,14 @@ NEW_CODES = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\nbefore AS (SELECT"
-            f" DISTINCT code FROM quality.outcomes_1h\n  WHERE window_start >= to_timestamp({FROM}"
-            f" - 7 * 86400) AND window_start < to_timestamp({FROM} / 3600 * 3600)\n    AND code <>"
-            " '')\nSELECT count(*) FILTER (WHERE before.code IS NULL) AS \"new codes\", count(*)"
-            ' AS "codes"\nFROM now LEFT JOIN before USING (code) HAVING count(*) > 0',
+            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\n"
+            "before AS (SELECT DISTINCT code FROM quality.outcomes_1h\n"
+            f"  WHERE window_start >= to_timestamp({FROM} - 7 * 86400)"
+            f" AND window_start < to_timestamp({FROM} / 3600 * 3600)\n"
+            "    AND code <> '')\n"
+            'SELECT count(*) FILTER (WHERE before.code IS NULL) AS "new codes",'
+            ' count(*) AS "codes"\n'
+            "FROM now LEFT JOIN before USING (code) HAVING count(*) > 0",
             "new codes",
             "codes",
         ),
@@ -121,8 +127,9 @@ def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy:
         Chart(bars=True, stacked=True),
         (
             series(
-                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\nFROM"
-                f" {by_grain(COUNTED)}\nGROUP BY 1, 2 ORDER BY 1, 2",
+                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\n"
+                f"FROM {by_grain(COUNTED)}\n"
+                "GROUP BY 1, 2 ORDER BY 1, 2",
                 "value",
                 by="metric",
             ),
@@ -153,8 +160,9 @@ CODES = Panel(
     Bars(rows=True),
     (
         table(
-            f"SELECT code AS name, sum(records) AS value\nFROM {to_the_minute(COUNTED)}\nGROUP BY 1"
-            " ORDER BY 2 DESC, 1 LIMIT 12",
+            "SELECT code AS name, sum(records) AS value\n"
+            f"FROM {to_the_minute(COUNTED)}\n"
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 12",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -172,9 +180,10 @@ VERSIONS = Panel(
     Bars(rows=True),
     (
         table(
-            "SELECT coalesce(app_version, '(none)') AS name, count(*) AS value\nFROM (SELECT"
-            f" app_version FROM {STORED}\n  ORDER BY source_timestamp DESC LIMIT {MOST}) AS"
-            " newest\nGROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
+            "SELECT coalesce(app_version, '(none)') AS name, count(*) AS value\n"
+            f"FROM (SELECT app_version FROM {STORED}\n"
+            f"  ORDER BY source_timestamp DESC LIMIT {MOST}) AS newest\n"
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -210,13 +219,17 @@ NEWEST = Panel(
     (
         table(
             "SELECT source_timestamp AS received, code, flow AS stage, coalesce(app_version,"
-            " '(none)') AS version,\n  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->>"
-            " 'field' AS field,\n  left(violations -> 0 ->> 'value', 80) AS value,"
-            " jsonb_array_length(violations) AS rules,\n  source_topic || '/' || source_partition"
-            " || '/' || source_offset AS place, schema_fingerprint AS schema,\n "
-            " octet_length(payload) AS bytes,\n  regexp_replace(encode(substring(payload FROM 1"
-            " FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\nFROM"
-            f" {STORED}\nORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
+            " '(none)') AS version,\n"
+            "  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->> 'field' AS field,\n"
+            "  left(violations -> 0 ->> 'value', 80) AS value,"
+            " jsonb_array_length(violations) AS rules,\n"
+            "  source_topic || '/' || source_partition || '/' || source_offset AS place,"
+            " schema_fingerprint AS schema,\n"
+            "  octet_length(payload) AS bytes,\n"
+            "  regexp_replace(encode(substring(payload"
+            " FROM 1 FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\n"
+            f"FROM {STORED}\n"
+            "ORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
             {
                 "received": Column.TIME,
                 "code": Column.TEXT,
@@ -259,7 +272,8 @@ HELP = Panel(
     Prose(
         "1. **Why?** The table names the first broken rule, its field and value.\n"
         "2. **Whose?** *By producer version* says which release sends it.\n"
-        f"3. **Fixed?** [Replay]({uids.RUNBOOK}#replay) them: section *replay* of `{uids.RUNBOOK}`."
+        f"3. **Fixed?** [Replay]({uids.RUNBOOK}#replay) them: section *replay* of"
+        f" `{uids.RUNBOOK}`."
     ),
 )
 

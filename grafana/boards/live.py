@@ -120,18 +120,19 @@ VISITORS = Panel(
     Stat("lastNotNull"),
     (
         series(
-            'SELECT window_start AS time, sum(visitors) AS "Visitors"\nFROM gold.traffic_1m\n'
-            f"WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start <"
-            f" to_timestamp({TO} - 60)\n"
+            'SELECT window_start AS time, sum(visitors) AS "Visitors"\n'
+            "FROM gold.traffic_1m\n"
+            f"WHERE window_start >= to_timestamp(greatest({FROM},"
+            f" {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
             f"  AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
             "GROUP BY 1 ORDER BY 1",
             "Visitors",
         ),
         numbers(
-            'SELECT max(visitors) AS "busiest minute"\nFROM (SELECT window_start, sum(visitors) AS'
-            " visitors FROM gold.traffic_1m\n"
-            f"  WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start"
-            f" < to_timestamp({TO} - 60)\n"
+            'SELECT max(visitors) AS "busiest minute"\n'
+            "FROM (SELECT window_start, sum(visitors) AS visitors FROM gold.traffic_1m\n"
+            f"  WHERE window_start >= to_timestamp(greatest({FROM},"
+            f" {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
             f"    AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
             "  GROUP BY 1) AS minutes",
             "busiest minute",
@@ -154,10 +155,11 @@ FRESHNESS = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            "SELECT greatest(extract(epoch FROM now() - max(watermark)), 0)::double precision AS"
-            ' "newest event",\n  greatest(extract(epoch FROM now() - min(watermark)), 0)::double'
-            " precision AS \"slowest partition\"\nFROM ops.progress WHERE flow = 'metrics' HAVING"
-            " count(*) > 0",
+            "SELECT greatest(extract(epoch FROM now() - max(watermark)),"
+            ' 0)::double precision AS "newest event",\n'
+            "  greatest(extract(epoch FROM now() - min(watermark)),"
+            ' 0)::double precision AS "slowest partition"\n'
+            "FROM ops.progress WHERE flow = 'metrics' HAVING count(*) > 0",
             "newest event",
             "slowest partition",
         ),
@@ -182,14 +184,16 @@ REVENUE_LINE = Panel(
         series(
             f'SELECT window_start AS time, {major("sum(net_minor)")} AS "Net sales",\n'
             f'  -{major("sum(refund_minor)")} AS "Refunded"\n'
-            f"FROM {by_grain(SALES)}\nGROUP BY 1 ORDER BY 1",
+            f"FROM {by_grain(SALES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Net sales",
             "Refunded",
         ),
         series(
             f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,\n"
             f'  {major("sum(net_minor)")} AS "Period before"\n'
-            f"FROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1",
+            f"FROM {by_grain(SALES, BEFORE)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Period before",
             ref="B",
         ),
@@ -209,13 +213,16 @@ ORDERS_LINE = Panel(
     Chart(bars=True),
     (
         series(
-            f'SELECT window_start AS time, sum(orders) AS "Orders"\nFROM {by_grain(SALES)}\nGROUP'
-            " BY 1 ORDER BY 1",
+            'SELECT window_start AS time, sum(orders) AS "Orders"\n'
+            f"FROM {by_grain(SALES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Orders",
         ),
         series(
-            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time, sum(orders) AS"
-            f' "Period before"\nFROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1',
+            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,"
+            ' sum(orders) AS "Period before"\n'
+            f"FROM {by_grain(SALES, BEFORE)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Period before",
             ref="B",
         ),
@@ -268,10 +275,10 @@ TOP = Panel(
     Grid(join="product", sort=("Gross sales", True)),
     (
         table(
-            f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross, sum(units) AS"
-            " units\nFROM"
-            f" {to_the_minute(source(SALES_1M, 'product_id', 'gross_minor', 'units'))}\nGROUP BY 1"
-            " HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
+            f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross,"
+            " sum(units) AS units\n"
+            f"FROM {to_the_minute(source(SALES_1M, 'product_id', 'gross_minor', 'units'))}\n"
+            "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
             {"product": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER},
         ),
         trend(SALES_1M, "product_id", "gross_minor", 20),
@@ -307,7 +314,8 @@ def share(column: str, tones: dict[str, str]) -> Panel:
 def ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
     rows = to_the_minute(source(metric, column, measure))
     return table(
-        f"SELECT {column} AS name, sum({measure}) AS value\nFROM {rows}\n"
+        f"SELECT {column} AS name, sum({measure}) AS value\n"
+        f"FROM {rows}\n"
         f"GROUP BY 1 HAVING sum({measure}) > 0 ORDER BY 2 DESC, 1 LIMIT {most}",
         {"name": Column.TEXT, "value": Column.NUMBER},
     )
@@ -335,10 +343,10 @@ SEARCHED = Panel(
     Grid(),
     (
         table(
-            "SELECT query, sum(searches) AS searches, sum(zero_results)::double precision /"
-            " sum(searches) AS zero\nFROM"
-            f" {to_the_minute(source(SEARCHES_1M, 'query', 'searches', 'zero_results'))}\nGROUP BY"
-            " 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 12",
+            "SELECT query, sum(searches) AS searches, sum(zero_results)::double precision"
+            " / sum(searches) AS zero\n"
+            f"FROM {to_the_minute(source(SEARCHES_1M, 'query', 'searches', 'zero_results'))}\n"
+            "GROUP BY 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 12",
             {"query": Column.TEXT, "searches": Column.NUMBER, "zero": Column.NUMBER},
         ),
     ),
@@ -367,10 +375,10 @@ ZERO = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=12),
     (
         series(
-            "SELECT window_start AS time, sum(zero_results)::double precision /"
-            ' nullif(sum(searches), 0) AS "Without result"\n'
-            f"FROM {by_grain(source(SEARCHES_1M, 'searches', 'zero_results'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            "SELECT window_start AS time, sum(zero_results)::double precision"
+            ' / nullif(sum(searches), 0) AS "Without result"\n'
+            f"FROM {by_grain(source(SEARCHES_1M, 'searches', 'zero_results'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Without result",
         ),
     ),

@@ -316,12 +316,13 @@ DATABASE = Panel(
     Grid(),
     (
         table(
-            "SELECT pg_database_size(current_database()) AS size,\n  (SELECT sum(numbackends) FROM"
-            " pg_stat_database)::double precision / current_setting('max_connections')::integer AS"
-            " connections,\n  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS"
-            " cached, deadlocks, temp_bytes AS spilled,\n  extract(epoch FROM now() -"
-            " pg_postmaster_start_time())::double precision AS up\nFROM pg_stat_database WHERE"
-            " datname = current_database()",
+            "SELECT pg_database_size(current_database()) AS size,\n"
+            "  (SELECT sum(numbackends) FROM pg_stat_database)::double precision"
+            " / current_setting('max_connections')::integer AS connections,\n"
+            "  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS cached, deadlocks,"
+            " temp_bytes AS spilled,\n"
+            "  extract(epoch FROM now() - pg_postmaster_start_time())::double precision AS up\n"
+            "FROM pg_stat_database WHERE datname = current_database()",
             {
                 "size": Column.NUMBER,
                 "connections": Column.NUMBER,
@@ -366,7 +367,8 @@ PARTITIONS = Panel(
     Grid(),
     (
         table(
-            "SELECT flow, source_topic AS topic, partition, source_offset AS reached, watermark,\n"
+            "SELECT flow, source_topic AS topic, partition, source_offset AS reached,"
+            " watermark,\n"
             "  greatest(extract(epoch FROM now() - watermark), 0)::double precision AS age\n"
             "FROM ops.progress ORDER BY flow, source_topic, partition LIMIT 64",
             {

@@ -98,8 +98,8 @@ SOLD = Panel(
     (
         numbers(
             'SELECT nullif(count(*), 0) AS "products" FROM (SELECT product_id\n'
-            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'units'))}\n  GROUP BY 1 HAVING"
-            " sum(units) > 0) AS sold",
+            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'units'))}\n"
+            "  GROUP BY 1 HAVING sum(units) > 0) AS sold",
             "products",
         ),
     ),
@@ -118,18 +118,20 @@ TABLE = Panel(
     Grid(join="product", sort=("Gross sales", True)),
     (
         table(
-            "WITH sold AS (SELECT product_id, max(category) AS category, sum(gross_minor) AS"
-            " gross, sum(units) AS units,\n    sum(refund_minor) AS refunded\n  FROM"
-            f" {to_the_minute(source(SALES_1M, 'product_id', 'category', 'gross_minor', 'units', 'refund_minor'))}\n"
-            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 30),\nseen AS"
-            " (SELECT product_id, sum(views) AS views, sum(carts) AS carts, sum(purchases) AS"
-            " purchases\n  FROM"
-            f" {to_the_minute(source(PRODUCTS_1M, 'product_id', 'views', 'carts', 'purchases'))}\n "
-            " WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\nSELECT product_id AS"
-            f" product, category, {major('gross')} AS gross, units,\n  refunded::double precision /"
-            " nullif(gross, 0) AS refunded, views,\n  carts::double precision / nullif(views, 0)"
-            " AS carted,\n  purchases::double precision / nullif(carts, 0) AS bought\nFROM sold"
-            " LEFT JOIN seen USING (product_id) ORDER BY sold.gross DESC, 1",
+            "WITH sold AS (SELECT product_id, max(category) AS category,"
+            " sum(gross_minor) AS gross, sum(units) AS units,\n"
+            "    sum(refund_minor) AS refunded\n"
+            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'category', 'gross_minor', 'units', 'refund_minor'))}\n"
+            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 30),\n"
+            "seen AS (SELECT product_id, sum(views) AS views, sum(carts) AS carts,"
+            " sum(purchases) AS purchases\n"
+            f"  FROM {to_the_minute(source(PRODUCTS_1M, 'product_id', 'views', 'carts', 'purchases'))}\n"
+            "  WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\n"
+            f"SELECT product_id AS product, category, {major('gross')} AS gross, units,\n"
+            "  refunded::double precision / nullif(gross, 0) AS refunded, views,\n"
+            "  carts::double precision / nullif(views, 0) AS carted,\n"
+            "  purchases::double precision / nullif(carts, 0) AS bought\n"
+            "FROM sold LEFT JOIN seen USING (product_id) ORDER BY sold.gross DESC, 1",
             {
                 "product": Column.TEXT,
                 "category": Column.TEXT,
@@ -181,11 +183,11 @@ RATES = Panel(
     Chart(legend_calcs=("lastNotNull",)),
     (
         series(
-            "SELECT window_start AS time, sum(carts)::double precision / nullif(sum(views), 0) AS"
-            ' "View to cart",\n'
+            "SELECT window_start AS time, sum(carts)::double precision / nullif(sum(views),"
+            ' 0) AS "View to cart",\n'
             '  sum(purchases)::double precision / nullif(sum(carts), 0) AS "Cart to purchase"\n'
-            f"FROM {by_grain(source(PRODUCTS_1M, 'views', 'carts', 'purchases'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            f"FROM {by_grain(source(PRODUCTS_1M, 'views', 'carts', 'purchases'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "View to cart",
             "Cart to purchase",
         ),
@@ -209,10 +211,10 @@ REFUNDS = Panel(
     (
         series(
             f'SELECT window_start AS time, {major("sum(refund_minor)")} AS "Refunded",\n'
-            '  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS "Refunded'
-            ' share"\n'
-            f"FROM {by_grain(source(SALES_1M, 'refund_minor', 'gross_minor'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            "  sum(refund_minor)::double precision / nullif(sum(gross_minor),"
+            ' 0) AS "Refunded share"\n'
+            f"FROM {by_grain(source(SALES_1M, 'refund_minor', 'gross_minor'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Refunded",
             "Refunded share",
         ),
@@ -264,11 +266,12 @@ UNBOUGHT = Panel(
     (
         table(
             "SELECT product_id AS product, max(category) AS category, sum(views) AS views,"
-            " sum(carts) AS carts,\n  sum(purchases) AS purchases, sum(purchases)::double"
-            " precision / nullif(sum(views), 0) AS conversion\nFROM"
-            f" {to_the_minute(source(PRODUCTS_1M, 'product_id', 'category', 'views', 'carts', 'purchases'))}\nGROUP"
-            " BY 1 HAVING sum(views) > 0 ORDER BY sum(views) / (1.0 + sum(purchases)) DESC, 1"
-            " LIMIT 12",
+            " sum(carts) AS carts,\n"
+            "  sum(purchases) AS purchases, sum(purchases)::double precision / nullif(sum(views),"
+            " 0) AS conversion\n"
+            f"FROM {to_the_minute(source(PRODUCTS_1M, 'product_id', 'category', 'views', 'carts', 'purchases'))}\n"
+            "GROUP BY 1 HAVING sum(views) > 0 ORDER BY sum(views) / (1.0 + sum(purchases)) DESC,"
+            " 1 LIMIT 12",
             {
                 "product": Column.TEXT,
                 "category": Column.TEXT,

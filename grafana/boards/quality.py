@@ -13,8 +13,9 @@ OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = '
 REFUSED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'", "code <> ''"))
 RULES = Source("quality.rules", ("rule", "dimension", "checked", "broken"))
 SCORES = (
-    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS"
-    " score\nFROM {rows} GROUP BY {keys}"
+    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked),"
+    " 0) AS score\n"
+    "FROM {rows} GROUP BY {keys}"
 )
 TO_LETTERS = ("Dead letters", f"/d/{uids.LETTERS}?${{__url_time_range}}")
 MOST = (
@@ -46,14 +47,17 @@ def share(title: str, about: str, condition: str, threshold: Threshold, healthy:
         Stat("lastNotNull"),
         (
             series(
-                f"WITH r AS (SELECT * FROM {rows})\nSELECT {bucket()} AS time, {value} AS"
-                f' "{title}"\nFROM r GROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), {value} FROM'
-                " r HAVING count(*) > 0\nORDER BY 1",
+                f"WITH r AS (SELECT * FROM {rows})\n"
+                f'SELECT {bucket()} AS time, {value} AS "{title}"\n'
+                "FROM r GROUP BY 1\n"
+                f"UNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\n"
+                "ORDER BY 1",
                 title,
             ),
             numbers(
-                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\nFROM'
-                f" {to_the_minute(OUTCOMES)}\nHAVING count(*) > 0",
+                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\n'
+                f"FROM {to_the_minute(OUTCOMES)}\n"
+                "HAVING count(*) > 0",
                 "records",
                 ref="B",
             ),
@@ -78,7 +82,8 @@ OVERALL = Panel(
     (
         series(
             f"WITH r AS (SELECT * FROM {in_points(RULES)})\n"
-            f'SELECT time, avg(score) AS "Quality score"\nFROM ('
+            'SELECT time, avg(score) AS "Quality score"\n'
+            "FROM ("
             + SCORES.format(time=f"{bucket()} AS time, ", rows="r", keys="1, 2")
             + f") AS scores\nGROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), avg(score) FROM ("
             + SCORES.format(time="", rows="r", keys="1")
@@ -106,15 +111,19 @@ RESIDUE = Panel(
             "residue",
         ),
         numbers(
-            "WITH counted AS (SELECT window_start, sum(records) AS records FROM"
-            " quality.outcomes_1m_by_partition\n  WHERE flow = 'clean' AND outcome IN ('rejected',"
-            f" 'late') AND partition >= 0 AND {settled('window_start')}\n  GROUP BY 1),\nstored AS"
-            " (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0)) AS window_start,"
-            " count(*) AS records\n  FROM quality.dead_letters WHERE flow = 'clean' AND"
-            f" source_partition >= 0 AND {settled('source_timestamp')}\n  GROUP BY 1)\nSELECT"
-            ' sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "refused,'
-            ' not stored"\nFROM counted FULL JOIN stored USING (window_start) HAVING'
-            " count(*) > 0",
+            "WITH counted AS (SELECT window_start, sum(records) AS records"
+            " FROM quality.outcomes_1m_by_partition\n"
+            "  WHERE flow = 'clean' AND outcome IN ('rejected',"
+            f" 'late') AND partition >= 0 AND {settled('window_start')}\n"
+            "  GROUP BY 1),\n"
+            "stored AS (SELECT date_bin('1 minute', source_timestamp,"
+            " to_timestamp(0)) AS window_start, count(*) AS records\n"
+            "  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0"
+            f" AND {settled('source_timestamp')}\n"
+            "  GROUP BY 1)\n"
+            "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records,"
+            ' 0))) AS "refused, not stored"\n'
+            "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
             "refused, not stored",
             ref="B",
         ),
@@ -136,9 +145,10 @@ DIMENSIONS = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "min"), minimum=None, maximum=1, fill=0),
     (
         series(
-            "SELECT window_start AS time, dimension AS metric, sum(checked - broken)::double"
-            f" precision / nullif(sum(checked), 0) AS value\nFROM {by_grain(RULES)}\nGROUP BY 1, 2"
-            " ORDER BY 1, 2",
+            "SELECT window_start AS time, dimension AS metric,"
+            " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS value\n"
+            f"FROM {by_grain(RULES)}\n"
+            "GROUP BY 1, 2 ORDER BY 1, 2",
             "value",
             by="metric",
         ),
@@ -158,9 +168,10 @@ BY_DIMENSION = Panel(
     Bars(rows=True, maximum=1),
     (
         table(
-            "SELECT dimension AS name, sum(checked - broken)::double precision /"
-            f" nullif(sum(checked), 0) AS value\nFROM {to_the_minute(RULES)}\nGROUP BY 1 HAVING"
-            " sum(checked) > 0 ORDER BY 2, 1",
+            "SELECT dimension AS name, sum(checked - broken)::double precision"
+            " / nullif(sum(checked), 0) AS value\n"
+            f"FROM {to_the_minute(RULES)}\n"
+            "GROUP BY 1 HAVING sum(checked) > 0 ORDER BY 2, 1",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -179,7 +190,8 @@ OUTCOMES_LINE = Panel(
     (
         series(
             "SELECT window_start AS time, outcome AS metric, sum(records) AS value\n"
-            f"FROM {by_grain(OUTCOMES)}\nGROUP BY 1, 2 ORDER BY 1, 2",
+            f"FROM {by_grain(OUTCOMES)}\n"
+            "GROUP BY 1, 2 ORDER BY 1, 2",
             "value",
             by="metric",
         ),
@@ -218,10 +230,10 @@ BROKEN = Panel(
     Grid(sort=("Broken", True)),
     (
         table(
-            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n "
-            " sum(broken)::double precision / nullif(sum(checked), 0) AS share\nFROM"
-            f" {to_the_minute(RULES)}\nGROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1"
-            " LIMIT 40",
+            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n"
+            "  sum(broken)::double precision / nullif(sum(checked), 0) AS share\n"
+            f"FROM {to_the_minute(RULES)}\n"
+            "GROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1 LIMIT 40",
             {
                 "rule": Column.TEXT,
                 "dimension": Column.TEXT,
@@ -260,13 +272,15 @@ VERSIONS = Panel(
     (
         table(
             "WITH newest AS (SELECT coalesce(app_version, '(none)') AS version, code,"
-            " source_timestamp FROM quality.dead_letters\n  WHERE flow = 'clean' AND"
-            f" $__timeFilter(source_timestamp) ORDER BY source_timestamp DESC LIMIT {MOST}),\npairs"
-            " AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest FROM"
-            " newest GROUP BY 1, 2)\nSELECT version, sum(refused) AS refused, sum(refused)::double"
-            " precision / sum(sum(refused)) OVER () AS share,\n  (array_agg(code ORDER BY refused"
-            " DESC, code))[1] AS code, max(newest) AS newest\nFROM pairs GROUP BY 1 ORDER BY 2"
-            " DESC, 1 LIMIT 20",
+            " source_timestamp FROM quality.dead_letters\n"
+            "  WHERE flow = 'clean' AND $__timeFilter(source_timestamp)"
+            f" ORDER BY source_timestamp DESC LIMIT {MOST}),\n"
+            "pairs AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest"
+            " FROM newest GROUP BY 1, 2)\n"
+            "SELECT version, sum(refused) AS refused, sum(refused)::double precision"
+            " / sum(sum(refused)) OVER () AS share,\n"
+            "  (array_agg(code ORDER BY refused DESC, code))[1] AS code, max(newest) AS newest\n"
+            "FROM pairs GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
             {
                 "version": Column.TEXT,
                 "refused": Column.NUMBER,
@@ -305,14 +319,14 @@ SHARES = Panel(
     (
         series(
             "SELECT window_start AS time,\n"
-            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double"
-            " precision / nullif(sum(records), 0)"
+            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double precision / nullif(sum(records), 0)"
             ' AS "Refused",\n'
             "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision /"
             ' nullif(sum(records), 0) AS "Late",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision /"
-            " nullif(sum(records), 0)"
-            f' AS "Duplicate"\nFROM {by_grain(OUTCOMES)}\nGROUP BY 1 ORDER BY 1',
+            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision / nullif(sum(records), 0)"
+            ' AS "Duplicate"\n'
+            f"FROM {by_grain(OUTCOMES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Refused",
             "Late",
             "Duplicate",
