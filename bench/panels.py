@@ -24,7 +24,7 @@ import psycopg
 
 from bench.resources import machine
 from grafana.boards import BOARDS
-from grafana.dashboard import Board, happenings
+from grafana.dashboard import Board, annotation_queries
 from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
 from grafana.to_grafana import queries_of
@@ -71,13 +71,13 @@ def every(board: Board) -> Iterator[Asked]:
         for query in queries_of(panel):
             if isinstance(query, Sql):
                 yield Asked(board.uid, f"{panel.title} ({query.ref})", query)
-    for variable in (*board.variables, *board.extra):
+    for variable in board.variables:
         yield Asked(board.uid, f"${variable.name}", variable.query)
 
 
 def questions() -> list[Asked]:
     return [a for board in BOARDS for a in every(board)] + [
-        Asked("all", kind, query) for kind, query in happenings()
+        Asked("all", kind, query) for kind, query in annotation_queries()
     ]
 
 

@@ -32,7 +32,7 @@ TO_PRODUCTS = (
 TO_PIPELINE = ("Pipeline", f"/d/{uids.PIPELINE}?${{__url_time_range}}")
 
 
-def counted(event: str) -> str:
+def _events(event: str) -> str:
     return f"sum(events) FILTER (WHERE event_type = '{event}')"
 
 
@@ -47,7 +47,7 @@ NET = headline(
         ORDERS_1M,
         ("net_minor",),
         major("sum(net_minor)"),
-        Unit.MONEY,
+        Unit.CURRENCY,
         2,
         change=thresholds.REVENUE_CHANGE,
         colour=colours.colour("Net sales"),
@@ -82,7 +82,7 @@ AOV = headline(
         ORDERS_1M,
         ("gross_minor", "discount_minor", "orders"),
         f"{major('sum(gross_minor - discount_minor)')} / nullif(sum(orders), 0)",
-        Unit.MONEY,
+        Unit.CURRENCY,
         2,
         rate=True,
         colour=colours.TEAL,
@@ -98,7 +98,7 @@ CONVERSION = headline(
         ),
         TRAFFIC_1M,
         ("event_type", "events"),
-        f"coalesce({counted('PURCHASE')}, 0)::double precision / {counted('PAGE_VIEW')}",
+        f"coalesce({_events('PURCHASE')}, 0)::double precision / {_events('PAGE_VIEW')}",
         Unit.RATIO,
         2,
         rate=True,
@@ -109,6 +109,11 @@ CONVERSION = headline(
 
 # Distinct visitors add up over segments of one minute (a visitor has one country, channel and
 # device), never over minutes.
+LAST_HOUR = (
+    f"window_start >= to_timestamp(greatest({FROM}, {TO} - 3600))"
+    f" AND window_start < to_timestamp({TO} - 60)"
+)
+VIEWED = " AND ".join(("event_type = 'PAGE_VIEW'", *source(TRAFFIC_1M).conditions))
 VISITORS = Panel(
     Words(
         "Visitors in a minute",
@@ -122,18 +127,16 @@ VISITORS = Panel(
         series(
             'SELECT window_start AS time, sum(visitors) AS "Visitors"\n'
             "FROM gold.traffic_1m\n"
-            f"WHERE window_start >= to_timestamp(greatest({FROM},"
-            f" {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
-            f"  AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
+            f"WHERE {LAST_HOUR}\n"
+            f"  AND {VIEWED}\n"
             "GROUP BY 1 ORDER BY 1",
             "Visitors",
         ),
         numbers(
             'SELECT max(visitors) AS "busiest minute"\n'
             "FROM (SELECT window_start, sum(visitors) AS visitors FROM gold.traffic_1m\n"
-            f"  WHERE window_start >= to_timestamp(greatest({FROM},"
-            f" {TO} - 3600)) AND window_start < to_timestamp({TO} - 60)\n"
-            f"    AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
+            f"  WHERE {LAST_HOUR}\n"
+            f"    AND {VIEWED}\n"
             "  GROUP BY 1) AS minutes",
             "busiest minute",
             ref="B",
@@ -155,10 +158,10 @@ FRESHNESS = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            "SELECT greatest(extract(epoch FROM now() - max(watermark)),"
-            ' 0)::double precision AS "newest event",\n'
-            "  greatest(extract(epoch FROM now() - min(watermark)),"
-            ' 0)::double precision AS "slowest partition"\n'
+            "SELECT greatest(extract(epoch FROM now() - max(watermark)), 0)::double precision"
+            ' AS "newest event",\n'
+            "  greatest(extract(epoch FROM now() - min(watermark)), 0)::double precision"
+            ' AS "slowest partition"\n'
             "FROM ops.progress WHERE flow = 'metrics' HAVING count(*) > 0",
             "newest event",
             "slowest partition",
@@ -172,6 +175,12 @@ FRESHNESS = Panel(
 )
 
 SALES = source(ORDERS_1M, "net_minor", "orders", "refund_minor")
+STEPS = source(
+    TRAFFIC_1M,
+    "event_type",
+    "events",
+    more=("event_type IN ('PAGE_VIEW', 'ADD_TO_CART', 'CHECKOUT', 'PURCHASE')",),
+)
 REVENUE_LINE = Panel(
     Words(
         "Net sales over time",
@@ -198,10 +207,10 @@ REVENUE_LINE = Panel(
             ref="B",
         ),
     ),
-    Unit.MONEY,
+    Unit.CURRENCY,
     2,
     styles=(*painted("Net sales", "Refunded"), *painted("Period before", line="dashed")),
-    money=(".*",),
+    amounts=(".*",),
 )
 ORDERS_LINE = Panel(
     Words(
@@ -242,21 +251,15 @@ FUNNEL = Panel(
     Bars(rows=True),
     (
         table(
-            "WITH r AS (SELECT * FROM "
-            + to_the_minute(
-                source(
-                    TRAFFIC_1M,
-                    "event_type",
-                    "events",
-                    more=("event_type IN ('PAGE_VIEW', 'ADD_TO_CART', 'CHECKOUT', 'PURCHASE')",),
-                )
-            )
-            + "),\nsteps AS (SELECT place, name, sum(events) AS events\n  FROM (VALUES (1,"
-            " 'PAGE_VIEW', 'Page views'), (2, 'ADD_TO_CART', 'Added to cart'), (3, 'CHECKOUT',"
-            " 'Checkouts'),\n    (4, 'PURCHASE', 'Purchases')) AS s (place, event_type, name)"
-            " JOIN r USING (event_type) GROUP BY 1, 2)\nSELECT name || coalesce(' · ' ||"
-            " round(100.0 * events / nullif(lag(events) OVER (ORDER BY place), 0), 1) || ' %',"
-            " '') AS step, events\nFROM steps ORDER BY place",
+            f"WITH r AS (SELECT * FROM {to_the_minute(STEPS)}),\n"
+            "steps AS (SELECT place, name, sum(events) AS events\n"
+            "  FROM (VALUES (1, 'PAGE_VIEW', 'Page views'), (2, 'ADD_TO_CART', 'Added to cart'),"
+            " (3, 'CHECKOUT', 'Checkouts'),\n"
+            "    (4, 'PURCHASE', 'Purchases')) AS s (place, event_type, name)"
+            " JOIN r USING (event_type) GROUP BY 1, 2)\n"
+            "SELECT name || coalesce(' · ' || round(100.0 * events"
+            " / nullif(lag(events) OVER (ORDER BY place), 0), 1) || ' %', '') AS step, events\n"
+            "FROM steps ORDER BY place",
             {"step": Column.TEXT, "events": Column.NUMBER},
         ),
     ),
@@ -286,17 +289,17 @@ TOP = Panel(
     Unit.WHOLE,
     styles=(
         Style("product", title="Product", link=TO_PRODUCTS),
-        Style("gross", title="Gross sales", decimals=2, unit=Unit.MONEY),
+        Style("gross", title="Gross sales", decimals=2, unit=Unit.CURRENCY),
         Style("units", title="Units", decimals=0),
         Style(
             "Trend #trend", colours.colour("Gross sales"), title="Over the range", cell="sparkline"
         ),
     ),
-    money=("gross",),
+    amounts=("gross",),
 )
 
 
-def share(column: str, tones: dict[str, str]) -> Panel:
+def _share(column: str, tones: dict[str, str]) -> Panel:
     return Panel(
         Words(
             f"Traffic by {column}",
@@ -305,13 +308,13 @@ def share(column: str, tones: dict[str, str]) -> Panel:
             "no events in this range",
         ),
         Pie(),
-        (ranked(TRAFFIC_1M, column, "events", 12),),
+        (_ranked(TRAFFIC_1M, column, "events", 12),),
         Unit.WHOLE,
         styles=painted_all(tones),
     )
 
 
-def ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
+def _ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
     rows = to_the_minute(source(metric, column, measure))
     return table(
         f"SELECT {column} AS name, sum({measure}) AS value\n"
@@ -329,7 +332,7 @@ COUNTRIES = Panel(
         "no orders in this range",
     ),
     Bars(rows=True),
-    (ranked(ORDERS_1M, "country", "orders", 10),),
+    (_ranked(ORDERS_1M, "country", "orders", 10),),
     Unit.WHOLE,
 )
 
@@ -400,8 +403,8 @@ LIVE = Board(
         (
             8,
             (
-                (8, share("channel", colours.CHANNELS)),
-                (8, share("device", colours.DEVICES)),
+                (8, _share("channel", colours.CHANNELS)),
+                (8, _share("device", colours.DEVICES)),
                 (8, COUNTRIES),
             ),
         ),

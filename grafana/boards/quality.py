@@ -13,21 +13,18 @@ OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = '
 REFUSED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'", "code <> ''"))
 RULES = Source("quality.rules", ("rule", "dimension", "checked", "broken"))
 SCORES = (
-    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked),"
-    " 0) AS score\n"
+    "SELECT {time}dimension,"
+    " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score\n"
     "FROM {rows} GROUP BY {keys}"
 )
-TO_LETTERS = ("Dead letters", f"/d/{uids.LETTERS}?${{__url_time_range}}")
-MOST = (
-    50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
-)
+TO_DEAD_LETTERS = ("Dead letters", f"/d/{uids.DEAD_LETTERS}?${{__url_time_range}}")
+# read and counted in a tenth of a second; a storm of millions must not stop the board
+MOST = 50_000
 SETTLING_SECONDS = 180  # newer minutes may still be on their way to one of the two tables
 
 
-def settled(column: str) -> str:
-    """SQL: whole minutes of the range's last six hours, whose records have reached both tables.
-    Synthetic rows have no letters.
-    """
+def _settled(column: str) -> str:
+    # whole minutes of the range's last six hours whose records have reached both tables
     since, until = (
         f"greatest({FROM}, {TO} - 21600) / 60 * 60",
         f"({TO} - {SETTLING_SECONDS}) / 60 * 60",
@@ -35,12 +32,15 @@ def settled(column: str) -> str:
     return f"{column} >= to_timestamp({since}) AND {column} < to_timestamp({until})"
 
 
-def share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
-    """A stat: records of some outcome as a share of all."""
-    value = (
-        f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision /"
-        " nullif(sum(records), 0)"
+def _of_all(condition: str) -> str:
+    return (
+        f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision"
+        " / nullif(sum(records), 0)"
     )
+
+
+def _share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
+    value = _of_all(condition)
     rows = in_points(OUTCOMES)
     return Panel(
         Words(title, about, healthy, "no records in this range"),
@@ -66,7 +66,7 @@ def share(title: str, about: str, condition: str, threshold: Threshold, healthy:
         2,
         threshold,
         (Style(title), Style("records", unit=Unit.WHOLE, decimals=0, neutral=True)),
-        TO_LETTERS,
+        TO_DEAD_LETTERS,
     )
 
 
@@ -107,22 +107,23 @@ RESIDUE = Panel(
     (
         numbers(
             'SELECT sum(abs(residue)) AS "residue" FROM quality.residue_1m_by_partition\n'
-            f"WHERE {settled('window_start')} HAVING count(*) > 0",
+            f"WHERE {_settled('window_start')} HAVING count(*) > 0",
             "residue",
         ),
         numbers(
             "WITH counted AS (SELECT window_start, sum(records) AS records"
             " FROM quality.outcomes_1m_by_partition\n"
-            "  WHERE flow = 'clean' AND outcome IN ('rejected',"
-            f" 'late') AND partition >= 0 AND {settled('window_start')}\n"
+            "  WHERE flow = 'clean' AND outcome IN ('rejected', 'late')"
+            f" AND partition >= 0 AND {_settled('window_start')}\n"
             "  GROUP BY 1),\n"
-            "stored AS (SELECT date_bin('1 minute', source_timestamp,"
-            " to_timestamp(0)) AS window_start, count(*) AS records\n"
+            "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0))"
+            " AS window_start, count(*) AS records\n"
+            # synthetic rows have partition -1 and no dead letters
             "  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0"
-            f" AND {settled('source_timestamp')}\n"
+            f" AND {_settled('source_timestamp')}\n"
             "  GROUP BY 1)\n"
-            "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records,"
-            ' 0))) AS "refused, not stored"\n'
+            "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0)))"
+            ' AS "refused, not stored"\n'
             "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
             "refused, not stored",
             ref="B",
@@ -218,7 +219,7 @@ CODES = Panel(
     ),
     Unit.WHOLE,
     styles=painted_all(colours.CODES),
-    link=TO_LETTERS,
+    link=TO_DEAD_LETTERS,
 )
 BROKEN = Panel(
     Words(
@@ -291,7 +292,7 @@ VERSIONS = Panel(
         ),
     ),
     Unit.WHOLE,
-    link=TO_LETTERS,
+    link=TO_DEAD_LETTERS,
     styles=(
         Style("version", title="App version"),
         Style("refused", title="Refused"),
@@ -319,13 +320,15 @@ SHARES = Panel(
     (
         series(
             "SELECT window_start AS time,\n"
-            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double precision / nullif(sum(records), 0)"
-            ' AS "Refused",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision /"
-            ' nullif(sum(records), 0) AS "Late",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision / nullif(sum(records), 0)"
-            ' AS "Duplicate"\n'
-            f"FROM {by_grain(OUTCOMES)}\n"
+            + ",\n".join(
+                f'  {_of_all(condition)} AS "{name}"'
+                for name, condition in (
+                    ("Refused", "outcome IN ('rejected', 'late')"),
+                    ("Late", "outcome = 'late'"),
+                    ("Duplicate", "outcome = 'duplicate'"),
+                )
+            )
+            + f"\nFROM {by_grain(OUTCOMES)}\n"
             "GROUP BY 1 ORDER BY 1",
             "Refused",
             "Late",
@@ -354,7 +357,7 @@ QUALITY = Board(
                 (4, RESIDUE),
                 (
                     4,
-                    share(
+                    _share(
                         "Accepted",
                         "Records that were trusted and counted, of all records of raw.web",
                         "outcome = 'accepted'",
@@ -364,7 +367,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Refused",
                         "Records with a dead letter, late ones included, of all records of raw.web",
                         "outcome IN ('rejected', 'late')",
@@ -374,7 +377,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Late",
                         "Records too far behind their partition to be counted, of all records of"
                         " raw.web",
@@ -385,7 +388,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Duplicates",
                         "Records whose event was known already, of all records of raw.web; they are"
                         " counted once",

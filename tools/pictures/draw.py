@@ -110,9 +110,9 @@ def unit_of(panel: Panel, data: Data, name: str) -> tuple[str, int]:
     style = style_of(panel, name)
     unit = style.unit if style and style.unit else panel.unit
     decimals = style.decimals if style and style.decimals is not None else panel.decimals
-    if style and style.unit and style.decimals is None and unit is not Unit.MONEY:
+    if style and style.unit and style.decimals is None and unit is not Unit.CURRENCY:
         decimals = 0 if unit in (Unit.WHOLE, Unit.BYTES) else decimals
-    return (data.unit or str(unit)) if unit is Unit.MONEY else str(unit), decimals
+    return (data.unit or str(unit)) if unit is Unit.CURRENCY else str(unit), decimals
 
 
 def reduced(points: Points, calc: str) -> float | None:
