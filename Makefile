@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench boards lint lock secrets up down tools
+.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench render lint lock secrets up down tools
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -52,8 +52,9 @@ down: ## stop what runs in Docker, load and tools too; the data is kept (ARGS=--
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)
 
-boards: .venv/.installed ## render the files that Grafana reads from grafana/
-	@exec $(py) -m grafana render
+render: .venv/.installed ## write what follows from code: boards, alerts, pages of docs/ (ARGS=--check compares)
+	@$(py) -m grafana render $(ARGS)
+	@$(py) -m tools.docs_pages $(ARGS)
 
 lint: .venv/.installed ## check style and types
 	@$(py) -m ruff check .

@@ -124,7 +124,7 @@ def references(value: Any) -> Iterator[dict[str, str]]:
 def test_every_reference_resolves(board: Board) -> None:
     raw = checked_in(board)
     for reference in references(raw):
-        assert DATASOURCES[reference["uid"]] == found["type"]
+        assert DATASOURCES[reference["uid"]] == reference["type"]
     for uid in re.findall(r"/d/([a-z0-9-]+)", json.dumps(raw)):
         assert uid in BY_UID
     offered = {v["name"] for v in raw.get("templating", {}).get("list", [])}
