@@ -40,7 +40,8 @@ check: .venv/.installed ## check format, style and types
 	@$(py) -m ruff check .
 	@$(py) -m mypy
 
-render: .venv/.installed ## write what follows from code: boards, alerts, pages of docs/, .env.example (ARGS=--check compares)
+render: .venv/.installed ## write what follows from code: contracts, boards, alerts, pages of docs/, .env.example (ARGS=--check compares)
+	@$(py) -m tools.contracts $(ARGS)
 	@$(py) -m grafana render $(ARGS)
 	@$(py) -m tools.docs_pages $(ARGS)
 
