@@ -8,11 +8,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flows.domain.families import CATALOGUE
+from flows.domain.families import CATALOGUE, RULES
 from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, additive, rolled
-from flows.domain.rules import JUDGED_RULES
-from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily
@@ -77,10 +75,7 @@ def _metric(metric: MetricTable) -> str:
 
 
 def _rules() -> str:
-    rows = [
-        f"| {r.name} | {r.dimension} | {r.field} |"
-        for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)
-    ]
+    rows = [f"| {r.name} | {r.dimension} | {r.field} |" for r in RULES.values()]
     return (
         f"{HEAD}# Rules\n"
         "\n"
