@@ -45,7 +45,7 @@ class Cleaning:
         self._judge = Judge(validator, limits)
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._budget = budget
-        self.tallies = Tallies(validator.asked)
+        self.tallies = Tallies(validator.rules)
         self._progress = Progress()
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:

@@ -21,7 +21,7 @@ from flows.domain.judge import CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
 from flows.domain.rules import Rule
 
 MINUTE = 60_000
-# As long as a minute, so that at most three minutes per partition are open between two flushes.
+# A flush leaves two minutes per partition open: the newest and the one before it.
 GRACE = 60_000
 MISSING = "RECORD_MISSING"
 TOO_LARGE = next(i for i, (_, code) in enumerate(VERDICTS) if code == "TOO_LARGE")
@@ -71,9 +71,9 @@ class Tallies:
     State: the minutes within the grace of each partition's newest timestamp.
     """
 
-    def __init__(self, checked: Sequence[Rule]) -> None:
-        self._rules = checked
-        self._dimensions = {r.name: r.dimension for r in (*checked, *rules.JUDGED_RULES)}
+    def __init__(self, validated: Sequence[Rule]) -> None:
+        self._validated = validated
+        self._dimensions = {r.name: r.dimension for r in (*validated, *rules.JUDGED_RULES)}
         self.clocks: dict[int, int] = {}
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
@@ -116,8 +116,8 @@ class Tallies:
         # one bincount over (minute, verdict) pairs gives the matrix of all minutes
         verdicts = np.bincount(
             group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS)
-        ).reshape(count, -1)
-        checked, broken = count_rules(judged, self._rules, group, count)
+        ).reshape(count, len(VERDICTS))
+        checked, broken = count_rules(judged, self._validated, group, count)
         # Records that are read again count too, as they rebuild their minute; but a minute without
         # a new record is on the topic already, so it has not changed.
         changes = np.bincount(group[is_new], minlength=count) > 0
@@ -141,12 +141,11 @@ class Tallies:
         self, batch: Batch, keys: list[tuple[int, int]], group: np.ndarray, is_new: np.ndarray
     ) -> None:
         """Count offsets without a record in the minute of the record before them."""
-        # Not in that of the record after them: by then the minute before may be closed, and where
-        # it ends would depend on what the gap swallowed. The minute of the record before is open
-        # until a newer record comes, also if that is in the next batch (`_last`), and a restart
-        # rebuilds it: so where batches are cut makes no difference
-        # (test_any_batching_and_any_restart_gives_the_same_verdicts). What is missing before the
-        # first record of a process has no such minute, and was counted by the process before it.
+        # Not in that of the record after them: a restart that begins with that record could not see
+        # the gap. The minute of the newest record is always open, and a restart reads open minutes
+        # again, so it reads the record before a gap; `_last` carries it into the next batch. So
+        # neither restarts nor cuts make a difference
+        # (test_any_batching_and_any_restart_gives_the_same_verdicts).
         for p, rows in batch.rows_by_partition.items():
             offsets = batch.offset[rows]
             last, key = self._last.get(p, (int(offsets[0]) - 1, keys[group[rows[0]]]))
@@ -195,26 +194,31 @@ class Tallies:
 def minutes_of(
     batch: Batch, minutes: np.ndarray
 ) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
-    """The (partition, minute) places of a batch, which of them each record belongs to, and the
-    first offset of each.
+    """Group a batch by partition and minute.
+
+    Shape: `minutes` and the second result have one entry per record, the latter an index into the
+    (partition, minute) keys of the first; the third result has the first offset of each key.
     """
-    places: list[tuple[int, int]] = []
+    keys: list[tuple[int, int]] = []
     firsts: list[int] = []
     group = np.empty(len(batch), np.int64)
     for p, rows in batch.rows_by_partition.items():
-        mine = minutes[rows]
-        for minute in np.unique(mine).tolist():
-            here = rows[mine == minute]
-            group[here] = len(places)
-            places.append((p, minute))
-            firsts.append(int(batch.offset[here[0]]))
-    return places, group, firsts
+        minute_of_row = minutes[rows]
+        for minute in np.unique(minute_of_row).tolist():
+            group_rows = rows[minute_of_row == minute]
+            group[group_rows] = len(keys)
+            keys.append((p, minute))
+            firsts.append(int(batch.offset[group_rows[0]]))
+    return keys, group, firsts
 
 
 def count_rules(
-    judged: Judged, asked: Sequence[Rule], group: np.ndarray, count: int
+    judged: Judged, validated: Sequence[Rule], group: np.ndarray, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """How often each rule was checked and broken, by group."""
+    """Count how often each rule was checked, and how often broken.
+
+    Shape: by the rule's name, one number per group.
+    """
 
     def by_group(rows: np.ndarray) -> np.ndarray:
         return np.bincount(group[rows], minlength=count)
@@ -222,12 +226,13 @@ def count_rules(
     readable = judged.events["row"].to_numpy()
     everything, read = np.bincount(group, minlength=count), by_group(readable)
     verdict = judged.verdict
-    once: dict[int, np.ndarray] = {}
-    checked = {r.name: read for r in asked if r.name not in judged.findings.checked}
+    # rules with the same condition share its mask (Validator): each mask is counted once
+    counts: dict[int, np.ndarray] = {}
+    checked = {r.name: read for r in validated if r.name not in judged.findings.checked}
     for name, mask in judged.findings.checked.items():
-        if id(mask) not in once:
-            once[id(mask)] = by_group(readable[mask])
-        checked[name] = once[id(mask)]
+        if id(mask) not in counts:
+            counts[id(mask)] = by_group(readable[mask])
+        checked[name] = counts[id(mask)]
     broken = {name: by_group(readable[rows]) for name, rows in judged.findings.broken.items()}
     large = by_group(np.flatnonzero(verdict == TOO_LARGE))
     checked |= {

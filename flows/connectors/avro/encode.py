@@ -62,7 +62,7 @@ class CleanEncoder:
         return Records(messages, batch.timestamp[rows])
 
     def one_batch_per_record(self, cleaned: Cleaned) -> Records:
-        """Encode events by the batch contract, many events of one partition per record, in order."""
+        """Encode events by the batch contract: many events of one partition per record."""
         rows, bodies = self._events(cleaned, b"")
         batch = cleaned.judged.batch
         messages: dict[int, list[dict[str, Any]]] = {}
