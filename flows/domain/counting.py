@@ -70,10 +70,10 @@ class Counting:
         self._windows = [(metric, Windows(metric, cap)) for metric in catalogue]
         self._asked = {
             scope: [
-                asked
+                expression
                 for metric, windows in self._windows
                 if metric.scope is scope
-                for asked in windows.asked
+                for expression in windows.expressions
             ]
             for scope in Scope
         }

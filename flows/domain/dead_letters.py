@@ -11,8 +11,8 @@ import polars as pl
 
 from flows.domain import rules
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
-from flows.domain.judge import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
+from flows.domain.codes import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Code
+from flows.domain.judge import Judged
 from flows.domain.rules import EVENT_RULES, ITEM_RULES, Rule
 from flows.domain.validate import printable, value_of
 

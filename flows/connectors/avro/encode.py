@@ -18,8 +18,8 @@ from flows.connectors.avro.schemas import Schema
 from flows.connectors.kafka_sink import BY_KEY, Records
 from flows.domain.batch import rows_by_partition
 from flows.domain.cleaning import Cleaned
+from flows.domain.codes import ACCEPTED
 from flows.domain.dead_letters import letters
-from flows.domain.judge import ACCEPTED
 from flows.domain.tallies import OutcomeTally, RuleTally
 
 # A clean event is the event, then these three: so its bytes are the event's own bytes and a short

@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 from flows.connectors.avro.readers import RecordReader
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code, Outcome
+from flows.domain.codes import VERDICTS, Code, Outcome
 from flows.domain.counting import Counting
-from flows.domain.judge import VERDICTS
 from flows.runtime.telemetry import names
 from flows.runtime.telemetry.activity import Activity
 from flows.runtime.telemetry.instruments import Instruments

@@ -20,9 +20,11 @@ from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning, Read
+from flows.domain.codes import VERDICTS
 from flows.domain.dead_letters import letters
-from flows.domain.ids import KnownIds, keys_of
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import Identified, KnownIds
+from flows.domain.judge import Limits
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
 from tests.support.web_events import NOON, V1, V2, uuid
@@ -469,11 +471,14 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
         found = keys.judge(
-            keys_of(ids[again], partitions[again]),
-            again.astype(np.uint64),
-            times[again],
-            np.concatenate((horizons, horizons))[: len(again)],
-            (partitions[again], again),
+            Identified(
+                keys_of_ids(ids[again], partitions[again]),
+                again.astype(np.uint64),
+                times[again],
+                np.concatenate((horizons, horizons))[: len(again)],
+                partitions[again],
+                again,
+            )
         )
         assert not found.conflict.any()
         assert found.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)

@@ -21,9 +21,9 @@ from flows.domain.batch import Batch
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaning, Read
-from flows.domain.codes import Code
+from flows.domain.codes import VERDICTS, Code
 from flows.domain.counting import Counting
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.judge import Limits
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Unreadable
 from tests.support.web_events import LETTER, NOON, V1, V2, event, item, uuid

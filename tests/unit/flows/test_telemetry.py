@@ -25,10 +25,9 @@ from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
+from flows.domain.codes import VERDICT_INDEX, VERDICTS, Code
 from flows.domain.counting import Seen
 from flows.domain.errors import TransientError
-from flows.domain.judge import NUMBER, VERDICTS
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
 from flows.runtime.telemetry import http, logs, names
@@ -145,7 +144,7 @@ def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) 
 
 def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
     numbers = np.zeros(len(VERDICTS), np.int64)
-    for (outcome, code), i in NUMBER.items():
+    for (outcome, code), i in VERDICT_INDEX.items():
         numbers[i] = counts.get(code or outcome, 0)
     return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]
 
