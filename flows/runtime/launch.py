@@ -18,8 +18,9 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Protocol
 
+from flows.connectors.kafka_consumer import Subscription
 from flows.connectors.kafka_sink import Destination
-from flows.connectors.kafka_source import KafkaSource, Subscription
+from flows.connectors.kafka_source import KafkaSource
 from flows.domain.errors import ShopstreamError
 from flows.registry import BY_NAME, NAMES
 from flows.runtime.settings import Settings, settings_or_exit
