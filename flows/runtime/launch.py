@@ -1,5 +1,4 @@
-"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it
-stopped.
+"""Run one flow as a process: signals, the commit after a drain, and the exit code of a failure.
 
 `python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the
 epoch: 10 s under the first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in
@@ -28,17 +27,21 @@ from flows.runtime.telemetry.telemetry import Telemetry
 
 
 class Sink(Protocol):
-    """A sink of ours."""
+    """A sink of ours, which connects before the flow runs."""
 
-    def open(self) -> Flushes: ...
+    def open(self) -> Flushes:
+        """Connect; what is wrong shows now."""
 
 
 class Flushes(Protocol):
-    def flush(self) -> None: ...
+    """What writes, and can be told to write all that it holds."""
+
+    def flush(self) -> None:
+        """Return when all that was written is safe."""
 
 
 class Process:
-    """The process around a flow: asked to stop by a signal, it lets the flow drain, then commits."""
+    """The process around a flow: at a signal it lets the flow drain, then commits."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
@@ -46,14 +49,14 @@ class Process:
 
     @classmethod
     def prepare(cls, flow: str) -> tuple[Settings, Process]:
-        """Settings, telemetry and signal handlers; the first thing that a flow does."""
+        """Set up settings, telemetry and signal handlers: the first thing that a flow does."""
         settings = settings_or_exit()
         process = cls(Telemetry(flow, settings))
-        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more
-        # than sending them
+        # What a batch allocates dies with it; looking for cycles among 10,000 messages costs more
+        # than sending them.
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
-        # Bytewax passes a failure through Rust, whose trace says nothing about ours
+        # Bytewax passes a failure through Rust, whose trace says nothing about ours.
         os.environ["RUST_BACKTRACE"] = "0"
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process._ask)
@@ -65,14 +68,16 @@ class Process:
         self._stop = True
 
     def stopping(self) -> bool:
+        """Tell whether a signal has asked for the end."""
         return self._stop
 
     def begin(self, source: KafkaSource, *sinks: Sink) -> None:
-        """Connect everything, and see to the end: after a drain Bytewax asks for no further batch,
-        so the last flush and commit are ours.
+        """Connect everything, and arrange for the last flush and commit.
 
         Errors: PermanentError, TransientError.
         """
+        # After a drain Bytewax asks for no further batch, so the commit of the last epoch is left
+        # to us, after Bytewax has ended.
         writers = [sink.open() for sink in sinks]
         reader = source.open()
 
@@ -93,9 +98,8 @@ class Process:
     def _report(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """The one place where a failure is logged: what we foresaw in a line with its exit code, a
-        bug with its trace.
-        """
+        # The one place where a failure is logged: one that was foreseen in a line with its exit
+        # code, a bug with its trace.
         if isinstance(error, KeyboardInterrupt):
             os._exit(130)
         known = cause_of(error)
@@ -109,7 +113,7 @@ class Process:
 
 
 def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
-    """What this process reads of a topic."""
+    """Give what this process reads of a topic."""
     return Subscription(
         settings.bootstrap,
         topic,
@@ -125,14 +129,14 @@ def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
 def destination(
     settings: Settings, topic: str, max_bytes: int = Destination.max_bytes
 ) -> Destination:
-    """Where this process writes."""
+    """Give where this process writes."""
     return Destination(
         settings.bootstrap, topic, max_bytes, startup_seconds=settings.startup_seconds
     )
 
 
 def cause_of(error: BaseException) -> ShopstreamError | None:
-    """Bytewax wraps what a step raises; ours is somewhere below."""
+    """Find our error below those that Bytewax wraps it in; None for a bug."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ShopstreamError):
@@ -142,12 +146,14 @@ def cause_of(error: BaseException) -> ShopstreamError | None:
 
 
 def main() -> None:
+    """Run the flow that the command line names."""
     from bytewax.run import cli_main
 
     if len(sys.argv) != 2 or sys.argv[1] not in BY_NAME:
         raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(NAMES)}}}")
     flow = importlib.import_module(BY_NAME[sys.argv[1]].module).flow()
-    cli_main(flow, epoch_interval=timedelta(seconds=settings_or_exit().epoch_seconds))
+    epoch = timedelta(seconds=settings_or_exit().epoch_seconds)
+    cli_main(flow, epoch_interval=epoch)  # type: ignore[no-untyped-call]  # it has no annotations
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from flows import registry
 
 CLEAN, METRICS, DEADLETTERS, QUALITY = FLOWS = registry.NAMES
 
-# what the latency of an event is held to, from its Kafka timestamp until its row can be read
+# The bound on the latency of an event, from its Kafka timestamp until its row can be read.
 LATENCY_SLO_SECONDS = 0.25
 
 
 class Kind(StrEnum):
+    """The kind of a family in Prometheus."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -26,7 +28,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class MetricFamily:
-    """One family. `labels` stand beside `flow`, which all have; `flows` are those that serve it."""
+    """One number with all its label values.
+
+    `labels` stand beside `flow`, which every family has; `flows` are those that serve it.
+    """
 
     name: str
     kind: Kind
@@ -36,8 +41,8 @@ class MetricFamily:
     flows: tuple[str, ...] = FLOWS
 
 
-# ends of the buckets: close together around the SLO, so that its percentiles are not guessed
-# between two far ones
+# Ends of the buckets: close together around the SLO, since Prometheus interpolates a percentile
+# between two of them.
 LATENCIES = (
     0.005,
     0.01,

@@ -158,7 +158,7 @@ def test_clean_counts_outcomes_and_codes_once() -> None:
     told.source.polled(batch, dict.fromkeys(range(4), 10))
     told.flow.step("judge", lambda _: cleaned, told.flow.cleaned)(batch)
     told.sinks.acknowledged(batch.timestamp[:30])
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     outcomes = {
         labels[1]: n for (name, *labels), n in found.items() if name == "shopstream_records_total"
     }
@@ -185,11 +185,12 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
 
     told.flow.counted(Counted())  # type: ignore[arg-type]
     assert (
-        samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
+        samples_of(told._instruments.registry)["shopstream_event_latency_seconds_count", "metrics"]
+        == 0
     )
     told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
     told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     assert found["shopstream_event_latency_seconds_count", "metrics"] == 35
     assert found["shopstream_records_total", "metrics", "accepted"] == 35
     assert found["shopstream_records_total", "metrics", "duplicate"] == 4
@@ -202,7 +203,7 @@ def test_polls_without_records_are_left_out() -> None:
     told = telemetry_of("clean")
     told.source.polled(batch_of(0), {})
     told.flow.step("decode", lambda item: item)(None)
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     assert found["shopstream_batch_records_count", "clean"] == 0
     assert found["shopstream_step_seconds_count", "clean", "decode"] == 0
 
@@ -311,7 +312,7 @@ def test_refused_records_are_told_together(
     told.source.polled(batch, {})
     for _ in range(20):
         told.flow.cleaned(cleaned_of(batch, {"INVALID": 1}))
-    monkeypatch.setattr(told.flow, "_told_at", time.monotonic() - 60)
+    monkeypatch.setattr(told.flow, "_reported_at", time.monotonic() - 60)
     told.flow.cleaned(cleaned_of(batch, {"EMPTY": 2}))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (told_line,) = [line for line in lines if line["event"].startswith("records were refused")]
