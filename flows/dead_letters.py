@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows.connectors.avro.readers import DeadLetterReader
 from flows.connectors.kafka_source import KafkaSource
 from flows.connectors.timescale import TimescaleSink

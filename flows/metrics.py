@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows.connectors.avro.readers import CleanReader
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink
 from flows.connectors.kafka_source import KafkaSource

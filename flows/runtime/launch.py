@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Protocol
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows.connectors.kafka_consumer import Subscription
 from flows.connectors.kafka_sink import Destination
 from flows.connectors.kafka_source import KafkaSource
