@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     )
 
     clean_form: Literal["event", "batch"] = Field(
-        "event", description="clean.web: one event a record, or a batch of them."
+        "event", description="clean.web: one event per record, or a batch of them."
     )
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
     poll_seconds: float = Field(
