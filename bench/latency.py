@@ -17,7 +17,7 @@ from flows.registry import NAMES
 from generators.config import Report, RunPlan, Target
 from shopstream.demo.dev_services import Services
 from shopstream.demo.latency_probe import LatencyProbe, Percentiles
-from shopstream.demo.play import Sending
+from shopstream.demo.sending import Sending
 
 WARM_UP_SECONDS = 5.0
 READY_SECONDS = 30.0
@@ -79,10 +79,12 @@ def wait(
     """
     settings = sandbox.settings
     target = Target(
-        bootstrap=settings.bootstrap, topic=settings.topic_raw_web, registry_url=settings.registry
+        bootstrap=settings.bootstrap,
+        topic=settings.topic("topic_raw_web"),
+        registry_url=settings.registry,
     )
     plan = RunPlan(target=target, scenario=scenario, rate=rate, duration_seconds=seconds)
-    probe = WarmProbe(settings.database_url, settings.topic_raw_web)
+    probe = WarmProbe(settings.database_url, settings.topic("topic_raw_web"))
     with Meter(services, sandbox.name) as meter, running(sandbox, NAMES) as processes, probe:
         wait_until_reading(processes)
         with Sending(plan, probe) as sending:

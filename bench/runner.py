@@ -99,7 +99,7 @@ class Bench:
                 with sandbox(
                     self._services,
                     f"{name}-chain",
-                    raw=alone.settings.topic_raw_web,
+                    raw=alone.settings.topic("topic_raw_web"),
                     form=plan.form,
                 ) as chain:
                     measured.chain.append(
@@ -109,7 +109,7 @@ class Bench:
             if len(found) > 1:
                 raise BenchError(f"metrics alone and the chain count differently: {sorted(found)}")
             if plan.batch_too and not measured.batch_chain:
-                self._batch_form(name, alone.settings.topic_raw_web, filled)
+                self._batch_form(name, alone.settings.topic("topic_raw_web"), filled)
 
     def _batch_form(self, name: str, raw: str, filled: Filled) -> None:
         """The same backlog with batches on clean.web, once."""

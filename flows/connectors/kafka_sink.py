@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,29 +18,16 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.connectors.observers import TopicObserver
+from flows.connectors.records import Pulled, Records
 from flows.domain.errors import PermanentError, TransientError
 
-BY_KEY = -1
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
 DEAD_LETTER_BYTES = 4_194_304
+# Tallies are shown by the minute, so twice per second is enough.
+PULL_SECONDS = 0.5
 QUEUE_FULL_SECONDS = 0.05
 # The client gives up on a record after `delivery_seconds`, and reports it within this grace.
 DELIVERY_GRACE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Records:
-    """Records to write.
-
-    `messages` are those of each partition ({"value", "key"}); under BY_KEY the hash of the key
-    chooses. `stamps` are the Kafka timestamps (ms) of the raw records that they came from, where
-    somebody wants to know how long that took.
-    """
-
-    # By partition, since confluent-kafka 2.16 ignores a partition that stands in a message of a
-    # batch: each batch has one.
-    messages: dict[int, list[dict[str, Any]]]
-    stamps: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -57,20 +43,19 @@ class Destination:
 
 
 class KafkaSink(FixedPartitionedSink[Any, None]):
-    """A topic as a sink. `take` turns an item into the records to write.
+    """A topic as a sink of `Records`.
 
-    With `every_seconds` it is called only that often, with the newest item, and once more before an
-    epoch ends: for items that stand for all that changed since the last time.
+    With `pulled`, items only say that something may have changed: the records are taken from it
+    every PULL_SECONDS at most, and once more before an epoch ends.
     """
 
     def __init__(
         self,
         destination: Destination,
-        take: Callable[[Any], Records],
         observer: TopicObserver,
-        every_seconds: float | None = None,
+        pulled: Pulled[Records] | None = None,
     ) -> None:
-        self._arguments = (destination, take, observer, every_seconds)
+        self._arguments = (destination, observer, pulled)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
@@ -97,23 +82,23 @@ class Writer(StatefulSinkPartition[Any, None]):
     """
 
     def __init__(
-        self,
-        destination: Destination,
-        take: Callable[[Any], Records],
-        observer: TopicObserver,
-        every_seconds: float | None,
+        self, destination: Destination, observer: TopicObserver, pulled: Pulled[Records] | None
     ) -> None:
         self._destination = destination
-        self._take = take
         self._observer = observer
-        self._every_seconds = every_seconds
+        self._pulled = pulled
+        self._may_pull = False
         self._sent = 0
-        # (how many messages were sent by then, their stamps), oldest first
+        # (how many messages were sent by then, their timestamps), oldest first
         self._unsettled: deque[tuple[int, np.ndarray]] = deque()
-        self._held: Any = None
         self._written = time.monotonic()
         self._failure: KafkaError | None = None
-        self._producer = Producer(
+        self._producer = self._connect()
+        observer.each_turn(self._settle)
+
+    def _connect(self) -> Producer:
+        destination = self._destination
+        return Producer(
             {
                 "bootstrap.servers": destination.bootstrap,
                 "enable.idempotence": True,
@@ -131,11 +116,10 @@ class Writer(StatefulSinkPartition[Any, None]):
                 # as much as sending
                 "delivery.report.only.error": True,
                 "on_delivery": self._keep_failure,
-                "error_cb": observer.kafka_error,
+                "error_cb": self._observer.kafka_error,
                 "logger": logging.getLogger("librdkafka"),
             }
         )
-        observer.each_turn(self._settle)
 
     def look_for_topic(self) -> None:
         """Check that the topic is there.
@@ -159,26 +143,26 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._failure = self._failure or error
 
     def write_batch(self, items: list[Any]) -> None:
-        """Send the records of each item, or keep the newest item until its time."""
-        if self._every_seconds is None:
-            for item in items:
-                self._send(self._take(item))
+        """Send records, or pull them when it is time."""
+        if self._pulled is None:
+            for records in items:
+                self._send(records)
             return
-        self._held = items[-1]
-        if time.monotonic() - self._written >= self._every_seconds:
-            self._send_held()
+        self._may_pull = True
+        if time.monotonic() - self._written >= PULL_SECONDS:
+            self._pull()
 
-    def _send_held(self) -> None:
-        if self._held is not None:
-            self._send(self._take(self._held))
-        self._held, self._written = None, time.monotonic()
+    def _pull(self) -> None:
+        if self._pulled is not None and self._may_pull:
+            self._send(self._pulled.take())
+        self._may_pull, self._written = False, time.monotonic()
 
     def _send(self, records: Records) -> None:
         for partition, messages in records.messages.items():
             self._sent += len(messages)
             self._send_to(partition, messages)
-        if records.stamps is not None and len(records.stamps):
-            self._unsettled.append((self._sent, records.stamps))
+        if records.timestamps is not None and len(records.timestamps):
+            self._unsettled.append((self._sent, records.timestamps))
 
     def _settle(self) -> None:
         """Report which records are acknowledged by now."""
@@ -227,7 +211,7 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def flush(self) -> None:
         """Return when all that was written is acknowledged."""
-        self._send_held()
+        self._pull()
         if not len(self._producer):
             return self._raise_if_failed()
         topic, patience = self._destination.topic, self._destination.delivery_seconds

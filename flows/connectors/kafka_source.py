@@ -310,12 +310,12 @@ def batch_of(messages: list[Message], caught_up: bool) -> Batch:
     messages.sort(key=Message.partition)  # type: ignore[arg-type]  # typed for unsent ones too
     count = len(messages)
     # `map` over methods keeps the loops in C: generators cost three times as much.
-    stamps = [stamp for _, stamp in map(Message.timestamp, messages)]
+    timestamps = [timestamp for _, timestamp in map(Message.timestamp, messages)]
     return Batch(
         partition=np.fromiter(map(Message.partition, messages), np.int32, count),
         offset=np.fromiter(map(Message.offset, messages), np.int64, count),
         # A producer may stamp what it likes. Outside of the calendar, no minute could hold it.
-        timestamp=np.array(stamps, np.int64).clip(0, LAST_TIMESTAMP_MS),
+        timestamp=np.array(timestamps, np.int64).clip(0, LAST_TIMESTAMP_MS),
         key=pa.array(map(Message.key, messages), pa.binary(), size=count),
         payload=pa.array(map(Message.value, messages), pa.binary(), size=count),
         caught_up=caught_up,

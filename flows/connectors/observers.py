@@ -85,7 +85,7 @@ class TopicObserver(Protocol):
     def flushing(self, sink: str) -> AbstractContextManager[None]:
         """Enclose a flush."""
 
-    def acknowledged(self, stamps: np.ndarray) -> None:
+    def acknowledged(self, timestamps: np.ndarray) -> None:
         """Note that the raw records with these Kafka timestamps (ms) are on the sink's topic."""
 
     def queue_full(self, topic: str) -> None:

@@ -90,9 +90,9 @@ class Windows:
         )
         # by window start: so a window's pairs go with it, without a search among all others
         self._pairs: dict[int, Pairs] = {}
-        # All metrics of a scope are evaluated by one `select`: the call costs more than a small
-        # batch's columns. So every column bears the metric's name.
-        self.expressions = [
+        # All metrics of a scope are one `select`: the call costs more than a small batch's answers.
+        # So every column bears the name of its metric.
+        self.questions = [
             metric.where.alias(self._own("where")),
             pl.col(starts_of(metric)).alias(self._own("window_start")),
             pl.col("partition").alias(self._own("partition")),
@@ -121,14 +121,14 @@ class Windows:
     def _own(self, *name: str) -> str:
         return ".".join((self._metric.name, *name))
 
-    def add(self, columns: pl.DataFrame) -> None:
+    def add(self, answers: pl.DataFrame) -> None:
         """Add a batch of events or items.
 
-        Shape: one row per event or item, with the columns of `expressions`, and `is_new`.
+        Shape: one row per event or item, with the answers to `questions`, and `is_new`.
         """
-        chosen, is_new = columns[self._keys + self._rest], columns["is_new"].to_numpy()
+        chosen, is_new = answers[self._keys + self._rest], answers["is_new"].to_numpy()
         if self._metric.where is not ALWAYS:
-            rows = np.flatnonzero(columns[self._own("where")].fill_null(False).to_numpy())
+            rows = np.flatnonzero(answers[self._own("where")].fill_null(False).to_numpy())
             chosen, is_new = chosen[rows], is_new[rows]
         if not len(chosen):
             return

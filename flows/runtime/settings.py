@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.domain.errors import ConfigError
+from flows.domain.families import FAMILIES
 
 PREFIX = "SHOPSTREAM_"
 
@@ -60,8 +61,6 @@ class Settings(BaseSettings):
         description="Schema registry; without one, ids are those of avro/confluent_ids.json.",
     )
 
-    topic_raw_web: str = Field("raw.web", min_length=1, description="Web events as they came.")
-    topic_clean_web: str = Field("clean.web", min_length=1, description="Accepted web events.")
     topic_dead_letters: str = Field("dead.letters", min_length=1, description="Refused records.")
     topic_tallies: str = Field("tallies", min_length=1, description="What clean counted.")
     group_prefix: str = Field(
@@ -157,14 +156,43 @@ class Settings(BaseSettings):
         """How far ahead of its Kafka timestamp an event may be."""
         return timedelta(seconds=self.future_tolerance_seconds)
 
+    def topic(self, field: str) -> str:
+        """Give the topic of a setting, such as `topic_raw_web`."""
+        return str(getattr(self, field))
+
     def group(self, flow: str) -> str:
         """Name the consumer group of a flow."""
         return f"{self.group_prefix}.{flow}"
 
 
+def _with_topics(base: type[Settings]) -> type[Settings]:
+    """Add the two topics of every family."""
+    topics = {
+        f"topic_{stage}_{family.name}": (
+            str,
+            Field(f"{stage}.{family.name}", min_length=1, description=text),
+        )
+        for family in FAMILIES
+        for stage, text in (
+            ("raw", f"{family.title} as they came."),
+            ("clean", f"{family.title} that were accepted."),
+        )
+    }
+    # pydantic types its fields as keywords, and these are data
+    complete: type[Settings] = create_model(  # type: ignore[call-overload]
+        base.__name__, __base__=base, __module__=__name__, **topics
+    )
+    return complete
+
+
+COMPLETE = _with_topics(Settings)
+"""The settings with those that follow from the list of families."""
+FIELDS = COMPLETE.model_fields
+
+
 def environment_name(field: str) -> str:
     """Name the variable that sets a field."""
-    alias = Settings.model_fields[field].validation_alias
+    alias = FIELDS[field].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + field.upper()
 
 
@@ -175,7 +203,7 @@ def load_settings() -> Settings:
     """
     lines = list(_misspelt())
     try:
-        settings = Settings()
+        settings = COMPLETE()
     except ValidationError as error:
         raise ConfigError("\n".join([*lines, *_invalid(error)])) from None
     lines += _contradictions(settings)
@@ -189,7 +217,7 @@ def load_settings() -> Settings:
 
 
 def _misspelt() -> Iterator[str]:
-    known = {environment_name(f) for f in Settings.model_fields}
+    known = {environment_name(f) for f in FIELDS}
     for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
         near = get_close_matches(name, known, 1)
         yield f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else "")
@@ -201,7 +229,7 @@ def _misspelt() -> Iterator[str]:
 
 
 def _invalid(error: ValidationError) -> Iterator[str]:
-    known = {environment_name(f) for f in Settings.model_fields}
+    known = {environment_name(f) for f in FIELDS}
     for detail in error.errors():
         location = str(detail["loc"][0])
         name = location if location in known else environment_name(location)

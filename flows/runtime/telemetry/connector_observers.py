@@ -221,15 +221,15 @@ class SinkObserver:
         self._instruments.series(names.FLUSH_SECONDS, sink).observe(time.perf_counter() - began)
         self._activity.where = before
 
-    def acknowledged(self, stamps: np.ndarray) -> None:
+    def acknowledged(self, timestamps: np.ndarray) -> None:
         """Note that the outputs of these raw records are there."""
         if self._latency is not None:
-            self._latency.add_ages(time.time_ns() // 1_000_000, stamps)
+            self._latency.add_ages(time.time_ns() // 1_000_000, timestamps)
 
-    def counted(self, stamps: np.ndarray) -> None:
+    def counted(self, timestamps: np.ndarray) -> None:
         """Note that these events are counted; they are visible when their rows are committed."""
-        if len(stamps):
-            self._uncommitted.append(stamps)
+        if len(timestamps):
+            self._uncommitted.append(timestamps)
 
     def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None:
         """Note a transaction, and with it all that was counted before."""
@@ -240,9 +240,9 @@ class SinkObserver:
                 ("unchanged", counts.unchanged),
             ):
                 self._instruments.series(names.ROWS, table, change).inc(rows)
-        stamps, self._uncommitted = self._uncommitted, []
-        if stamps:
-            self.acknowledged(np.concatenate(stamps))
+        timestamps, self._uncommitted = self._uncommitted, []
+        if timestamps:
+            self.acknowledged(np.concatenate(timestamps))
 
     def database_silent(self, error: str) -> None:
         """Note that the sink waits for the database."""

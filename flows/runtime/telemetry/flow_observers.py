@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from flows.connectors.avro.readers import RecordReader
+from flows.connectors.avro.readers import ReadRows
 from flows.domain.cleaning import Cleaned
 from flows.domain.codes import VERDICTS, Code, Outcome
-from flows.domain.counting import Counting
+from flows.domain.counting import Counted
 from flows.domain.errors import ShopstreamError
 from flows.runtime.telemetry import names
 from flows.runtime.telemetry.connector_observers import SinkObserver
@@ -74,20 +74,17 @@ class FlowObserver:
                     self._refused(Code(code), count)
         self._report_refused()
 
-    def counted(self, counting: Counting) -> None:
+    def counted(self, counted: Counted) -> None:
         """Note that metrics has counted a batch."""
-        seen = counting.seen
-        self._outcomes[Outcome.ACCEPTED].inc(seen.counted)
-        self._outcomes[Outcome.DUPLICATE].inc(seen.repeated)
-        self._sinks.counted(seen.stamps)
-        self._unreadable(seen.refused)
+        self._outcomes[Outcome.ACCEPTED].inc(len(counted.timestamps))
+        self._outcomes[Outcome.DUPLICATE].inc(counted.repeated)
+        self._sinks.counted(counted.timestamps)
+        self._unreadable(counted.refused)
 
-    def read(self, reader: RecordReader) -> None:
+    def read(self, read: ReadRows) -> None:
         """Note that a reader has made rows of a batch."""
-        batch = self._activity.batch
-        assert batch is not None
-        self._outcomes[Outcome.ACCEPTED].inc(len(batch) - len(reader.refused))
-        self._unreadable(reader.refused)
+        self._outcomes[Outcome.ACCEPTED].inc(len(read.batch) - len(read.refused))
+        self._unreadable([refusal.code for refusal in read.refused])
 
     def _unreadable(self, codes: Iterable[Code]) -> None:
         for code in codes:

@@ -29,19 +29,19 @@ class BatchHistogram(Collector):
         self._count, self._sum = 0, 0.0
         self._lock = threading.Lock()
 
-    def add_ages(self, now: int, stamps: np.ndarray) -> None:
-        """Add how old each of `stamps` is at `now`.
+    def add_ages(self, now: int, timestamps: np.ndarray) -> None:
+        """Add how old each of `timestamps` is at `now`.
 
-        Units: both in ms; a stamp of a clock that is ahead of ours is 0 old.
+        Units: both in ms; a timestamp of a clock that is ahead of ours is 0 old.
         """
-        count = len(stamps)
+        count = len(timestamps)
         if not count:
             return
         # Stamps of a partition ascend, and the stable sort finds that: 29 µs for 10,000, half of
         # the general sort.
-        old_first = np.sort(stamps, kind="stable")
-        # Prometheus counts upward: a bucket has every value up to its end, so all stamps from
-        # `now - end` on. With now = 100 and stamps 20, 60, 95, the end 50 has two of them.
+        old_first = np.sort(timestamps, kind="stable")
+        # Prometheus counts upward: a bucket has every value up to its end, so all timestamps from
+        # `now - end` on. With now = 100 and timestamps 20, 60, 95, the end 50 has two of them.
         younger = count - old_first.searchsorted(now - self._ends_ms)
         total = now * count - int(old_first.sum())
         if old_first[-1] > now:

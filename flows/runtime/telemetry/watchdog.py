@@ -10,10 +10,7 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it is not in their __all__
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from flows.runtime.telemetry.backlog import Backlog
 from flows.runtime.telemetry.flow_observers import ProcessObserver
