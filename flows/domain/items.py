@@ -44,7 +44,8 @@ def sums_of(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     # since integers wrap around; a group-by would hash every item.
     ends = np.cumsum(counts)
     sums = np.concatenate(([0], np.cumsum(values)))
-    return sums[ends] - sums[ends - counts]
+    stretches: np.ndarray = sums[ends] - sums[ends - counts]
+    return stretches
 
 
 def summed(flat: FlatItems, values: pl.DataFrame, sums: Mapping[str, pl.Expr]) -> list[pl.Series]:
