@@ -146,7 +146,8 @@ def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
         chosen = values.slice(rows[0], len(rows))
     else:
         chosen = values.take(pa.array(rows))
-    return list(chosen.to_pylist())
+    objects: list[Any] = chosen.to_pylist()
+    return objects
 
 
 def _stretches(sizes: list[int]) -> list[tuple[int, int]]:
