@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 from flows.domain.web import metrics, rules
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import FIELDS, environment_name
-from shopstream.__main__ import COMMANDS
+from shopstream.__main__ import COMMANDS, parser_for
 
 # the change log names what is gone, too
 PAGES = sorted(
@@ -115,9 +114,7 @@ def check_command(arguments: list[str]) -> None:
     if name == "--help":
         return
     assert name in COMMANDS, f"shopstream {name}"
-    parser = argparse.ArgumentParser(prog=f"shopstream {name}", exit_on_error=False)
-    COMMANDS[name][1](parser)
-    _, unknown = parser.parse_known_args(options)
+    _, unknown = parser_for([name]).parse_known_args([name, *options])
     assert unknown == [], f"shopstream {name}"
 
 
