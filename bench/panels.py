@@ -23,7 +23,7 @@ import psycopg
 
 from bench.resources import machine
 from grafana.boards import BOARDS
-from grafana.dashboard import Board, happenings
+from grafana.dashboard import Board, annotation_queries
 from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
 from grafana.to_grafana import queries_of
@@ -74,14 +74,14 @@ def board_queries(board: Board) -> Iterator[PanelQuery]:
         for query in queries_of(panel):
             if isinstance(query, Sql):
                 yield PanelQuery(board.uid, f"{panel.title} ({query.ref})", query)
-    for variable in (*board.variables, *board.extra):
+    for variable in board.variables:
         yield PanelQuery(board.uid, f"${variable.name}", variable.query)
 
 
 def all_queries() -> list[PanelQuery]:
     """Give the queries of all boards, and those of the annotations that they share."""
     queries = [query for board in BOARDS for query in board_queries(board)]
-    return queries + [PanelQuery("all", kind, query) for kind, query in happenings()]
+    return queries + [PanelQuery("all", kind, query) for kind, query in annotation_queries()]
 
 
 def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Timing]:

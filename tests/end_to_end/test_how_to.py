@@ -96,7 +96,7 @@ def test_a_family_is_added_by_these_steps(stack: Stack, copy: Copy, tmp_path: Pa
     ).write_parquet(ledger / "gold" / "arrivals_1m.parquet")
     verify = f".venv/bin/python -m shopstream verify --family door --ledger {ledger}"
     copy.sh(verify)
-    assert "verified: 7 events, 1 rows, 0 differences" in copy.ran[-1]
+    assert "verified: 7 events, 1 rows, 0 differences" in copy.outputs[-1]
     copy.sh(f"if {verify.replace('door', 'web', 1)}; then exit 1; fi")  # it can fail
 
 
@@ -121,19 +121,18 @@ def test_a_metric_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
     query = "SELECT sum(orders)::int, sum(email_orders)::int FROM gold.orders_1m"
     wait_until("orders by e-mail", lambda: stack.query(query) == [(2, 1)])
     copy.sh("cat docs/metrics.md grafana/provisioning/dashboards/shopstream-products.json")
-    assert copy.ran[-1].count("Orders by e-mail") >= 2
+    assert copy.outputs[-1].count("Orders by e-mail") >= 2
 
 
 def test_a_rule_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
     copy.carry_out("add-a-rule.md")
-    pages = [("/shoes", 1), ("shoes", 2)]
-    stack.produce(
-        [(b"v", V2.frame(event("PAGE_VIEW", event_id=uuid(n), page=p))) for p, n in pages],
-        partition=0,
-    )
+    searches = [event("SEARCH", event_id=uuid(n), search_results=n) for n in (1, 2)]
+    searches[1]["search_results"] = None
+    stack.produce([(b"v", V2.frame(search)) for search in searches], partition=0)
     for flow in ("clean", "deadletters"):
         copy.start(stack, flow)
     query = "SELECT source_offset, violations->0->>'rule' FROM quality.dead_letters"
-    wait_until("the refused page", lambda: stack.query(query) == [(1, "PAGE_NOT_A_PATH")])
+    refused = [(1, "SEARCH_RESULTS_MISSING")]
+    wait_until("the refused search", lambda: stack.query(query) == refused)
     copy.sh("cat docs/rules.md")
-    assert "PAGE_NOT_A_PATH" in copy.ran[-1]
+    assert "SEARCH_RESULTS_MISSING" in copy.outputs[-1]

@@ -20,9 +20,11 @@ from flows.domain.batch import Batch, Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning
+from flows.domain.codes import VERDICTS
 from flows.domain.dead_letters import RefusedEvents
-from flows.domain.ids import KnownIds, keys_of
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import Identified, KnownIds
+from flows.domain.judge import Limits
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
@@ -468,11 +470,14 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
         found = keys.judge(
-            keys_of(ids[again], partitions[again]),
-            again.astype(np.uint64),
-            times[again],
-            np.concatenate((horizons, horizons))[: len(again)],
-            (partitions[again], again),
+            Identified(
+                keys_of_ids(ids[again], partitions[again]),
+                again.astype(np.uint64),
+                times[again],
+                np.concatenate((horizons, horizons))[: len(again)],
+                partitions[again],
+                again,
+            )
         )
         assert not found.conflict.any()
         assert found.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)

@@ -1,6 +1,6 @@
 """The graph of each flow, run by Bytewax from a list of batches into lists.
 
-What stands on each edge is what the pictures in the flow files say.
+Each edge carries what the picture in the flow's file says.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from flows.domain.batch import Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaning
-from flows.domain.codes import Code
+from flows.domain.codes import VERDICTS, Code
 from flows.domain.counting import Counting
 from flows.domain.dead_letters import RefusedEvents
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.judge import Limits
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.batches import batch_of

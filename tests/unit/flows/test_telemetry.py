@@ -25,10 +25,9 @@ from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
+from flows.domain.codes import VERDICT_INDEX, VERDICTS, Code
 from flows.domain.counting import Counted
 from flows.domain.errors import TransientError
-from flows.domain.judge import NUMBER, VERDICTS
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
 from flows.runtime.telemetry import http, logs, names
@@ -145,7 +144,7 @@ def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) 
 
 def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
     numbers = np.zeros(len(VERDICTS), np.int64)
-    for (outcome, code), i in NUMBER.items():
+    for (outcome, code), i in VERDICT_INDEX.items():
         numbers[i] = counts.get(code or outcome, 0)
     return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]
 
@@ -159,7 +158,7 @@ def test_clean_counts_outcomes_and_codes_once() -> None:
     told.source.polled(batch, dict.fromkeys(range(4), 10))
     told.flow.step("judge", lambda _: cleaned, told.flow.cleaned)(batch)
     told.sinks.acknowledged(batch.timestamp[:30])
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     outcomes = {
         labels[1]: n for (name, *labels), n in found.items() if name == "shopstream_records_total"
     }
@@ -183,11 +182,12 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
 
     told.flow.counted(Counted(batch.timestamp[:35], 4, [Code.BAD_MAGIC], caught_up=True))
     assert (
-        samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
+        samples_of(told._instruments.registry)["shopstream_event_latency_seconds_count", "metrics"]
+        == 0
     )
     told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
     told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     assert found["shopstream_event_latency_seconds_count", "metrics"] == 35
     assert found["shopstream_records_total", "metrics", "accepted"] == 35
     assert found["shopstream_records_total", "metrics", "duplicate"] == 4
@@ -200,7 +200,7 @@ def test_polls_without_records_are_left_out() -> None:
     told = telemetry_of("clean")
     told.source.polled(batch_of(0), {})
     told.flow.step("decode", lambda item: item)(None)
-    found = samples_of(told._numbers.registry)
+    found = samples_of(told._instruments.registry)
     assert found["shopstream_batch_records_count", "clean"] == 0
     assert found["shopstream_step_seconds_count", "clean", "decode"] == 0
 
@@ -309,7 +309,7 @@ def test_refused_records_are_told_together(
     told.source.polled(batch, {})
     for _ in range(20):
         told.flow.cleaned(cleaned_of(batch, {"INVALID": 1}))
-    monkeypatch.setattr(told.flow, "_told_at", time.monotonic() - 60)
+    monkeypatch.setattr(told.flow, "_reported_at", time.monotonic() - 60)
     told.flow.cleaned(cleaned_of(batch, {"EMPTY": 2}))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (told_line,) = [line for line in lines if line["event"].startswith("records were refused")]
