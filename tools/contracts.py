@@ -87,8 +87,8 @@ def main() -> int:
     if args.publish:
         for family in FAMILIES:
             for contract in (family.contract, family.clean_contract, family.batch_contract):
-                if (path := publish(contract)) is not None:
-                    print(f"{path.relative_to(ROOT)}: published")
+                if (version := publish(contract)) is not None:
+                    print(f"{version.relative_to(ROOT)}: published")
     return 1 if args.check and changed else 0
 
 

@@ -127,7 +127,7 @@ class Judge:
         late = times < horizons
         verdict[rows[timed[late]]] = LATE
         # A late event makes no id known: another with its id that is still in time is the first.
-        kept = timed[~late]
+        kept: np.ndarray = timed[~late]
         known = events if len(kept) == len(events) else events[kept]
         partitions, horizons, times = partitions[~late], horizons[~late], times[~late]
         # The record's bytes, not the event: a repetition is the same record sent again. One id with

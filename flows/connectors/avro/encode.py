@@ -142,9 +142,10 @@ class TallyRecords:
 
 def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
     # rows of one partition usually follow each other, and a slice copies nothing
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return values.slice(rows[0], len(rows)).to_pylist()
-    return values.take(pa.array(rows)).to_pylist()
+    adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
+    chosen: list[Any] = part.to_pylist()
+    return chosen
 
 
 def _stretches(sizes: list[int]) -> list[tuple[int, int]]:
