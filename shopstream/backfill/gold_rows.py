@@ -1,8 +1,7 @@
-"""Rows of every gold table and its roll-ups from a day of events, by the metric catalogue, a whole
-day at once.
+"""Count the rows of every gold table and its roll-ups from the events of a whole day.
 
-What flows count batch by batch is counted here in one go; `test_history_is_counted_as_flows_count`
-holds the two together.
+The metric catalogue says how. Flows count batch by batch what is counted here in one go;
+`test_history_is_counted_as_flows_count` holds the two together.
 """
 
 from __future__ import annotations
@@ -18,14 +17,17 @@ from flows.domain.rollups import ROLLUPS, SYNTHETIC, Rollup, of_metric
 from flows.domain.tables import GOLD, Table
 from flows.domain.web import WEB
 
-Made = tuple[Table, pl.DataFrame]
-"""Rows of a table. Shape: its columns in order, sorted by key."""
+TableRows = tuple[Table, pl.DataFrame]
+"""A table and rows of it.
+
+Shape: the columns of the table in order, sorted by key.
+"""
 
 
-def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[Made]]:
-    """Give for each metric its minutes, hours and days.
+def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[TableRows]]:
+    """Count the minutes, hours and days of each metric.
 
-    Shape: events of whole UTC days, columns of the family's contract.
+    Shape: events of whole UTC days, with the columns of the family's contract.
     """
     frames = by_scope(events, family)
     for metric in family.metrics:
@@ -34,7 +36,10 @@ def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[Made]
 
 
 def by_scope(events: pl.DataFrame, family: Family) -> dict[Scope, pl.DataFrame]:
-    """Give what metrics read: events with sums over their items, and items with their event."""
+    """Make what metrics read: events with sums over their items, and items with their event.
+
+    Shape: an item has the columns of its event beside its own, and `once`.
+    """
     items = family.items
     if items is None:
         return {Scope.EVENT: events}
@@ -49,9 +54,10 @@ def by_scope(events: pl.DataFrame, family: Family) -> dict[Scope, pl.DataFrame]:
 
 
 def minutes_of(metric: MetricTable, frame: pl.DataFrame) -> pl.DataFrame:
+    """Count the rows of a metric's windows."""
     table = GOLD[metric.name]
     every = f"{int(metric.window.total_seconds())}s"
-    # a trailing space keeps apart what a measure is called from a column that it reads
+    # a measure may be called as a column that it reads: a trailing space keeps the two apart
     summed = {
         m.name: m.value.cast(pl.Int64).alias(f"{m.name} ")
         for m in metric.stored
@@ -75,8 +81,8 @@ def minutes_of(metric: MetricTable, frame: pl.DataFrame) -> pl.DataFrame:
     return as_table(table, grouped.with_columns(pl.lit(SYNTHETIC, pl.Int32).alias("partition")))
 
 
-def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[Made]:
-    """The hours and days of minutes, which are of whole UTC days."""
+def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[TableRows]:
+    """Sum minutes of whole UTC days up to hours and days."""
     frame = minutes
     for rollup in rollups:
         every = f"{int(rollup.width.total_seconds())}s"
@@ -86,11 +92,12 @@ def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[Made
 
 
 def rollups_of(table: Table) -> tuple[Rollup, ...]:
-    """The hours and the days of a table of minutes."""
+    """Give the hours and the days of a table of minutes."""
     (hours,) = (r for r in ROLLUPS if r.finer is table)
     (days,) = (r for r in ROLLUPS if r.finer is hours.table)
     return hours, days
 
 
 def as_table(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Bring columns and rows into the order of the table."""
     return frame.select(list(table.columns)).sort(table.keys)

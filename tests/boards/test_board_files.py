@@ -76,10 +76,9 @@ def test_what_is_checked_in_is_what_is_rendered() -> None:
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from grafana import __main__ as command
 
-    found = {tmp_path / p.name: t for p, t in files.files().items()}
-    monkeypatch.setattr(files, "files", lambda: found)
+    texts = {tmp_path / p.name: t for p, t in files.render().items()}
+    monkeypatch.setattr(files, "render", lambda: texts)
     monkeypatch.setattr(files, "orphans", lambda _: [])
-    monkeypatch.setattr(command, "PROVISIONING", tmp_path)
     assert command.main(["render"]) == 0
     assert command.main(["render", "--check"]) == 0
     (tmp_path / "shopstream-live.json").write_text("{}")
@@ -124,8 +123,8 @@ def references(value: Any) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("board", BOARDS, ids=named)
 def test_every_reference_resolves(board: Board) -> None:
     raw = checked_in(board)
-    for found in references(raw):
-        assert DATASOURCES[found["uid"]] == found["type"]
+    for reference in references(raw):
+        assert DATASOURCES[reference["uid"]] == reference["type"]
     for uid in re.findall(r"/d/([a-z0-9-]+)", json.dumps(raw)):
         assert uid in BY_UID
     offered = {v["name"] for v in raw.get("templating", {}).get("list", [])}
@@ -185,7 +184,7 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         text = " ".join(q.text for q in panel.sql)
         minor = set(re.findall(r"(?:sum|max)\((\w+_minor)", text))
         shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
-        if panel.money or (minor and not shares):
+        if panel.amounts or (minor and not shares):
             assert "gold.in_major(" in text and "currency = '$currency'" in text, panel.title
             raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
             assert any(t["id"] == "configFromData" for t in raw["transformations"])
@@ -302,6 +301,6 @@ def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
             assert (
                 panel.title == measure.title and measure.help.rstrip(".") in panel.words.description
             )
-            assert panel.unit is UNITS[measure.unit] and bool(panel.money) is (
-                panel.unit is Unit.MONEY
+            assert panel.unit is UNITS[measure.unit] and bool(panel.amounts) is (
+                panel.unit is Unit.CURRENCY
             )

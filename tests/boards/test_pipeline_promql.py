@@ -15,7 +15,7 @@ from grafana.macros import Surroundings
 from grafana.panels import Panel
 from grafana.queries import Prom
 from tests.support.telemetry_sample import names, prometheus
-from tools.pictures.data import ask
+from tools.pictures.data import query_prometheus
 
 END = datetime.now(UTC).replace(microsecond=0)
 CASES = [
@@ -40,14 +40,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
 )
 def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, query: Prom) -> None:
-    found = ask(url, query, Surroundings(END - timedelta(hours=1), END))
-    assert found, query.expr
-    assert all(value == value for points in found.values() for _, value in points[-20:]), (
+    series = query_prometheus(url, query, Surroundings(END - timedelta(hours=1), END))
+    assert series, query.expr
+    assert all(value == value for points in series.values() for _, value in points[-20:]), (
         "not a number"
     )
-    assert not any("{{" in name for name in found), "a label of the legend is missing"
+    assert not any("{{" in name for name in series), "a label of the legend is missing"
     if "{{" in query.legend:
-        assert len(found) > 1
+        assert len(series) > 1
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: P
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:
     for _, query in CASES:
-        assert not ask(
+        assert not query_prometheus(
             url, query, Surroundings(END - timedelta(days=3), END - timedelta(days=2, hours=23))
         )

@@ -23,7 +23,7 @@ from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 from flows.registry import NAMES
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
-from grafana.alerts.rule import Prom
+from grafana.queries import Prom
 from tests.support.grafana_eval import (
     EvaluationError,
     Labels,
