@@ -43,9 +43,9 @@ def sums_of(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     # Differences of a running sum need no loop. They are right even if the running sum overflows,
     # since integers wrap around; a group-by would hash every item.
     ends = np.cumsum(counts)
-    sums = np.concatenate(([0], np.cumsum(values)))
-    stretches: np.ndarray = sums[ends] - sums[ends - counts]
-    return stretches
+    running = np.concatenate(([0], np.cumsum(values)))
+    sums: np.ndarray = running[ends] - running[ends - counts]
+    return sums
 
 
 def summed(flat: FlatItems, values: pl.DataFrame, sums: Mapping[str, pl.Expr]) -> list[pl.Series]:

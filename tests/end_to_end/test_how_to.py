@@ -59,7 +59,8 @@ def test_a_family_is_added_by_these_steps(stack: Stack, copy: Copy, tmp_path: Pa
     flows = ("clean_door", "metrics_door", "quality", "deadletters")
     for flow in flows:
         copy.start(stack, flow)
-    expected = [("accepted", None, [])] * 3 + [
+    expected: list[tuple[str, str | None, list[str]]] = [
+        *[("accepted", None, [])] * 3,
         ("duplicate", None, []),
         ("rejected", "INVALID", ["PEOPLE_NEGATIVE"]),
         ("rejected", "INVALID", ["DOOR_ID_MISSING"]),

@@ -18,9 +18,9 @@ from flows.connectors.avro.schemas import Schema
 from flows.connectors.records import BY_KEY, Records
 from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import ACCEPTED
 from flows.domain.dead_letters import DeadLetter
 from flows.domain.family import Family
+from flows.domain.judge import ACCEPTED
 from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 
 # A quarter of the 1 MiB that a broker takes by default. A full record holds about 2,000 events of
@@ -142,12 +142,10 @@ class TallyRecords:
 
 def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
     # rows of one partition usually follow each other, and a slice copies nothing
-    if rows[-1] - rows[0] + 1 == len(rows):
-        chosen = values.slice(rows[0], len(rows))
-    else:
-        chosen = values.take(pa.array(rows))
-    objects: list[Any] = chosen.to_pylist()
-    return objects
+    adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
+    chosen: list[Any] = part.to_pylist()
+    return chosen
 
 
 def _stretches(sizes: list[int]) -> list[tuple[int, int]]:

@@ -227,8 +227,7 @@ def _code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:
 def _foreign(events: pl.DataFrame, batch: Batch) -> np.ndarray:
     """Mark events that clean never wrote: of another partition, or such as no table takes."""
     times = events["event_time"].to_physical().to_numpy()
-    astray: np.ndarray = (
-        events["source_partition"].to_numpy() != batch.partition[events["row"].to_numpy()]
-    )
-    astray |= (times < OLDEST_MS) | (times > NEWEST_MS) | events["has_nul"].to_numpy()
-    return astray
+    astray = events["source_partition"].to_numpy() != batch.partition[events["row"].to_numpy()]
+    unstorable = (times < OLDEST_MS) | (times > NEWEST_MS) | events["has_nul"].to_numpy()
+    foreign: np.ndarray = astray | unstorable
+    return foreign
