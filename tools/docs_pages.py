@@ -8,14 +8,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flows.domain.families import CATALOGUE
+from flows.domain.families import CATALOGUE, RULES
 from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, additive, rolled
-from flows.domain.rules import JUDGED_RULES
-from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily
+from tools.environment_example import environment_example
 
 HEAD = "<!-- written by `make render` -->\n"
 
@@ -28,6 +27,7 @@ def pages() -> dict[Path, str]:
         docs / "rules.md": _rules(),
         docs / "settings.md": _settings(),
         docs / "telemetry.md": _telemetry(),
+        ROOT / ".env.example": environment_example(),
     }
 
 
@@ -75,10 +75,7 @@ def _metric(metric: MetricTable) -> str:
 
 
 def _rules() -> str:
-    rows = [
-        f"| {r.name} | {r.dimension} | {r.field} |"
-        for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)
-    ]
+    rows = [f"| {r.name} | {r.dimension} | {r.field} |" for r in RULES.values()]
     return (
         f"{HEAD}# Rules\n"
         "\n"

@@ -16,8 +16,6 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 
-import pycountry
-
 from generators.errors import ConfigError
 
 COLUMNS = (
@@ -322,6 +320,13 @@ def country_code(name: str) -> str:
     name = name.strip()
     if name in OWN_COUNTRIES:
         return OWN_COUNTRIES[name]
+    # imported only where it is used: the operator's commands do without the extra `load`
+    try:
+        import pycountry
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "countries of invoices need pycountry: pip install 'shopstream[load]'"
+        ) from error
     try:
         return str(pycountry.countries.lookup(name).alpha_2)
     except LookupError:

