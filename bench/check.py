@@ -31,7 +31,9 @@ def check_chain(sandbox: Sandbox, sent: int) -> int:
     Errors: BenchError when outcomes or gold do not add up to what was sent.
     """
     with connect(sandbox.settings.database_url, 10.0) as db:
-        judged, accepted = db.execute(JUDGED, (sandbox.settings.topic_raw_web,)).fetchall()[0]
+        judged, accepted = db.execute(
+            JUDGED, (sandbox.settings.topic("topic_raw_web"),)
+        ).fetchall()[0]
     if judged != sent:
         raise BenchError(f"{sent} records were sent, but {judged} have an outcome")
     check_counted(sandbox, accepted)

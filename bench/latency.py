@@ -81,10 +81,12 @@ def measure_latency(
     """
     settings = sandbox.settings
     target = Target(
-        bootstrap=settings.bootstrap, topic=settings.topic_raw_web, registry_url=settings.registry
+        bootstrap=settings.bootstrap,
+        topic=settings.topic("topic_raw_web"),
+        registry_url=settings.registry,
     )
     plan = RunPlan(target=target, scenario=scenario, rate=rate, duration_seconds=seconds)
-    probe = WarmProbe(settings.database_url, settings.topic_raw_web)
+    probe = WarmProbe(settings.database_url, settings.topic("topic_raw_web"))
     with Meter(services, sandbox.name) as meter, run_flows(sandbox, NAMES) as processes, probe:
         wait_until_reading(processes)
         with Sending(plan, probe) as sending:

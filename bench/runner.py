@@ -96,7 +96,7 @@ class Bench:
             if "metrics" in plan.steps:
                 measured.metrics.append(self._drain("metrics", single, ("metrics",), filled))
                 counts.add(counted_events(single))
-            raw = single.settings.topic_raw_web
+            raw = single.settings.topic("topic_raw_web")
             if "chain" in plan.steps:
                 with open_sandbox(self._services, f"{name}-chain", raw, plan.form) as chain:
                     measured.chain.append(self._drain("chain", chain, UPSTREAM_FIRST, filled))

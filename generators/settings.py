@@ -36,7 +36,7 @@ def read_pipeline_settings() -> PipelineSettings:
         )
     return PipelineSettings(
         bootstrap=settings.bootstrap,
-        topic=settings.topic_raw_web,
+        topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
         contract=Contract(settings.allowed_lateness, settings.future_tolerance, settings.query_cap),
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.domain import metrics
-from flows.domain.metrics import CATALOGUE, Measure, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import Measure, MetricTable
 from grafana import colours
 from grafana.currency import major
 from grafana.dashboard import VARIABLES

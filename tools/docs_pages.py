@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, additive, rolled
-from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
+from flows.domain.rules import JUDGED_RULES
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily
 
 HEAD = "<!-- written by `make render` -->\n"
@@ -65,7 +67,7 @@ def settings_page() -> str:
     rows = [
         f"| `{environment_name(name)}` | {'' if field.default is None else field.default} |"
         f" {field.description} |"
-        for name, field in Settings.model_fields.items()
+        for name, field in FIELDS.items()
     ]
     return (
         f"{HEAD}# Settings\n\nAll come from the environment. A wrong or misspelt one ends the start"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +17,12 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.connectors.observers import TopicObserver
+from flows.connectors.records import Pulled, Records
 from flows.domain.errors import PermanentError, TransientError
 
-BY_KEY = -1
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
 DEAD_LETTER_BYTES = 4_194_304
-
-
-@dataclass(frozen=True)
-class Records:
-    """Records to write: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key
-    chooses. `stamps` are the Kafka timestamps (ms) of the raw records that they came from, where
-    somebody wants to know how long that took.
-
-    confluent-kafka 2.16 ignores a partition that stands in a message of a batch, so a batch has
-    one.
-    """
-
-    messages: dict[int, list[dict[str, Any]]]
-    stamps: np.ndarray | None = None
+PULL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,23 +36,23 @@ class Destination:
 
 
 class KafkaSink(FixedPartitionedSink[Any, None]):
-    """A topic as a sink. `take` turns an item into the records to write.
+    """A topic as a sink of `Records`.
 
-    With `every_seconds` it is asked only that often, with the newest item, and once more before an
-    epoch ends: for items that stand for all that changed since the last time.
+    With `pulled`, items only say that something may have changed: the records are taken from it
+    every PULL_SECONDS at most, and once more before an epoch ends.
     """
 
     def __init__(
         self,
         destination: Destination,
-        take: Callable[[Any], Records],
         observer: TopicObserver,
-        every_seconds: float | None = None,
+        pulled: Pulled[Records] | None = None,
     ) -> None:
-        self._arguments = (destination, take, observer, every_seconds)
+        self._arguments = (destination, observer, pulled)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
+        """Name the one part: the topic."""
         return [self._arguments[0].topic]
 
     def open(self) -> Writer:
@@ -77,31 +63,34 @@ class KafkaSink(FixedPartitionedSink[Any, None]):
         return self.writer
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> Writer:
+        """Give Bytewax the writer."""
         return self.open()
 
 
 class Writer(StatefulSinkPartition[Any, None]):
-    """Errors: TransientError when records stay unacknowledged for `delivery_seconds`;
-    PermanentError when the broker will never take them (too large, no right, no topic).
+    """Write records, and wait for the broker's word before an epoch ends.
+
+    Errors: TransientError when records stay unacknowledged for `delivery_seconds`; PermanentError
+    when the broker will never take them (too large, no right, no topic).
     """
 
     def __init__(
-        self,
-        destination: Destination,
-        take: Callable[[Any], Records],
-        observer: TopicObserver,
-        every_seconds: float | None,
+        self, destination: Destination, observer: TopicObserver, pulled: Pulled[Records] | None
     ) -> None:
         self._destination = destination
-        self._take = take
         self._observer = observer
-        self._every_seconds = every_seconds
+        self._pulled = pulled
+        self._may_pull = False
         self._sent = 0
         self._unsettled: deque[tuple[int, np.ndarray]] = deque()
-        self._held: Any = None
         self._written = time.monotonic()
         self._failed: KafkaError | None = None
-        self._producer = Producer(
+        self._producer = self._connect()
+        observer.each_turn(self._settle)
+
+    def _connect(self) -> Producer:
+        destination = self._destination
+        return Producer(
             {
                 "bootstrap.servers": destination.bootstrap,
                 "enable.idempotence": True,
@@ -119,11 +108,10 @@ class Writer(StatefulSinkPartition[Any, None]):
                 # as much as sending
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
-                "error_cb": observer.kafka_error,
+                "error_cb": self._observer.kafka_error,
                 "logger": logging.getLogger("librdkafka"),
             }
         )
-        observer.each_turn(self._settle)
 
     def look_for_topic(self) -> None:
         """Errors: PermanentError for a missing topic, TransientError for a silent broker."""
@@ -147,25 +135,26 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._failed = self._failed or error
 
     def write_batch(self, items: list[Any]) -> None:
-        if self._every_seconds is None:
-            for item in items:
-                self._send(self._take(item))
+        """Send records, or pull them when it is time."""
+        if self._pulled is None:
+            for records in items:
+                self._send(records)
             return
-        self._held = items[-1]
-        if time.monotonic() - self._written >= self._every_seconds:
-            self._send_held()
+        self._may_pull = True
+        if time.monotonic() - self._written >= PULL_SECONDS:
+            self._pull()
 
-    def _send_held(self) -> None:
-        if self._held is not None:
-            self._send(self._take(self._held))
-        self._held, self._written = None, time.monotonic()
+    def _pull(self) -> None:
+        if self._pulled is not None and self._may_pull:
+            self._send(self._pulled.take())
+        self._may_pull, self._written = False, time.monotonic()
 
     def _send(self, records: Records) -> None:
         for partition, messages in records.messages.items():
             self._sent += len(messages)
             self._send_to(partition, messages)
-        if records.stamps is not None and len(records.stamps):
-            self._unsettled.append((self._sent, records.stamps))
+        if records.timestamps is not None and len(records.timestamps):
+            self._unsettled.append((self._sent, records.timestamps))
 
     def _settle(self) -> None:
         """Tell what is acknowledged: successes have no report of their own, but the client says how
@@ -214,7 +203,7 @@ class Writer(StatefulSinkPartition[Any, None]):
 
     def flush(self) -> None:
         """Return when all that was written is acknowledged."""
-        self._send_held()
+        self._pull()
         if not len(self._producer):
             return self._check()
         with self._observer.flushing(self._destination.topic):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from psycopg import errors, sql
 
 from flows.connectors.observers import NULL_OBSERVER, TableObserver, UpsertCounts
 from flows.connectors.postgres import PASSING, identifier, identifiers, reason, refused
+from flows.connectors.records import Pulled
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.rollups import ROLLED_UP
 from flows.domain.tables import Rows, Table
@@ -45,35 +47,45 @@ RETRY_MOST_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 
 
+class HasRows(Protocol):
+    """An item on the edge to a table: its rows, and whether the poll found no more than this."""
+
+    @property
+    def rows(self) -> Sequence[Rows]: ...
+    @property
+    def caught_up(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where tables are; how long to wait for it at start, and between writes in a backlog."""
+
+    url: str
+    startup_seconds: float = 30.0
+    busy_seconds: float = 1.0
+
+
 class TimescaleSink(FixedPartitionedSink[Any, None]):
-    """Tables as a sink. `take` turns the newest item into the rows to write, and is asked again at
-    each epoch's end.
+    """Tables as a sink of items that have rows.
+
+    With `pulled`, there are rows besides, which are taken from it at each flush.
 
     Time: writes when an item has `caught_up`, else at most every `busy_seconds`.
     """
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         tables: Sequence[Table],
-        take: Callable[[Any], Iterable[Rows]],
         stopping: Callable[[], bool],
-        startup_seconds: float = 30.0,
-        busy_seconds: float = 1.0,
         observer: TableObserver = NULL_OBSERVER,
+        pulled: Pulled[Iterable[Rows]] | None = None,
     ) -> None:
-        self._arguments = (
-            url,
-            UpsertStatements(tables),
-            take,
-            stopping,
-            startup_seconds,
-            busy_seconds,
-            observer,
-        )
+        self._arguments = (database, UpsertStatements(tables), stopping, observer, pulled)
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
+        """Name the one part: the database."""
         return ["timescale"]
 
     def open(self) -> Writer:
@@ -83,50 +95,56 @@ class TimescaleSink(FixedPartitionedSink[Any, None]):
         return self.writer
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> Writer:
+        """Give Bytewax the writer."""
         return self.open()
 
 
 class Writer(StatefulSinkPartition[Any, None]):
-    """Errors: TransientError when the database stays away too long, PermanentError for a broken
+    """Write rows, all tables of a flush in one transaction.
+
+    Errors: TransientError when the database stays away too long, PermanentError for a broken
     contract.
     """
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         statements: UpsertStatements,
-        take: Callable[[Any], Iterable[Rows]],
         stopping: Callable[[], bool],
-        startup_seconds: float,
-        busy_seconds: float,
-        observer: TableObserver = NULL_OBSERVER,
+        observer: TableObserver,
+        pulled: Pulled[Iterable[Rows]] | None,
     ) -> None:
-        self._observer = observer
-        self._url = url
+        self._database = database
         self._statements = statements
-        self._take = take
         self._stopping = stopping
-        self._busy_seconds = busy_seconds
+        self._observer = observer
+        self._pulled = pulled
         self._pending: dict[Table, list[Rows]] = {}
-        self._item: Any = None
+        self._may_pull = False
         self._written = time.monotonic()
         self._db: psycopg.Connection | None = None
         self._changes: dict[str, UpsertCounts] = {}
-        self._retry(lambda: self._connection().execute("SELECT 1"), startup_seconds)
+        self._retry(lambda: self._connection().execute("SELECT 1"), database.startup_seconds)
 
-    def write_batch(self, items: list[Any]) -> None:
-        self._item = items[-1]
-        if self._item.caught_up or time.monotonic() - self._written >= self._busy_seconds:
+    def write_batch(self, items: list[HasRows]) -> None:
+        """Hold the rows of the items, and write them when it is time."""
+        for item in items:
+            self._hold(item.rows)
+        self._may_pull = True
+        if items[-1].caught_up or time.monotonic() - self._written >= self._database.busy_seconds:
             self.flush()
+
+    def _hold(self, rows: Iterable[Rows]) -> None:
+        for part in rows:
+            self._pending.setdefault(part.table, []).append(part)
 
     def snapshot(self) -> None:
         self.flush()
 
     def flush(self) -> None:
         """Return when everything that was counted is committed."""
-        if self._item is not None:
-            for rows in self._take(self._item):
-                self._pending.setdefault(rows.table, []).append(rows)
+        if self._pulled is not None and self._may_pull:
+            self._hold(self._pulled.take())
         self._written = time.monotonic()
         if self._pending:
             with self._observer.flushing("database"):
@@ -152,7 +170,7 @@ class Writer(StatefulSinkPartition[Any, None]):
             # TCP keep-alive and a user timeout: a database that vanished without a word is noticed
             # in seconds
             self._db = psycopg.connect(
-                self._url,
+                self._database.url,
                 autocommit=True,
                 connect_timeout=5,
                 keepalives_idle=5,

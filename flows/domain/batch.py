@@ -4,12 +4,16 @@ process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+
+from flows.domain.codes import Code
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,37 @@ class Batch:
     def last_offsets(self) -> dict[int, int]:
         """Partition -> its highest offset here."""
         return {p: int(self.offset[rows[-1]]) for p, rows in self.rows_by_partition.items()}
+
+
+class Refusal(NamedTuple):
+    """A record (its row in the batch) that cannot be read, why, and what wrote it, where known."""
+
+    row: int
+    code: Code
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch and what decoding made of it.
+
+    Shape: `events` has the reader's fields and `row` (index into the batch, ascending), `has_nul`,
+    `newer_writer` (the writer knows event types that we do not) and `fingerprint` (hex). `bodies`
+    has one entry per event: its Avro bytes in the reader schema. `refused` is the rest, by row.
+    """
+
+    batch: Batch
+    events: pl.DataFrame
+    bodies: pa.Array
+    refused: Sequence[Refusal]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which flow says it of which topic."""
+
+    flow: str
+    topic: str
 
 
 def rows_by_partition(partition: np.ndarray) -> dict[int, np.ndarray]:

@@ -13,10 +13,10 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from flows.domain.batch import Batch, running_maximum, utc
+from flows.domain.batch import Batch, Decoded, running_maximum, utc
 from flows.domain.codes import Code, Outcome
 from flows.domain.ids import NEVER, KnownIds, keys_of
-from flows.domain.validate import Findings, validate
+from flows.domain.validate import Findings, Validator
 
 # before any event, and far enough from the end of int64 that a lateness can be taken from it
 NO_TIME = -(2**60)
@@ -62,7 +62,8 @@ class Judge:
     State: a watermark a partition, and the ids within the lateness.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, validator: Validator, limits: Limits) -> None:
+        self._validator = validator
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._tolerance = limits.future_tolerance // timedelta(milliseconds=1)
         self._ids = KnownIds()
@@ -80,18 +81,15 @@ class Judge:
         """Offset of the oldest record that a verdict to come can depend on."""
         return self._ids.oldest(partition, self.watermarks[partition] - self._lateness)
 
-    def judge(
-        self, batch: Batch, events: pl.DataFrame, refused: list[tuple[int, Code, str | None]]
-    ) -> Judged:
-        """Give every record of the batch its verdict; `events` and `refused` are what decoding made
-        of it.
-        """
+    def judge(self, decoded: Decoded) -> Judged:
+        """Give every record of the batch its verdict."""
+        batch, events = decoded.batch, decoded.events
         verdict = np.zeros(len(batch), np.int8)
-        for row, code, _ in refused:
+        for row, code, _ in decoded.refused:
             verdict[row] = NUMBER[Outcome.REJECTED, code]
         rows = events["row"].to_numpy()
         events = events.with_columns(utc(batch.timestamp[rows] + self._tolerance, "newest_allowed"))
-        findings = validate(events)
+        findings = self._validator.validate(events)
         broken = findings.any(len(events))
         verdict[rows[broken]] = INVALID
         if (early := findings.broken.get("EVENT_TIME_FUTURE")) is not None:
@@ -101,7 +99,7 @@ class Judge:
             verdict[rows[early & ~others.any(len(events))]] = FUTURE
         timed = np.flatnonzero(~broken)
         identified = self._judge_order(batch, events, rows, timed, verdict)
-        fingerprints = {row: fingerprint for row, _, fingerprint in refused}
+        fingerprints = {r.row: r.fingerprint for r in decoded.refused}
         return Judged(batch, verdict, events, findings, fingerprints, timed, identified)
 
     def _judge_order(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from flows.domain.metrics import CATALOGUE, Measure, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import Measure, MetricTable
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
 
 # every partition that a flow counts is rolled up into one; synthetic rows stay apart, so that they

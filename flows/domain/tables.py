@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,48 @@ class Rows:
     table: Table
     frame: pl.DataFrame
     distinct: bool = False
+
+
+# The years 1 to 9999: what a Python client can say.
+OLDEST_MS, NEWEST_MS = -62_135_596_800_000, 253_402_300_799_999
+MOST_KEY_BYTES = 2_000  # a B-tree of PostgreSQL takes 2,704 per row
+
+# What a column of a type is in a row of Python values.
+_ROW_KINDS = {
+    "timestamptz": pl.Int64,
+    "text": pl.String,
+    "jsonb": pl.String,
+    "integer": pl.Int32,
+    "bigint": pl.Int64,
+    "bytea": pl.Binary,
+}
+
+
+def storable(table: Table, row: tuple[Any, ...]) -> bool:
+    """Say whether PostgreSQL takes the row, and any client can read it back.
+
+    Shape: a value per column of the table, times in Unix milliseconds.
+    """
+    key_bytes = 0
+    for (name, kind), cell in zip(table.columns.items(), row, strict=True):
+        if kind == "timestamptz" and not OLDEST_MS <= cell <= NEWEST_MS:
+            return False
+        if kind == "text" and cell is not None:
+            if "\0" in cell:
+                return False
+            key_bytes += len(cell.encode()) if name in table.keys else 0
+    return key_bytes <= MOST_KEY_BYTES
+
+
+def rows_of(table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+    """Make a frame of rows of Python values, times in Unix milliseconds."""
+    kinds = {name: _ROW_KINDS[kind] for name, kind in table.columns.items()}
+    times = [name for name, kind in table.columns.items() if kind == "timestamptz"]
+    frame = pl.DataFrame(rows, schema=kinds, orient="row")
+    return Rows(
+        table,
+        frame.with_columns(pl.col(times).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")),
+    )
 
 
 # A day of minutes: retention drops whole days, and a screen of some hours touches one chunk or two.
@@ -128,3 +173,6 @@ DEAD_LETTERS = Table(
     ("source_topic", "source_partition", "source_offset", "flow", "attempt"),
     None,
 )
+
+# Tables that are no windows of a metric or of quality.
+OTHER_TABLES = (DEAD_LETTERS, PROGRESS)

@@ -9,6 +9,7 @@ stays bounded for those that do not.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from flows.domain import rules
 from flows.domain.batch import Batch, running_maximum
 from flows.domain.codes import QualityDimension
 from flows.domain.judge import CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
-from flows.domain.validate import ALL_RULES
+from flows.domain.rules import Rule
 
 MINUTE = 60_000
 GRACE = 60_000
@@ -64,7 +65,9 @@ class Tallies:
     newest timestamp.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Sequence[Rule]) -> None:
+        self._asked = asked
+        self._dimensions = {r.name: r.dimension for r in (*asked, *rules.JUDGED_RULES)}
         self.clocks: dict[int, int] = {}
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
@@ -104,7 +107,7 @@ class Tallies:
         verdicts = np.bincount(
             group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS)
         )
-        checked, broken = count_rules(judged, group, count)
+        checked, broken = count_rules(judged, self._asked, group, count)
         changes = np.bincount(group[is_new], minlength=count) > 0
         for g, (p, minute) in enumerate(places):
             key = p, minute
@@ -163,7 +166,7 @@ class Tallies:
             for rule, n in entry.checked.items():
                 if n:
                     by_rule.append(
-                        RuleTally(*key, rule, rules.DIMENSIONS[rule], n, entry.broken.get(rule, 0))
+                        RuleTally(*key, rule, self._dimensions[rule], n, entry.broken.get(rule, 0))
                     )
         self._changed.clear()
         for p, minute in list(self._open):
@@ -192,7 +195,7 @@ def minutes_of(
 
 
 def count_rules(
-    judged: Judged, group: np.ndarray, count: int
+    judged: Judged, asked: Sequence[Rule], group: np.ndarray, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """How often each rule was checked and broken, by group."""
 
@@ -203,11 +206,11 @@ def count_rules(
     everything, read = np.bincount(group, minlength=count), by_group(readable)
     verdict = judged.verdict
     once: dict[int, np.ndarray] = {}
-    checked = {r.name: read for r in ALL_RULES if r.name not in judged.findings.checked}
-    for name, asked in judged.findings.checked.items():
-        if id(asked) not in once:
-            once[id(asked)] = by_group(readable[asked])
-        checked[name] = once[id(asked)]
+    checked = {r.name: read for r in asked if r.name not in judged.findings.checked}
+    for name, mask in judged.findings.checked.items():
+        if id(mask) not in once:
+            once[id(mask)] = by_group(readable[mask])
+        checked[name] = once[id(mask)]
     broken = {name: by_group(readable[rows]) for name, rows in judged.findings.broken.items()}
     large = by_group(np.flatnonzero(verdict == TOO_LARGE))
     checked |= {

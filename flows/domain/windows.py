@@ -90,7 +90,7 @@ class Windows:
         self._pairs: dict[int, Pairs] = {}
         # one question for all metrics of a scope: asking Polars costs more than a small batch's
         # answers
-        self.asked = [
+        self.questions = [
             metric.where.alias(self._own("where")),
             pl.col(starts_of(metric)).alias(self._own("window_start")),
             pl.col("partition").alias(self._own("partition")),
@@ -120,7 +120,7 @@ class Windows:
         return ".".join((self._metric.name, *name))
 
     def add(self, answers: pl.DataFrame) -> None:
-        """Add a batch of events or items. Shape: the answers to `asked`, and `is_new`."""
+        """Add a batch of events or items. Shape: the answers to `questions`, and `is_new`."""
         chosen, is_new = answers[self._keys + self._rest], answers["is_new"].to_numpy()
         if self._metric.where is not ALWAYS:
             rows = np.flatnonzero(answers[self._own("where")].fill_null(False).to_numpy())

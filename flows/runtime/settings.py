@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.domain.errors import ConfigError
+from flows.domain.families import FAMILIES
 
 PREFIX = "SHOPSTREAM_"
 
@@ -59,8 +60,6 @@ class Settings(BaseSettings):
         description="Schema registry; without one, ids are those of avro/confluent_ids.json.",
     )
 
-    topic_raw_web: str = Field("raw.web", min_length=1, description="Web events as they came.")
-    topic_clean_web: str = Field("clean.web", min_length=1, description="Accepted web events.")
     topic_dead_letters: str = Field("dead.letters", min_length=1, description="Refused records.")
     topic_tallies: str = Field("tallies", min_length=1, description="What clean counted.")
     group_prefix: str = Field(
@@ -153,19 +152,44 @@ class Settings(BaseSettings):
     def future_tolerance(self) -> timedelta:
         return timedelta(seconds=self.future_tolerance_seconds)
 
+    def topic(self, field: str) -> str:
+        """Give the topic of a setting, such as `topic_raw_web`."""
+        return str(getattr(self, field))
+
     def group(self, flow: str) -> str:
         return f"{self.group_prefix}.{flow}"
 
 
+def _with_topics(base: type[Settings]) -> type[Settings]:
+    """Add the two topics of every family."""
+    topics = {
+        f"topic_{stage}_{family.name}": (
+            str,
+            Field(f"{stage}.{family.name}", min_length=1, description=text),
+        )
+        for family in FAMILIES
+        for stage, text in (
+            ("raw", f"{family.title} as they came."),
+            ("clean", f"{family.title} that were accepted."),
+        )
+    }
+    return create_model(base.__name__, __base__=base, __module__=__name__, **topics)  # type: ignore[call-overload]  # the fields are data
+
+
+COMPLETE = _with_topics(Settings)
+"""The settings with those that follow from the list of families."""
+FIELDS = COMPLETE.model_fields
+
+
 def environment_name(field: str) -> str:
-    """The variable that sets a field."""
-    alias = Settings.model_fields[field].validation_alias
+    """Give the variable that sets a field."""
+    alias = FIELDS[field].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + field.upper()
 
 
 def load_settings() -> Settings:
     """Read the environment. Errors: ConfigError, one line a wrong setting."""
-    known = {environment_name(f) for f in Settings.model_fields}
+    known = {environment_name(f) for f in FIELDS}
     lines = []
     for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
         near = get_close_matches(name, known, 1)
@@ -176,7 +200,7 @@ def load_settings() -> Settings:
         for other in get_close_matches(name, os.environ.keys() - known, 1, cutoff=0.9):
             lines.append(f"{other} is no setting of ours; did you mean {name}?")
     try:
-        settings = Settings()
+        settings = COMPLETE()
     except ValidationError as error:
         for e in error.errors():
             location = str(e["loc"][0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.domain.metrics import ORDERS_1M, SALES_1M, SEARCHES_1M, TRAFFIC_1M, MetricTable
+from flows.domain.metrics import MetricTable
+from flows.domain.web.metrics import ORDERS_1M, SALES_1M, SEARCHES_1M, TRAFFIC_1M
 from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, source, trend
 from grafana.currency import major

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.domain.metrics import PRODUCTS_1M, SALES_1M
+from flows.domain.web.metrics import PRODUCTS_1M, SALES_1M
 from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, over_time, source, trend
 from grafana.currency import major

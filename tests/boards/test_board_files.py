@@ -287,7 +287,7 @@ def test_datasources_and_provider_are_what_grafana_takes() -> None:
 
 
 def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
-    from flows.domain.metrics import CATALOGUE
+    from flows.domain.families import CATALOGUE
     from grafana.catalogue import UNITS, over_time
 
     for metric in CATALOGUE:

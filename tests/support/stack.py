@@ -81,13 +81,15 @@ class Stack:
         """Run a flow; its log is shown when the test fails."""
         return self.run(flow, [sys.executable, "-m", "flows.runtime.launch", flow], **settings)
 
-    def run(self, log: str, command: list[str], **settings: str) -> subprocess.Popen[bytes]:
+    def run(
+        self, log: str, command: list[str], folder: Path = ROOT, **settings: str
+    ) -> subprocess.Popen[bytes]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSTREAM_")}
         with (self.folder / f"{log}.log").open("ab") as out:
             process = subprocess.Popen(
                 command,
                 env=inherited | self.environment | settings,
-                cwd=ROOT,
+                cwd=folder,
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,6 @@ asked of both, record by record.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,39 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyruhvro
 
+from flows.connectors.avro import schemas
 from flows.connectors.avro.diagnose import diagnose, first_fault
 from flows.connectors.avro.scan import malformed
 from flows.connectors.avro.schemas import CONFLUENT, SINGLE_OBJECT, ConfluentIds, Schema
+from flows.domain.batch import Batch, Decoded, Refusal
 from flows.domain.codes import Code
-from flows.domain.rules import ITEM_TEXT_FIELDS, TEXT_FIELDS
-
-NUL_IN_EVENT = pl.any_horizontal(
-    pl.col(f).str.contains("\0", literal=True).fill_null(False) for f in TEXT_FIELDS
-)
-NUL_IN_ITEM = (
-    pl.col("items")
-    .list.eval(
-        pl.any_horizontal(
-            pl.element().struct.field(f).str.contains("\0", literal=True) for f in ITEM_TEXT_FIELDS
-        )
-    )
-    .list.any()
-)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What could be read of a batch, and why the rest could not.
-
-    Shape: `events` has the reader's fields and `row` (index into the batch, ascending), `has_nul`,
-    `newer_writer` (the writer knows event types that we do not) and `fingerprint` (hex). `bodies`
-    has one entry an event: its Avro bytes in the reader schema.
-    `refused` is (row, code, fingerprint or None), ascending.
-    """
-
-    events: pl.DataFrame
-    bodies: pa.Array
-    refused: list[tuple[int, Code, str | None]]
+from flows.domain.family import Family
+from flows.domain.text import NulFinder
 
 
 @dataclass(frozen=True)
@@ -111,41 +85,42 @@ def symbols_of(kind: Any) -> list[str]:
 
 
 class Decoder:
-    """Read records of one contract, whatever published or registered version wrote them.
+    """Decode the raw records of a family, whatever published or registered version wrote them.
 
     Errors: no record raises; each unreadable one gets its code
     (test_every_mutated_record_has_one_outcome).
     """
 
-    def __init__(
-        self, reader: Schema, writers: Iterable[Schema], ids: ConfluentIds | None, max_bytes: int
-    ) -> None:
-        self._reader = reader
+    def __init__(self, family: Family, ids: ConfluentIds | None, max_bytes: int) -> None:
+        self._reader = reader = schemas.load(family.contract)
+        self._nul = NulFinder(family)
         self._arrow = reader.arrow()
         self._ids = ids
         self._max_bytes = max_bytes
-        self._by_header = {s.header: WriterSchema.of(s, reader) for s in writers}
+        published = schemas.published(family.contract)
+        self._by_header = {s.header: WriterSchema.of(s, reader) for s in published}
         self._by_schema: dict[Schema, WriterSchema] = {}
 
-    def decode(self, payload: pa.Array) -> Decoded:
-        """Read a batch of records; `payload` is binary, null where the record had no value."""
-        refused: list[tuple[int, Code, str | None]] = []
+    def decode(self, batch: Batch) -> Decoded:
+        """Decode a batch of records; a record without a value is EMPTY."""
+        payload = batch.payload
+        refused: list[Refusal] = []
         parts: list[Part] = []
-        large = pc.greater(pc.fill_null(pc.binary_length(payload), 0), self._max_bytes).to_numpy(
-            zero_copy_only=False
-        )
-        for found, rows in self._by_writer(payload):
+        lengths = pc.fill_null(pc.binary_length(payload), 0)
+        large = pc.greater(lengths, self._max_bytes).to_numpy(zero_copy_only=False)
+        for writer, rows in self._by_writer(payload):
             if large[rows].any():
-                refused += [(int(r), Code.TOO_LARGE, None) for r in rows[large[rows]]]
+                refused += [Refusal(r, Code.TOO_LARGE) for r in rows[large[rows]].tolist()]
                 rows = rows[~large[rows]]
-            if isinstance(found, Code):
-                refused += [(int(r), found, None) for r in rows]
+            if isinstance(writer, Code):
+                refused += [Refusal(r, writer) for r in rows.tolist()]
             elif len(rows):
-                writer, prefix = found
+                schema, prefix = writer
                 values = payload if len(rows) == len(payload) else payload.take(pa.array(rows))
-                self._read(Framed(writer, prefix, values, rows), parts, refused)
-        refused.sort(key=lambda r: r[0])
-        return Decoded(*self._together(parts), refused)
+                self._read(Framed(schema, prefix, values, rows), parts, refused)
+        refused.sort(key=lambda refusal: refusal.row)
+        events, bodies = self._together(parts)
+        return Decoded(batch, events, bodies, refused)
 
     def _by_writer(
         self, payload: pa.Array
@@ -195,7 +170,7 @@ class Decoder:
             self._by_schema[schema] = WriterSchema.of(schema, self._reader)
         return self._by_schema[schema]
 
-    def _read(self, records: Framed, parts: list[Part], refused: list[Any]) -> None:
+    def _read(self, records: Framed, parts: list[Part], refused: list[Refusal]) -> None:
         writer = records.writer
         if not writer.plain:
             self._read_slowly(records, parts, refused)
@@ -261,21 +236,21 @@ class Decoder:
             if encoded is not None and writer.schema == self._reader
             else encode(columns, self._reader)
         )
-        frame = frame_of(columns).with_columns(
+        frame = frame_of(columns, self._nul).with_columns(
             pl.Series("row", rows, pl.Int64),
             pl.lit(writer.newer).alias("newer_writer"),
             pl.lit(writer.schema.fingerprint).alias("fingerprint"),
         )
         return frame, bodies
 
-    def _read_slowly(self, records: Framed, parts: list[Part], refused: list[Any]) -> None:
+    def _read_slowly(self, records: Framed, parts: list[Part], refused: list[Refusal]) -> None:
         writer = records.writer
         good: list[dict[str, Any]] = []
         good_rows: list[int] = []
         for row, body in zip(records.rows.tolist(), records.bodies(), strict=True):
             event = read_one(body, writer)
             if isinstance(event, Code):
-                refused.append((row, event, writer.schema.fingerprint))
+                refused.append(Refusal(row, event, writer.schema.fingerprint))
             else:
                 good.append(event)
                 good_rows.append(row)
@@ -364,25 +339,13 @@ def read_one(body: bytes, writer: WriterSchema) -> dict[str, Any] | Code:
     return event
 
 
-def frame_of(columns: pa.RecordBatch) -> pl.DataFrame:
-    """Arrow to Polars, times as UTC milliseconds. Shape: adds `has_nul`, whether a text holds a NUL
-    character.
+def frame_of(columns: pa.RecordBatch, nul: NulFinder) -> pl.DataFrame:
+    """Turn Arrow into Polars, times into UTC milliseconds.
+
+    Shape: adds `has_nul`, whether a text of the event holds a NUL character.
     """
     frame = pl.DataFrame(columns)
     naive = [c for c, t in frame.schema.items() if t == pl.Datetime("ms")]
-    nul = NUL_IN_EVENT | NUL_IN_ITEM if any(map(has_zero, texts_of(columns))) else pl.lit(False)
-    return frame.with_columns(pl.col(naive).cast(pl.Datetime("ms", "UTC")), nul.alias("has_nul"))
-
-
-def texts_of(columns: pa.RecordBatch) -> list[pa.Array]:
-    """The texts of events and of their items."""
-    items = columns.column("items").flatten()
-    return [*map(columns.column, TEXT_FIELDS), *map(items.field, ITEM_TEXT_FIELDS)]
-
-
-def has_zero(texts: pa.Array) -> bool:
-    """Whether a zero byte stands anywhere in the memory of the texts: a thousandth of the cost of
-    asking each text.
-    """
-    data = texts.buffers()[-1]
-    return data is not None and not np.frombuffer(data, np.uint8).all()
+    return frame.with_columns(
+        pl.col(naive).cast(pl.Datetime("ms", "UTC")), nul.expression(columns).alias("has_nul")
+    )

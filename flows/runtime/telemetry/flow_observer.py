@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from flows.connectors.avro.readers import RecordReader
+from flows.connectors.avro.readers import ReadRows
 from flows.domain.cleaning import Cleaned
 from flows.domain.codes import Code, Outcome
-from flows.domain.counting import Counting
+from flows.domain.counting import Counted
 from flows.domain.judge import VERDICTS
 from flows.runtime.telemetry import names
 from flows.runtime.telemetry.activity import Activity
@@ -68,20 +68,17 @@ class FlowObserver:
                     self._refused(Code(code), n)
         self._tell_refused()
 
-    def counted(self, counting: Counting) -> None:
+    def counted(self, counted: Counted) -> None:
         """Metrics has counted a batch."""
-        seen = counting.seen
-        self._outcomes[Outcome.ACCEPTED].inc(seen.counted)
-        self._outcomes[Outcome.DUPLICATE].inc(seen.repeated)
-        self._sinks.counted(seen.stamps)
-        self._unreadable(seen.refused)
+        self._outcomes[Outcome.ACCEPTED].inc(len(counted.timestamps))
+        self._outcomes[Outcome.DUPLICATE].inc(counted.repeated)
+        self._sinks.counted(counted.timestamps)
+        self._unreadable(counted.refused)
 
-    def read(self, reader: RecordReader) -> None:
+    def read(self, read: ReadRows) -> None:
         """A reader has made rows of a batch."""
-        batch = self._activity.batch
-        assert batch is not None
-        self._outcomes[Outcome.ACCEPTED].inc(len(batch) - len(reader.refused))
-        self._unreadable(reader.refused)
+        self._outcomes[Outcome.ACCEPTED].inc(len(read.batch) - len(read.refused))
+        self._unreadable([refusal.code for refusal in read.refused])
 
     def _unreadable(self, codes: Iterable[Code]) -> None:
         for code in codes:

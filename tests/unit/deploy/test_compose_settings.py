@@ -14,12 +14,12 @@ import pytest
 
 from flows.domain.errors import ConfigError
 from flows.registry import NAMES
-from flows.runtime.settings import Settings, environment_name, load_settings
+from flows.runtime.settings import FIELDS, environment_name, load_settings
 from tests.support.compose_file import ROOT, environment, filled, mounts, ours, services, written
 
 SERVICES = services()
 FLOW_PORTS = {"clean": 9101, "metrics": 9102, "deadletters": 9103, "quality": 9104}
-SETTINGS = {environment_name(field) for field in Settings.model_fields}
+SETTINGS = {environment_name(field) for field in FIELDS}
 # read by the generator's own command line
 LOAD = {"LOAD_SCENARIO", "LOAD_RATE"}
 

@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import Decoder
-from flows.domain.batch import Batch
+from flows.domain.batch import Batch, Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
-from flows.domain.cleaning import Cleaned, Cleaning, Read
-from flows.domain.dead_letters import letters
+from flows.domain.cleaning import Cleaned, Cleaning
+from flows.domain.dead_letters import RefusedEvents
 from flows.domain.ids import KnownIds, keys_of
 from flows.domain.judge import VERDICTS, Limits
+from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
 from tests.support.web_events import NOON, V1, V2, uuid
 from tests.support.web_events import event as web_event
 
 LATENESS, TOLERANCE = 5_000, 2_000
-DECODER = Decoder(
-    schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), 2_000
-)
+DECODER = Decoder(WEB, schemas.ConfluentIds(None), 2_000)
+REFUSED = RefusedEvents(WEB, Origin("clean", "raw.web"))
 GOOD = V2.frame(web_event())
 GARBAGE = (
     None,
@@ -160,7 +160,7 @@ class Run:
     def start(self) -> None:
         """Begin as a fresh process does: from the committed offsets and notes."""
         limits = Limits(timedelta(milliseconds=LATENESS), timedelta(milliseconds=TOLERANCE))
-        self.cleaning = Cleaning(limits, RejectBudget(2.0, 10))
+        self.cleaning = Cleaning(WEB, limits, RejectBudget(2.0, 10))
         for p, checkpoint in self.committed.items():
             self.cleaning.restore(p, checkpoint)
         self.rest = [r for r in self.log if r.offset >= self.committed[r.partition].rewind]
@@ -170,14 +170,13 @@ class Run:
     def poll(self, count: int) -> None:
         records, self.rest = self.rest[:count], self.rest[count:]
         batch = batch_of(records)
-        decoded = DECODER.decode(batch.payload)
-        cleaned = self.cleaning.clean(Read(batch, decoded.events, decoded.bodies, decoded.refused))
+        cleaned = self.cleaning.clean(DECODER.decode(batch))
         self.tell(records, cleaned)
 
     def tell(self, records: list[Stored], cleaned: Cleaned) -> None:
         reasons = {
             (letter["source_partition"], letter["source_offset"]): letter
-            for letter in letters(cleaned, "raw.web")
+            for letter in REFUSED.dead_letters(cleaned)
         }
         for row, record in enumerate(records):
             if not cleaned.is_new[row]:
@@ -193,7 +192,7 @@ class Run:
 
     def flush(self) -> None:
         """Tallies go out; a row of the table is replaced only by a higher count."""
-        outcomes, rules = self.cleaning.take_tallies()
+        outcomes, rules = self.cleaning.tallies.take()
         for o in outcomes:
             key = o.partition, o.minute, str(o.outcome), str(o.code)
             self.outcomes[key] = max(self.outcomes.get(key, 0), o.records)

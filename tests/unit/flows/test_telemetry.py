@@ -26,7 +26,7 @@ from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
 from flows.domain.codes import Code
-from flows.domain.counting import Seen
+from flows.domain.counting import Counted
 from flows.domain.errors import TransientError
 from flows.domain.judge import NUMBER, VERDICTS
 from flows.runtime.paths import ROOT
@@ -181,10 +181,7 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
     batch = batch_of(40)
     told.source.polled(batch, {})
 
-    class Counted:
-        seen = Seen(35, 4, [Code.BAD_MAGIC], batch.timestamp[:35])
-
-    told.flow.counted(Counted())  # type: ignore[arg-type]
+    told.flow.counted(Counted(batch.timestamp[:35], 4, [Code.BAD_MAGIC], caught_up=True))
     assert (
         samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
     )

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
-from flows.domain.rules import DIMENSIONS
-from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
+from flows.domain.tables import GOLD, OUTCOMES, RULES
 from generators.shoppers.history import History, HistoryDay, history_days
 from shopstream.backfill.load import rows_of
 from shopstream.backfill.quality_rows import TROUBLE
@@ -30,12 +30,12 @@ def days() -> list[HistoryDay]:
 @pytest.fixture(scope="module")
 def rows(days: list[HistoryDay]) -> dict[str, pl.DataFrame]:
     """Table -> all its rows."""
-    found: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    frames: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for day in days:
         for part in rows_of(day, PAST):
             for table, frame in part:
-                found[table.name].append(frame)
-    return {name: pl.concat(frames) for name, frames in found.items()}
+                frames[table.name].append(frame)
+    return {name: pl.concat(parts) for name, parts in frames.items()}
 
 
 def test_every_table_gets_rows_with_its_columns_and_one_row_a_key(
@@ -65,13 +65,13 @@ def test_history_is_counted_as_flows_count(
     for name, table in GOLD.items():
         keys = len(table.keys)
         names = list(table.columns)[keys:]
-        found = {
+        counted = {
             (int(row[0].timestamp() * 1000), *row[1:keys]): {
                 m: n for m, n in zip(names, row[keys:], strict=True) if n
             }
             for row in rows[table.name].iter_rows()
         }
-        assert found == expected[name], name
+        assert counted == expected[name], name
 
 
 def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> None:
@@ -93,8 +93,8 @@ def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> No
         )
 
 
-def numbers(rows: dict[str, pl.DataFrame], table: Table, **where: str) -> pl.DataFrame:
-    return rows[table.name].filter([pl.col(name) == value for name, value in where.items()])
+def total(frame: pl.DataFrame, column: str, *where: pl.Expr) -> int:
+    return int(frame.filter(*where).select(pl.col(column).sum()).item())
 
 
 def test_the_accounts_of_quality_fit_the_numbers(
@@ -102,19 +102,17 @@ def test_the_accounts_of_quality_fit_the_numbers(
 ) -> None:
     """What was accepted is what was counted; what was refused broke a rule, and no rule is broken
     more than checked."""
-    accepted = numbers(rows, OUTCOMES, outcome="accepted")["records"].sum()
-    assert (
-        accepted
-        == sum(day.events.num_rows for day in days)
-        == rows[GOLD["traffic_1m"].name]["events"].sum()
-    )
-    refused = rows[OUTCOMES.name]["records"].sum() - accepted
+    outcomes, rules = rows[OUTCOMES.name], rows[RULES.name]
+    accepted = total(outcomes, "records", pl.col("outcome") == "accepted")
+    assert accepted == sum(day.events.num_rows for day in days)
+    assert accepted == total(rows[GOLD["traffic_1m"].name], "events")
+    refused = total(outcomes, "records") - accepted
     assert 0 < refused < accepted / 5
-    assert rows[RULES.name]["broken"].sum() == refused
-    assert (rows[RULES.name]["broken"] <= rows[RULES.name]["checked"]).all()
-    assert set(rows[RULES.name]["rule"]) <= DIMENSIONS.keys()
-    every = numbers(rows, RULES, rule="RECORD_TOO_LARGE")["checked"].sum()
-    assert every == accepted + refused, "every record was asked whether it is too large"
+    assert total(rules, "broken") == refused
+    assert (rules["broken"] <= rules["checked"]).all()
+    assert set(rules["rule"]) <= EVERY_RULE.keys()
+    checked = total(rules, "checked", pl.col("rule") == "RECORD_TOO_LARGE")
+    assert checked == accepted + refused, "every record is checked for its size"
 
 
 def test_no_flow_has_the_topic_of_synthetic_outcomes(rows: dict[str, pl.DataFrame]) -> None:
@@ -133,5 +131,5 @@ def test_trouble_shows_in_its_hours(bad: Any) -> None:
         for table, frame in part
     }
     of_code = parts[OUTCOMES.name].filter(pl.col("code") == str(bad.code))
-    before = of_code.filter(pl.col("window_start") < began)["records"].sum()
-    assert of_code["records"].sum() - before > 4 * before
+    before = total(of_code, "records", pl.col("window_start") < began)
+    assert total(of_code, "records") - before > 4 * before

@@ -1,0 +1,78 @@
+"""Texts in events: which of them hold a NUL character, and how any of them is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from flows.domain.family import Family
+
+# What Python's str.strip() takes away is what every reader of a query expects; Polars strips fewer
+# characters unless told.
+WHITESPACE = "".join(chr(i) for i in range(0x3001) if chr(i).isspace())
+
+
+def printable(value: object, most: int = 200) -> str:
+    """Give a text that any log, table or terminal takes.
+
+    Control characters are escaped, and at most `most` characters are left.
+    """
+    text = value if isinstance(value, str) else str(value)
+    if not text.isprintable():
+        text = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most]
+        )
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class NulFinder:
+    """Tell which events of a family hold a NUL character in a text: no table of ours takes one."""
+
+    def __init__(self, family: Family) -> None:
+        self._texts = family.texts
+        self._items = family.items
+        holds = pl.any_horizontal(
+            pl.col(f).str.contains("\0", literal=True).fill_null(False) for f in family.texts
+        )
+        if family.items is not None and family.items.texts:
+            in_item = pl.any_horizontal(
+                pl.element().struct.field(f).str.contains("\0", literal=True)
+                for f in family.items.texts
+            )
+            holds |= pl.col(family.items.name).list.eval(in_item).list.any()
+        self._holds = holds
+
+    def expression(self, columns: pa.RecordBatch) -> pl.Expr:
+        """Give the expression that says it of each of these events.
+
+        Asking each text costs a thousand times what looking through their memory costs, and nearly
+        every batch has no NUL at all.
+        """
+        return self._holds if any(map(_has_zero, self._texts_of(columns))) else pl.lit(False)
+
+    def _texts_of(self, columns: pa.RecordBatch) -> list[pa.Array]:
+        texts = [columns.column(f) for f in self._texts]
+        if self._items is not None:
+            flat = columns.column(self._items.name).flatten()
+            texts += [flat.field(f) for f in self._items.texts]
+        return texts
+
+    def field_of(self, event: dict[str, object]) -> str:
+        """Give the first field of an event that holds a NUL; empty where none does."""
+        for name in self._texts:
+            if "\0" in str(event[name] or ""):
+                return name
+        if self._items is not None:
+            rows = event[self._items.name]
+            assert isinstance(rows, list)
+            for name in self._items.texts:
+                if any("\0" in row[name] for row in rows):
+                    return f"{self._items.name}.{name}"
+        return ""
+
+
+def _has_zero(texts: pa.Array) -> bool:
+    """Say whether a zero byte stands anywhere in the memory of the texts."""
+    data = texts.buffers()[-1]
+    return data is not None and not np.frombuffer(data, np.uint8).all()
