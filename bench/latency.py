@@ -17,7 +17,7 @@ from flows.registry import NAMES
 from generators.config import Report, RunPlan, Target
 from shopstream.demo.dev_services import Services
 from shopstream.demo.latency_probe import LatencyProbe, Percentiles
-from shopstream.demo.play import Sending
+from shopstream.demo.sending import Sending
 
 WARM_UP_SECONDS = 5.0
 READY_SECONDS = 30.0
