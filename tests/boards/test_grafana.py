@@ -53,7 +53,8 @@ def test_a_datasource_answers(uid: str) -> None:
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
 def test_a_board_is_there_as_checked_in(board: Board) -> None:
     found = call(f"/api/dashboards/uid/{board.uid}")
-    assert found["meta"]["provisioned"] and found["meta"]["folderTitle"] == uids.FOLDER
+    assert found["meta"]["provisioned"]
+    assert found["meta"]["folderTitle"] == uids.FOLDER
     ours = json.loads((uids.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
     assert [(p["id"], p["title"], p["type"]) for p in found["dashboard"]["panels"]] == [
         (p["id"], p["title"], p["type"]) for p in ours["panels"]

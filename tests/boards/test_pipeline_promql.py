@@ -55,7 +55,8 @@ def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, qu
 )
 def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: Prom) -> None:
     asked = set(NAME.findall(query.expr))
-    assert asked and asked <= names(url)
+    assert asked
+    assert asked <= names(url)
 
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:

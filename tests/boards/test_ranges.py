@@ -25,7 +25,7 @@ GRAINS = {
     24 * 9: "1d",
     24 * 30: "1d",
 }
-KINDS = {
+SHAPES = {
     "total": to_the_minute(ORDERS),
     "before": to_the_minute(ORDERS, BEFORE),
     "points": in_points(ORDERS),
@@ -79,7 +79,8 @@ def test_thirty_days_are_read_from_days_and_their_ends(shop: Shop) -> None:
     everything = shop.reader.execute(
         "SELECT count(*) FROM gold.orders_1m WHERE currency = 'GBP'"
     ).fetchone()
-    assert everything and rows < everything[0] / 20
+    assert everything
+    assert rows < everything[0] / 20
 
 
 @settings(
@@ -89,14 +90,14 @@ def test_thirty_days_are_read_from_days_and_their_ends(shop: Shop) -> None:
     start=st.integers(-600, 8 * 1_440),
     length=st.integers(0, 9 * 1_440),
     seconds=st.integers(0, 59),
-    kind=st.sampled_from(sorted(KINDS)),
+    shape=st.sampled_from(sorted(SHAPES)),
 )
 def test_a_total_is_that_of_every_minute(
-    shop: Shop, start: int, length: int, seconds: int, kind: str
+    shop: Shop, start: int, length: int, seconds: int, shape: str
 ) -> None:
     since = shop.start + timedelta(minutes=start, seconds=seconds)
     until = since + timedelta(minutes=length)
-    rows = KINDS[kind]
+    rows = SHAPES[shape]
     found = shop.reader.execute(
         expand(
             "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(net_minor), 0)::bigint FROM"
@@ -104,7 +105,7 @@ def test_a_total_is_that_of_every_minute(
             Surroundings(since, until),
         ).encode()
     ).fetchone()
-    if kind == "before":
+    if shape == "before":
         since, until = since - (until - since), since
     expected = shop.reader.execute(
         "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(net_minor), 0)::bigint FROM"

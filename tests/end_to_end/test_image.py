@@ -18,7 +18,8 @@ import pytest
 from psycopg import sql
 
 from flows.registry import NAMES
-from tests.support.compose_file import ROOT, Service, jobs, ours, services
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import Service, jobs, ours, services
 from tests.support.container import Container, build, needed
 from tests.support.stack import Stack, wait_until
 from tests.support.traffic import mixed

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from deploy.native import prometheus
+from flows.runtime.paths import ROOT
 from flows.runtime.telemetry.names import FLOWS as NAMED
 from flows.runtime.telemetry.names import LATENCY_SLO_SECONDS, METRIC_FAMILIES, Kind
 from shopstream.supervise.supervisor import port_of
 from tests.support.scraping import Served, free_port, served
-from tests.support.stack import FLOWS, ROOT, Stack, wait_until
+from tests.support.stack import FLOWS, Stack, wait_until
 from tests.support.traffic import mixed
 
 CONFIGURATION = ROOT / "prometheus"

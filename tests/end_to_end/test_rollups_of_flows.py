@@ -15,8 +15,8 @@ from database.rollup import roll_up
 from flows.domain.rollups import Grain
 from generators.shoppers.history import Past
 from shopstream.backfill.load import load
-from tests.support.recounting import assert_exact, each_rollup, stored
-from tests.support.recounting import recount as recounted
+from tests.support.rollup_rows import assert_exact, each_rollup, stored
+from tests.support.rollup_rows import recount as recounted
 from tests.support.stack import FLOWS, Stack, wait_until
 from tests.support.traffic import mixed
 

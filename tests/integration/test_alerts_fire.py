@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,10 +27,8 @@ from tests.support.alert_rows import (
     searched,
     traffic,
 )
-from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate, grafanas
-
-if TYPE_CHECKING:
-    from conftest import Database
+from tests.support.databases import Database, grafana_session
+from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
@@ -475,7 +473,7 @@ def test_every_sql_alert_has_rows_that_fire_it_and_rows_that_do_not() -> None:
 def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
     slug: str, database: Database
 ) -> None:
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         for case in (c for c in CASES if c.rule == slug):
             with owner.transaction(force_rollback=False):
                 insert(owner, case.rows)
@@ -487,7 +485,7 @@ def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
 def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> None:
     """Every rule has a row there; only `freshness` has no number to tell, and that is an alert
     after its time."""
-    with grafanas(database) as reader:
+    with grafana_session(database) as reader:
         for slug in SQL_RULES:
             found = results(reader, slug)
             if slug == "freshness":
@@ -504,7 +502,7 @@ def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> No
 
 def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> None:
     rule = RULES["shopstream-dead-letter-share"]
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         insert(owner, [outcome(before(minutes=1), "rejected", 500, "INVALID")])
         watch = Watch(rule)
         told = [
@@ -524,7 +522,7 @@ def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> Non
 
 
 def test_a_query_that_fails_is_what_the_rules_say_it_is(database: Database) -> None:
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         owner.execute(
             "REVOKE SELECT ON ALL TABLES IN SCHEMA gold, quality, ops FROM shopstream_reader"
         )

@@ -194,7 +194,8 @@ def test_each_alert_that_asks_prometheus_is_here() -> None:
 @pytest.mark.parametrize("slug", ASKED)
 def test_an_alert_is_still_when_all_is_well(slug: str, prometheus: Prometheus) -> None:
     states = watched(prometheus, slug, WELL + HOUR / 2)
-    assert states and set(states.values()) == {State.NORMAL}
+    assert states
+    assert set(states.values()) == {State.NORMAL}
 
 
 @pytest.mark.parametrize("slug", ASKED)

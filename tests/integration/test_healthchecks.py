@@ -20,9 +20,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from flows.registry import NAMES
+from flows.runtime.paths import ROOT
 from shopstream.demo.dev_services import Services
 from tests.support.compose_file import services
-from tests.support.stack import ROOT, Stack
+from tests.support.stack import Stack
 
 SERVICES = services()
 HTTP = ("grafana", "kafka-ui", "registry", "clean")
@@ -204,7 +205,8 @@ def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
         tries = 0
         while check("prometheus", there).returncode != 0:
             tries += 1
-            assert tries < 60 and server.poll() is None
+            assert tries < 60
+            assert server.poll() is None
             threading.Event().wait(0.25)
     finally:
         server.terminate()

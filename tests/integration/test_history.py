@@ -20,7 +20,7 @@ from generators.shoppers.history import Past
 from shopstream.backfill.load import load
 from shopstream.backfill.removal import remove
 from tests.support.databases import Database
-from tests.support.recounting import MINUTES, assert_exact, prepare, write
+from tests.support.rollup_rows import MINUTES, assert_exact, prepare, write
 from tests.support.stack import wait_until
 
 ALL = tuple(Grain)

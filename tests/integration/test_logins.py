@@ -15,7 +15,8 @@ import pytest
 from psycopg import sql
 
 from database import roles as flows_logins
-from tests.support.stack import ROOT, Stack, wait_until
+from flows.runtime.paths import ROOT
+from tests.support.stack import Stack, wait_until
 from tests.support.traffic import mixed
 
 

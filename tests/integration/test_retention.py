@@ -17,7 +17,15 @@ from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.paths import ROOT
 from shopstream.doctor import examine_rollups
 from tests.support.databases import Database
-from tests.support.recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, stored, write
+from tests.support.rollup_rows import (
+    MIDNIGHT,
+    MINUTES,
+    assert_exact,
+    prepare,
+    row_of,
+    stored,
+    write,
+)
 
 WEEK = RetentionPolicy({Grain.MINUTE: 7, Grain.HOUR: 0, Grain.DAY: 0}, 0)
 HOURS_AND_DAYS = (*GOLD_ROLLUPS.values(), *QUALITY_ROLLUPS)

@@ -25,7 +25,7 @@ from database.rollup import rebuild, roll_up
 from flows.domain.rollups import ROLLUPS
 from flows.runtime.paths import ROOT
 from tests.support.databases import Database
-from tests.support.recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, write
+from tests.support.rollup_rows import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, write
 from tests.support.stack import wait_until
 
 WRITERS = 3
@@ -202,7 +202,7 @@ def events_of(db: psycopg.Connection[Any], table: str) -> list[Any]:
 
 DIES = """
 import os, signal, sys
-from flows.connectors import rollup
+from database import rollup
 from database.connection import connect
 steps, step = int(sys.argv[2]), rollup.recount
 def recount(*arguments):

@@ -8,17 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
 from flows.runtime.paths import ROOT
-from tests.support.grafana_eval import grafanas
-
-if TYPE_CHECKING:
-    from conftest import Database
+from tests.support.databases import Database, grafana_session
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = {s.split("\n", 1)[0]: s for s in TEXT.split("\n## ")[1:]}
@@ -43,7 +39,7 @@ def test_a_section_says_what_it_means_how_to_look_and_what_to_do(section: str) -
 def test_its_sql_runs(database: Database) -> None:
     statements = blocks("sql")
     assert len(statements) >= len(ALERTS)
-    with grafanas(database) as reader:
+    with grafana_session(database) as reader:
         for statement in statements:
             assert statement.rstrip().endswith(";")
             reader.execute(statement).fetchall()  # type: ignore[call-overload]

@@ -37,7 +37,8 @@ def test_a_restart_is_seen_at_the_same_port_by_its_start_time(stack: Stack, tmp_
     with Supervisor(stack.environment, tmp_path) as flows:
         flows.wait_until_reading(30)
         (clean,) = (c for c in flows.children if c.name == "clean")
-        assert clean.port is not None and clean.process is not None
+        assert clean.port is not None
+        assert clean.process is not None
         at = Served(clean.port.number)
         wait_until("health", lambda: at.healthy)
         before = at.total("shopstream_start_time_seconds")

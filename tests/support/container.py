@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compose_file import ROOT, Service
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import Service
 from tests.support.dockerfile import Stage, files_of, stages
 
 # $1 the folder, $2 a file with "source target" a line to mount, $3 ro or rw, then the command

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.compose_file import ROOT
+from flows.runtime.paths import ROOT
 
 FILE = ROOT / "deploy" / "Dockerfile"
 KNOWN = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}

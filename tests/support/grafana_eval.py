@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Any
 
 import psycopg
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 Labels = tuple[tuple[str, str], ...]
 Series = dict[Labels, list[tuple[datetime, float | None]]]
@@ -34,40 +30,6 @@ class State(StrEnum):
     ALERTING = "Alerting"
     NO_DATA = "NoData"
     ERROR = "Error"
-
-
-class Served(Protocol):
-    """A database of a test, of whichever kind."""
-
-    @property
-    def url(self) -> str: ...
-
-    def connect(self) -> psycopg.Connection[Any]: ...
-
-
-@contextmanager
-def grafanas(database: Served) -> Iterator[psycopg.Connection[Any]]:
-    """A session of a login that is a member of shopstream_reader, with the limits that a login has
-    to be given itself."""
-    name = f"grafana_{uuid4().hex[:12]}"
-    role = sql.Identifier(name)
-    with database.connect() as owner:
-        owner.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(
-                role, sql.Literal(name)
-            )
-        )
-        try:
-            owner.execute(
-                sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role)
-            )
-            owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))
-            with psycopg.connect(
-                make_conninfo(database.url, user=name, password=name), autocommit=True
-            ) as reader:
-                yield reader
-        finally:
-            owner.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 class EvaluationError(Exception):
@@ -111,11 +73,11 @@ def ask(
     if model["format"] != "time_series":
         raise EvaluationError("a table is no series")
     try:
-        cursor = db.execute(expand(model["rawSql"], start, end))  # type: ignore[call-overload]
+        cursor = db.execute(expand(model["rawSql"], start, end).encode())
         rows = cursor.fetchall()
     except psycopg.Error as error:
         raise EvaluationError(str(error)) from error
-    kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description}
+    kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description or ()}
     if kinds.get("time") not in ("timestamptz", "timestamp"):
         raise EvaluationError("no time column found")
     numbers = [

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.compose_file import ROOT, services, written
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import services, written
 
 TOOLS = ROOT / ".shopstream" / "tools" / "bin"
 PROFILES = ("load", "tools", "registry")

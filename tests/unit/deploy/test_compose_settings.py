@@ -14,8 +14,9 @@ import pytest
 
 from flows.domain.errors import ConfigError
 from flows.registry import NAMES
+from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, environment_name, load_settings
-from tests.support.compose_file import ROOT, environment, filled, mounts, ours, services, written
+from tests.support.compose_file import environment, filled, mounts, ours, services, written
 
 SERVICES = services()
 FLOW_PORTS = {"clean": 9101, "metrics": 9102, "deadletters": 9103, "quality": 9104}

@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from flows.runtime.paths import ROOT
 from tests.support.compose_file import (
     FILE,
     OURS,
-    ROOT,
     Service,
     jobs,
     mounts,

