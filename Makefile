@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test services services-stop services-status services-clean prometheus bench boards lint lock secrets up down tools
+.PHONY: help venv demo test test-fast services services-stop services-status services-clean prometheus bench boards lint lock secrets up down tools
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -24,6 +24,9 @@ demo: .venv/.installed ## from an event to a proved number (RATE DURATION SCENAR
 
 test: .venv/.installed ## run the tests, on the real services if they are up (ARGS='-k clean')
 	@exec $(py) -m pytest $(ARGS)
+
+test-fast: .venv/.installed ## run the unit tests but the slow ones, in less than a minute
+	@exec $(py) -m pytest tests/unit -m "not slow" $(ARGS)
 
 services: .venv/.installed ## start real Apache Kafka and TimescaleDB, without Docker
 	@exec $(services) start

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from deploy.native import prometheus
 from shopstream.demo.dev_services import Services, embedded, native
 from tests.support import time_of_day
 from tests.support.databases import Database, migrated_once, new_database
@@ -26,9 +28,15 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def embedded_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def embedded_services() -> Iterator[Services]:
     """A broker and plain PostgreSQL of this session."""
-    with embedded(tmp_path_factory.mktemp("services")) as started, migrated_once(started):
+    # not below pytest's own folder: another pytest closes that to everybody else, and so to the
+    # user that PostgreSQL runs as where this one is root
+    with (
+        TemporaryDirectory(prefix="shopstream-tests-", ignore_cleanup_errors=True) as folder,
+        embedded(Path(folder)) as started,
+        migrated_once(started),
+    ):
         yield started
 
 
@@ -68,6 +76,15 @@ def database(server: Services) -> Iterator[Database]:
     """A migrated database of this test alone, without topics or flows."""
     with new_database(server) as copied:
         yield copied
+
+
+@pytest.fixture(scope="session")
+def prometheus_programs() -> Path:
+    """The folder of prometheus and promtool."""
+    folder = prometheus.found()
+    if folder is None:
+        pytest.skip("needs Prometheus: make services, or Debian's package `prometheus`")
+    return folder
 
 
 @pytest.fixture(autouse=True)

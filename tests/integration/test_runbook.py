@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
 from flows.runtime.paths import ROOT
 from tests.support.databases import Database, grafana_session
+from tests.support.prometheus import promtool
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = {s.split("\n", 1)[0]: s for s in TEXT.split("\n## ")[1:]}
@@ -42,14 +42,14 @@ def test_its_sql_runs(database: Database) -> None:
     with grafana_session(database) as reader:
         for statement in statements:
             assert statement.rstrip().endswith(";")
-            reader.execute(statement).fetchall()  # type: ignore[call-overload]
+            reader.execute(statement.encode()).fetchall()
 
 
-def test_its_promql_is_understood(promtool: str, tmp_path: Path) -> None:  # noqa: F811
+def test_its_promql_is_understood(prometheus_programs: Path, tmp_path: Path) -> None:
     rules = [{"record": f"r{i}", "expr": expr.strip()} for i, expr in enumerate(blocks("promql"))]
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "runbook", "rules": rules}]}))
-    run(promtool, "check", "rules", str(path))
+    promtool(prometheus_programs, "check", "rules", str(path))
 
 
 def test_its_commands_are_there() -> None:

@@ -40,6 +40,7 @@ from tests.support.recount import Report, Topics, compare
 FLOWS = UPSTREAM_FIRST
 SOURCES = {name: str(Settings.model_fields[BY_NAME[name].reads].default) for name in FLOWS}
 PARTITIONS = 4
+POLL_SECONDS = 0.05  # a poll that is not full waits for all of it
 # A broker answers so in the first moments of a topic.
 NO_LEADER_YET = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 Raw = tuple[bytes | None, bytes | None]
@@ -204,7 +205,7 @@ class Stack:
         until = time.monotonic() + 30
         while positions != ends:
             assert time.monotonic() < until, f"{topic} stays at {positions} of {ends}"
-            for message in consumer.consume(10_000, 0.2):
+            for message in consumer.consume(10_000, POLL_SECONDS):
                 record = stored(message)
                 positions[record.partition] = record.offset + 1
                 records.append(record)

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -270,7 +271,8 @@ QUIET = settings(
 )
 
 
-@settings(QUIET, max_examples=100)
+@pytest.mark.slow
+@settings(QUIET, max_examples=60)
 @given(
     st.tuples(st.lists(steps(KINDS), max_size=40), SCRIPTS) | st.integers(0, 2**32).map(by_chance),
     st.sampled_from([0.3, 1, 3]),

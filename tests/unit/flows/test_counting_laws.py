@@ -256,8 +256,9 @@ def by_chance(seed: int) -> Made:
     )
 
 
+@pytest.mark.slow
 @settings(
-    max_examples=120,
+    max_examples=70,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -333,6 +334,7 @@ def test_two_writers_of_clean_at_once_are_counted_once() -> None:
     assert counted(Run(topic).follow([("poll", 3)])) == {"a": 2, "b": 2}
 
 
+@pytest.mark.slow
 def test_windows_that_are_over_are_freed() -> None:
     accepted = [Accepted(0, i, NOON + i * 100, i % 400) for i in range(30_000)]
     run = Run(topic_of(accepted, [], 500))

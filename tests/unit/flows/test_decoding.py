@@ -355,6 +355,7 @@ WRITER = WriterSchema.of(schemas.published("web_event")[1], READER)
 LAWS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @LAWS
 @given(st.lists(EVENTS, min_size=1, max_size=5))
 def test_both_decoders_read_what_plain_avro_wrote(made: list[dict[str, Any]]) -> None:

@@ -1,5 +1,4 @@
-"""No record may raise: 200,000 mutated records go the whole way, from bytes to rows, and each has
-exactly one outcome."""
+"""No record may raise: mutated ones go the whole way to rows, and each has exactly one outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Unreadable
 from tests.support.web_events import LETTER, NOON, V1, V2, event, item, uuid
 
-COUNT, BATCH = 200_000, 10_000
+COUNT, BATCH = 80_000, 10_000
 MAX = 1_000
 KINDS = ("PAGE_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT", "PURCHASE", "REFUND")
 
@@ -185,6 +184,7 @@ class Road:
         assert values_of(self.tally_reader.unreadable(self.tally_reader)) == []
 
 
+@pytest.mark.slow
 def test_every_mutated_record_has_one_outcome() -> None:
     road = Road()
     values = list(mutated(COUNT, seed=20260301))
@@ -217,7 +217,7 @@ def test_every_mutated_record_has_one_outcome() -> None:
 
 
 def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
-    values = list(mutated(2_000, seed=7))
+    values = list(mutated(1_000, seed=7))
     whole = decoder().decode(pa.array(values, pa.binary()))
     bodies = dict(zip(whole.events["row"].to_list(), whole.bodies.to_pylist(), strict=True))
     codes = {row: (code, fingerprint) for row, code, fingerprint in whole.refused}
