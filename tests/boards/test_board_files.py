@@ -63,21 +63,21 @@ def named(value: Any) -> str:
 
 
 def test_what_is_checked_in_is_what_is_rendered() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "grafana", "render", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from grafana import __main__ as command
 
-    found = {tmp_path / p.name: t for p, t in files.files().items()}
-    monkeypatch.setattr(files, "files", lambda: found)
+    copies = {tmp_path / p.name: t for p, t in files.files().items()}
+    monkeypatch.setattr(files, "files", lambda: copies)
     monkeypatch.setattr(files, "orphans", lambda _: [])
     monkeypatch.setattr(command, "PROVISIONING", tmp_path)
     assert command.main(["render"]) == 0
@@ -126,8 +126,8 @@ def references(value: Any) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("board", BOARDS, ids=named)
 def test_every_reference_resolves(board: Board) -> None:
     raw = checked_in(board)
-    for found in references(raw):
-        assert DATASOURCES[found["uid"]] == found["type"]
+    for reference in references(raw):
+        assert DATASOURCES[reference["uid"]] == reference["type"]
     for uid in re.findall(r"/d/([a-z0-9-]+)", json.dumps(raw)):
         assert uid in BY_UID
     offered = {v["name"] for v in raw.get("templating", {}).get("list", [])}
@@ -172,7 +172,8 @@ def test_a_panel_says_what_it_shows(board: Board, panel: Panel) -> None:
     raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
     assert raw["type"] in CORE
     sentences = re.findall(r"[.](?= [A-Z]|$)", raw["description"])
-    assert 1 <= len(sentences) <= 2 and "Healthy is " in raw["description"], raw["description"]
+    assert 1 <= len(sentences) <= 2, raw["description"]
+    assert "Healthy is " in raw["description"]
     assert ".." not in raw["description"]
     assert raw["title"][0].isupper()
     assert len(raw["title"]) <= 40
@@ -194,7 +195,8 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         minor = set(re.findall(r"(?:sum|max)\((\w+_minor)", text))
         shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
         if panel.money or (minor and not shares):
-            assert "gold.in_major(" in text and "currency = '$currency'" in text, panel.title
+            assert "gold.in_major(" in text, panel.title
+            assert "currency = '$currency'" in text, panel.title
             raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
             assert any(t["id"] == "configFromData" for t in raw["transformations"])
         if "gold.orders" in text or "gold.sales" in text:

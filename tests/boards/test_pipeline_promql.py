@@ -42,23 +42,23 @@ def url(prometheus_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
 )
 def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, query: Prom) -> None:
-    found = ask(url, query, Surroundings(END - timedelta(hours=1), END))
-    assert found, query.expr
-    assert all(value == value for points in found.values() for _, value in points[-20:]), (
+    series = ask(url, query, Surroundings(END - timedelta(hours=1), END))
+    assert series, query.expr
+    assert all(value == value for points in series.values() for _, value in points[-20:]), (
         "not a number"
     )
-    assert not any("{{" in name for name in found), "a label of the legend is missing"
+    assert not any("{{" in name for name in series), "a label of the legend is missing"
     if "{{" in query.legend:
-        assert len(found) > 1
+        assert len(series) > 1
 
 
 @pytest.mark.parametrize(
     ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
 )
 def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: Prom) -> None:
-    asked = set(NAME.findall(query.expr))
-    assert asked
-    assert asked <= names(url)
+    wanted = set(NAME.findall(query.expr))
+    assert wanted
+    assert wanted <= names(url)
 
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:

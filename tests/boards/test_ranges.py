@@ -43,7 +43,7 @@ def explained(shop: Shop, sql: str, start: datetime, end: datetime) -> str:
 def tables(shop: Shop, plan: str) -> set[str]:
     """The grains of the tables that the plan reads. On TimescaleDB it names chunks: ask whose they
     are."""
-    found = {m for m in re.findall(r" on orders_(1[mhd])_", plan)}
+    grains = {m for m in re.findall(r" on orders_(1[mhd])_", plan)}
     chunks = re.findall(r" on (_hyper_\d+_\d+_chunk)", plan)
     if chunks:
         rows = shop.reader.execute(
@@ -51,8 +51,8 @@ def tables(shop: Shop, plan: str) -> set[str]:
             " ANY(%s)",
             (chunks,),
         )
-        found |= {name.split("_")[1] for (name,) in rows}
-    return found
+        grains |= {name.split("_")[1] for (name,) in rows}
+    return grains
 
 
 @pytest.mark.parametrize("hours", GRAINS)
@@ -98,7 +98,7 @@ def test_a_total_is_that_of_every_minute(
     since = shop.start + timedelta(minutes=start, seconds=seconds)
     until = since + timedelta(minutes=length)
     rows = SHAPES[shape]
-    found = shop.reader.execute(
+    totals = shop.reader.execute(
         expand(
             "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(net_minor), 0)::bigint FROM"
             f" {rows}",
@@ -112,4 +112,4 @@ def test_a_total_is_that_of_every_minute(
         " gold.orders_1m WHERE currency = 'GBP' AND window_start >= %s AND window_start < %s",
         (since, until),
     ).fetchone()
-    assert found == expected
+    assert totals == expected

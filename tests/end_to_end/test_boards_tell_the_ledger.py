@@ -40,12 +40,12 @@ Rows = list[dict[str, Any]]
 
 
 def rows(table: pa.Table) -> Rows:
-    found: Rows = table.to_pylist()
-    return found
+    listed: Rows = table.to_pylist()
+    return listed
 
 
-def total(found: Rows, measure: str, **where: str) -> int:
-    return sum(r[measure] for r in found if all(r[k] == v for k, v in where.items()))
+def total(rows: Rows, measure: str, **where: str) -> int:
+    return sum(r[measure] for r in rows if all(r[k] == v for k, v in where.items()))
 
 
 def ask(
@@ -56,14 +56,14 @@ def ask(
     return db.execute(expand(query.text, around).encode()).fetchall()
 
 
-def summed(found: list[tuple[Any, ...]]) -> float:
+def summed(points: list[tuple[Any, ...]]) -> float:
     """What a stat shows that adds up its line."""
-    return float(sum(value for _, value in found if value is not None))
+    return float(sum(value for _, value in points if value is not None))
 
 
-def last(found: list[tuple[Any, ...]]) -> float | None:
+def last(points: list[tuple[Any, ...]]) -> float | None:
     """What a stat shows that takes the last point."""
-    values = [value for _, value in found if value is not None]
+    values = [value for _, value in points if value is not None]
     return float(values[-1]) if values else None
 
 
@@ -72,7 +72,7 @@ def ratio(above: int, below: int) -> Any:
 
 
 @pytest.fixture
-def told(stack: Stack) -> Ledger:
+def ledger(stack: Stack) -> Ledger:
     """Three hours of shoppers with faults, sent at once, drained and rolled up."""
     start = datetime.now(UTC) - timedelta(hours=HOURS, minutes=7)
     folder = stack.folder / "ledger"
@@ -107,13 +107,13 @@ def told(stack: Stack) -> Ledger:
 
 
 def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
-    stack: Stack, told: Ledger
+    stack: Stack, ledger: Ledger
 ) -> None:
-    orders, sales = rows(told.gold("orders_1m")), rows(told.gold("sales_1m"))
+    orders, sales = rows(ledger.gold("orders_1m")), rows(ledger.gold("sales_1m"))
     traffic, products, searches = (
-        rows(told.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m")
+        rows(ledger.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m")
     )
-    outcomes = Counter(e["expected_outcome"] for e in told.events)
+    outcomes = Counter(e["expected_outcome"] for e in ledger.events)
     assert len({r["currency"] for r in orders}) >= 4
     assert outcomes["late"]
     assert outcomes["rejected"]

@@ -49,11 +49,11 @@ def test_the_rules_hold_latency_to_the_slo() -> None:
 
 def test_the_targets_in_compose_are_the_ports_of_the_flows() -> None:
     text = (CONFIGURATION / "prometheus.yml").read_text()
-    found = re.findall(r"targets: \[(\w+):(\d+)\]\n\s+labels: \{flow: (\w+)\}", text)
+    targets = re.findall(r"targets: \[(\w+):(\d+)\]\n\s+labels: \{flow: (\w+)\}", text)
     expected = [
         (flow, str(port.wanted), flow) for n, flow in enumerate(NAMED) if (port := port_of({}, n))
     ]
-    assert found == expected
+    assert targets == expected
 
 
 @pytest.mark.parametrize("file", ["prometheus.yml", "native.yml"])

@@ -27,9 +27,9 @@ def assert_real_rows_exact(db: psycopg.Connection) -> int:
     """Every hour and day of what flows counted equals the recount; gives how many there are."""
     compared = 0
     for rollup, minutes in each_rollup():
-        found = {key: row for key, row in stored(db, rollup).items() if key[1] == 0}
-        assert found == recounted(db, rollup, minutes), rollup.table.name
-        compared += len(found)
+        rows = {key: row for key, row in stored(db, rollup).items() if key[1] == 0}
+        assert rows == recounted(db, rollup, minutes), rollup.table.name
+        compared += len(rows)
     return compared
 
 

@@ -450,15 +450,14 @@ def key(labels: dict[str, str]) -> Labels:
 
 
 def check(case: Case, reader: psycopg.Connection[Any]) -> None:
-    found = results(reader, case.rule)
-    about = f"{case.rule}, {case.name}: {found}"
-    assert {labels for labels, r in found.items() if r.state is State.ALERTING} == {
+    outcomes = results(reader, case.rule)
+    about = f"{case.rule}, {case.name}: {outcomes}"
+    assert {labels for labels, r in outcomes.items() if r.state is State.ALERTING} == {
         key(f) for f in case.firing
     }, about
-    assert {r.state for r in found.values()} <= {State.ALERTING, State.NORMAL}, about
-    assert case.about is not None and found[key(case.about)].value == pytest.approx(case.value), (
-        about
-    )
+    assert {r.state for r in outcomes.values()} <= {State.ALERTING, State.NORMAL}, about
+    assert case.about is not None
+    assert outcomes[key(case.about)].value == pytest.approx(case.value), about
 
 
 def test_every_sql_alert_has_rows_that_fire_it_and_rows_that_do_not() -> None:
@@ -487,11 +486,11 @@ def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> No
     after its time."""
     with grafana_session(database) as reader:
         for slug in SQL_RULES:
-            found = results(reader, slug)
+            outcomes = results(reader, slug)
             if slug == "freshness":
-                assert found == {(): Result(State.NO_DATA)}
+                assert outcomes == {(): Result(State.NO_DATA)}
             else:
-                assert found and {r.state for r in found.values()} == {State.NORMAL}, slug
+                assert {r.state for r in outcomes.values()} == {State.NORMAL}, slug
             watch = Watch(RULES[f"shopstream-{slug}"])
             after = [
                 watch.look(results(reader, slug), NOON + timedelta(minutes=m)) for m in range(4)
@@ -505,14 +504,14 @@ def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> Non
     with database.connect() as owner, grafana_session(database) as reader:
         insert(owner, [outcome(before(minutes=1), "rejected", 500, "INVALID")])
         watch = Watch(rule)
-        told = [
+        looks = [
             watch.look(
                 results(reader, "dead-letter-share", NOON + timedelta(minutes=m)),
                 NOON + timedelta(minutes=m),
             )
             for m in range(20)
         ]
-    states = [state[()] for state in told]
+    states = [state[()] for state in looks]
     assert rule["for"] == "300s"
     # the newest minute still fills; then it counts for a quarter of an hour, of which five minutes
     # are waited
@@ -527,11 +526,11 @@ def test_a_query_that_fails_is_what_the_rules_say_it_is(database: Database) -> N
             "REVOKE SELECT ON ALL TABLES IN SCHEMA gold, quality, ops FROM shopstream_reader"
         )
         for slug in SQL_RULES:
-            found = results(reader, slug)
-            assert found == {(): Result(State.ERROR)}, slug
+            outcomes = results(reader, slug)
+            assert outcomes == {(): Result(State.ERROR)}, slug
             rule = RULES[f"shopstream-{slug}"]
             expected = {"Error": State.ERROR, "KeepLast": State.NORMAL}[rule["execErrState"]]
-            assert Watch(rule).look(found, NOON) == {(): expected}
+            assert Watch(rule).look(outcomes, NOON) == {(): expected}
 
 
 def test_a_failed_query_keeps_an_alert_as_it_was() -> None:

@@ -91,7 +91,7 @@ def openmetrics() -> str:
                     f"{name}{{{text}}} {first + step * minute:g} {at}"
                 )
     families = (
-        f"# TYPE {name} unknown\n" + "\n".join(found) + "\n" for name, found in lines.items()
+        f"# TYPE {name} unknown\n" + "\n".join(samples) + "\n" for name, samples in lines.items()
     )
     return "".join(families) + "# EOF\n"
 
@@ -143,7 +143,7 @@ def firing(states: dict[Labels, State]) -> set[Labels]:
 
 
 def keys(labels: list[dict[str, str]]) -> set[Labels]:
-    return {tuple(sorted(found.items())) for found in labels}
+    return {tuple(sorted(pairs.items())) for pairs in labels}
 
 
 def test_each_alert_that_asks_prometheus_is_here() -> None:
@@ -176,7 +176,7 @@ def test_without_data_only_the_alert_of_the_missing_flows_fires(
 @pytest.mark.parametrize("slug", ASKED)
 def test_a_prometheus_that_is_away_is_what_the_rule_says_it_is(slug: str) -> None:
     rule = RULES[f"shopstream-{slug}"]
-    found = evaluate(rule, SILENT, Prometheus("http://127.0.0.1:9").ask)
-    assert found == {(): Result(State.ERROR)}
+    outcomes = evaluate(rule, SILENT, Prometheus("http://127.0.0.1:9").ask)
+    assert outcomes == {(): Result(State.ERROR)}
     expected = {"Error": State.ERROR, "KeepLast": State.NORMAL}[rule["execErrState"]]
-    assert Watch(rule).look(found, SILENT) == {(): expected}
+    assert Watch(rule).look(outcomes, SILENT) == {(): expected}

@@ -50,7 +50,7 @@ def annotate(database: Database, *words: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
-    done = annotate(
+    result = annotate(
         database,
         "deployment",
         "web 4.2",
@@ -61,12 +61,12 @@ def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
         "--until",
         "2026-03-01T13:00+01:00",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    found = database.query(
+    annotations = database.query(
         "SELECT time, time_end, kind, title, tags FROM ops.annotations WHERE kind <> 'schema'"
     )
-    assert found == [(noon, noon, "deployment", "web 4.2", ["web"])]
+    assert annotations == [(noon, noon, "deployment", "web 4.2", ["web"])]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_wrong_annotation_is_refused(database: Database, words: tuple[str, ...
 
 def supervised(job: Job, folder: Path, annotator: Annotator, **variables: str) -> Supervisor:
     """A supervisor of this job alone."""
-    made = Supervisor(variables, folder, jobs=(job,), tell=annotator.tell)
-    made.children = [child for child in made.children if child.job is job]
-    return made
+    supervisor = Supervisor(variables, folder, jobs=(job,), tell=annotator.tell)
+    supervisor.children = [child for child in supervisor.children if child.job is job]
+    return supervisor
 
 
 def tended(supervisor: Supervisor) -> Child:

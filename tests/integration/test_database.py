@@ -148,7 +148,7 @@ def searches(query: str, events: int) -> Rows:
 
 @pytest.fixture
 def writer(stack: Stack) -> Any:
-    made = Writer(
+    opened = Writer(
         stack.database_url,
         UpsertStatements([*GOLD.values(), PROGRESS]),
         lambda item: item.rows,
@@ -156,8 +156,8 @@ def writer(stack: Stack) -> Any:
         10.0,
         0.0,
     )
-    yield made
-    made.close()
+    yield opened
+    opened.close()
 
 
 def stored(stack: Stack) -> dict[str, int]:

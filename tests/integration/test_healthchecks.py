@@ -159,8 +159,8 @@ def test_the_database_is_healthy_when_it_answers_a_query(stack: Stack, tmp_path:
         "POSTGRES_DB": str(place["dbname"]),
         "PGPORT": str(place.get("port", 5432)),
     }
-    done = check("timescaledb", where, **who)
-    assert done.returncode == 0, done.stderr
+    result = check("timescaledb", where, **who)
+    assert result.returncode == 0, result.stderr
     assert check("timescaledb", where, **who | {"POSTGRES_DB": "no_such_database"}).returncode != 0
     assert check("timescaledb", where, **who | {"PGPORT": str(closed())}).returncode != 0
 
@@ -173,15 +173,15 @@ def test_the_database_is_ill_when_the_password_is_another(
     place = conninfo_to_dict(services.database_url)
     secret = tmp_path / "password"
     secret.write_text("certainly-another-one")
-    done = check(
+    result = check(
         "timescaledb",
         {"/run/secrets/database_owner_password": str(secret)},
         POSTGRES_USER=str(place["user"]),
         POSTGRES_DB=str(place["dbname"]),
         PGPORT=str(place["port"]),
     )
-    assert done.returncode != 0
-    assert "authentication failed" in done.stderr
+    assert result.returncode != 0
+    assert "authentication failed" in result.stderr
 
 
 def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
@@ -221,18 +221,18 @@ def test_prometheus_knows_its_flags(flags: str) -> None:
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("needs prometheus")
-    told = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=20)
-    assert f"{flags}=" in told.stdout + told.stderr
+    result = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=20)
+    assert f"{flags}=" in result.stdout + result.stderr
     assert any(word.startswith(f"{flags}=") for word in SERVICES["prometheus"]["command"])
 
 
 def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
     environment = stack.environment | {"SHOPSTREAM_STARTUP_SECONDS": "5"}
     assert check("generator", {}, **environment).returncode == 1
-    done = threading.Event()
+    over = threading.Event()
 
     def produce() -> None:
-        while not done.wait(0.3):
+        while not over.wait(0.3):
             stack.produce([(b"key", b"value")])
 
     sending = threading.Thread(target=produce)
@@ -240,15 +240,15 @@ def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
     try:
         assert check("generator", {}, **environment).returncode == 0
     finally:
-        done.set()
+        over.set()
         sending.join()
 
 
 def test_a_topic_that_is_missing_is_told(stack: Stack) -> None:
     if stack.services.embedded:
         pytest.skip("this broker makes each topic that it is asked for: make services")
-    done = check(
+    result = check(
         "generator", {}, **stack.environment | {"SHOPSTREAM_TOPIC_RAW_WEB": stack.topic("nowhere")}
     )
-    assert done.returncode == 3
-    assert re.search(r"nowhere.*(unknown|not)", done.stderr, re.IGNORECASE)
+    assert result.returncode == 3
+    assert re.search(r"nowhere.*(unknown|not)", result.stderr, re.IGNORECASE)

@@ -55,8 +55,8 @@ def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
         if r.promql
     }
     for case in cases:
-        for asked in case.get("promql_expr_test", ()):
-            asked["expr"] = re.sub(r"VALUE_\w+", lambda found: values[found[0]], asked["expr"])
+        for query in case.get("promql_expr_test", ()):
+            query["expr"] = re.sub(r"VALUE_\w+", lambda match: values[match[0]], query["expr"])
     for interval in {case["interval"] for case in cases}:
         path = tmp_path / f"{interval}.yml"
         alike = [case for case in cases if case["interval"] == interval]
@@ -70,12 +70,12 @@ def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
 
 
 def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
-    told = [
+    checks = [
         t for case in yaml.safe_load(CASES.read_text())["tests"] for t in case["alert_rule_test"]
     ]
     names = {alert_name(r) for r in WATCHED}
-    assert {t["alertname"] for t in told if t.get("exp_alerts")} == names
-    assert {t["alertname"] for t in told if not t.get("exp_alerts")} == names
+    assert {t["alertname"] for t in checks if t.get("exp_alerts")} == names
+    assert {t["alertname"] for t in checks if not t.get("exp_alerts")} == names
 
 
 def test_an_alert_says_what_where_and_what_to_do(prometheus_programs: Path, tmp_path: Path) -> None:

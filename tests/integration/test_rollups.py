@@ -97,7 +97,7 @@ def empty(db: psycopg.Connection[Any]) -> None:
         "ops.changes",
         "ops.sealed_changes",
     ):
-        db.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+        db.execute(f"DELETE FROM {table}")
 
 
 def die_after(steps: int) -> Any:
@@ -145,7 +145,7 @@ def test_any_order_of_writes_commits_and_runs_gives_the_recount(database: Databa
             roll_up(db)
             assert_exact(db)
             assert db.execute("SELECT count(*) FROM ops.changes").fetchone() == (0,)
-            assert (done := roll_up(db)).hours == done.rows == 0
+            assert (run := roll_up(db)).hours == run.rows == 0
 
     holds()
 
@@ -197,7 +197,7 @@ def test_what_lies_in_two_hours_and_two_days_is_summed_in_both(database: Databas
 def events_of(db: psycopg.Connection[Any], table: str) -> list[Any]:
     return db.execute(
         f"SELECT window_start, sum(events)::bigint FROM {table} GROUP BY 1 ORDER BY 1"
-    ).fetchall()  # type: ignore[call-overload]
+    ).fetchall()
 
 
 DIES = """
@@ -287,7 +287,7 @@ def test_flows_that_write_while_the_job_runs_and_is_killed_are_counted_in_full(
                 job.kill()
         finally:
             enough.set()
-        assert min(one.result() for one in running) > 20
+        assert min(flow.result() for flow in running) > 20
     with database.connect() as db:
         roll_up(db)
         assert assert_exact(db) > 50
@@ -317,10 +317,10 @@ def test_a_job_that_is_asked_to_stop_rolls_up_once_more(database: Database) -> N
 def test_a_job_without_its_tables_says_so_and_is_not_started_again(database: Database) -> None:
     database.execute("DROP TABLE ops.changes")
     with job_every("0.05", database) as job:
-        _, said = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=60)
     assert job.returncode == 3
-    assert b'"ops.changes" does not exist' in said.splitlines()[-1]
-    assert b"shopstream migrate" in said.splitlines()[-1]
+    assert b'"ops.changes" does not exist' in errors.splitlines()[-1]
+    assert b"shopstream migrate" in errors.splitlines()[-1]
 
 
 def test_minutes_that_were_there_before_their_hours_get_them(database: Database) -> None:
@@ -332,7 +332,7 @@ def test_minutes_that_were_there_before_their_hours_get_them(database: Database)
             write(db, MINUTES[1], [row_of(MINUTES[1], minute, 0, "a", 2) for minute in EDGES])
         db.execute("DELETE FROM ops.changes")
         for rollup in ROLLUPS:
-            db.execute(f"DROP TABLE {rollup.table.name} CASCADE")  # type: ignore[call-overload]
+            db.execute(f"DROP TABLE {rollup.table.name} CASCADE")
     migrate(database.url)
     with database.connect() as db:
         roll_up(db)
@@ -349,8 +349,8 @@ def test_a_rebuild_mends_what_was_changed_by_hand(database: Database) -> None:
         roll_up(db)
         db.execute(
             f"DELETE FROM {minutes} WHERE window_start >= %s", (MIDNIGHT + timedelta(days=1),)
-        )  # type: ignore[call-overload]
-        db.execute(f"UPDATE {hours} SET events = events + 1")  # type: ignore[call-overload]
+        )
+        db.execute(f"UPDATE {hours} SET events = events + 1")
         roll_up(db)
         with pytest.raises(AssertionError):
             assert_exact(db)

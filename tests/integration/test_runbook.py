@@ -58,11 +58,11 @@ def test_its_commands_are_there() -> None:
     for command in commands:
         program, *words = shlex.split(command)
         assert program == ".venv/bin/python"
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
         )
-        assert done.returncode == 0, done.stderr
-        assert words[-1] in done.stdout
+        assert result.returncode == 0, result.stderr
+        assert words[-1] in result.stdout
 
 
 def test_files_that_it_names_are_there() -> None:

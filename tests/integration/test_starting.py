@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -120,21 +121,25 @@ def test_a_column_that_is_dropped_while_running_stops_the_flow_and_is_named(stac
     assert "tax_minor" in last_line(stack, "metrics")
 
 
+def is_reading(stack: Stack, flow: str) -> bool:
+    return "reading" in stack.log(flow)
+
+
 def test_an_idle_flow_stops_at_once(stack: Stack) -> None:
     flows = stack.start_all()
     for flow in flows:
-        wait_until(f"{flow} to start", lambda flow=flow: "reading" in stack.log(flow))  # type: ignore[misc]
+        wait_until(f"{flow} to start", partial(is_reading, stack, flow))
     started = time.monotonic()
     assert stack.terminate(*flows.values()) == [0] * 4
     assert time.monotonic() - started < 10
 
 
 def test_launch_says_what_it_takes() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "flows.runtime.launch", "everything"],
         capture_output=True,
         text=True,
         timeout=30,
     )
-    assert done.returncode == 1
-    assert "clean,metrics,deadletters,quality" in done.stderr
+    assert result.returncode == 1
+    assert "clean,metrics,deadletters,quality" in result.stderr

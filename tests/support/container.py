@@ -77,7 +77,7 @@ class Container:
         return self.folder / "root"
 
     def prepare(self) -> None:
-        """What the base image has: Debian's folders, and this machine's accounts and certificates."""
+        """Make what the base image has: Debian's folders, accounts and certificates of this machine."""
         for name in ("usr", "dev", "proc", "tmp", "opt", "root", "run/secrets", "var/tmp"):
             (self.root / name).mkdir(parents=True)
         for name in ("bin", "sbin", "lib", "lib64"):
@@ -110,8 +110,8 @@ class Container:
             elif step.word == "COPY":
                 self.copy(step.words, others)
             elif step.word == "RUN":
-                done = self.run(["sh", "-c", step.text])
-                assert done.returncode == 0, f"{step.text}\n{done.stdout}{done.stderr}"
+                result = self.run(["sh", "-c", step.text])
+                assert result.returncode == 0, f"{step.text}\n{result.stdout}{result.stderr}"
 
     def copy(self, words: list[str], others: dict[str, Container]) -> None:
         if words[0].startswith("--from="):

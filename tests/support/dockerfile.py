@@ -1,5 +1,4 @@
-"""deploy/Dockerfile, read as Docker reads it: enough of its language for the file that we have, and
-no more."""
+"""deploy/Dockerfile, read as Docker reads it: as much of its language as that file needs."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def stages() -> list[Stage]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    found: list[Stage] = []
+    read: list[Stage] = []
     arguments: dict[str, str] = {}
     for line in joined.splitlines():
         word, _, text = line.partition(" ")
@@ -66,10 +65,10 @@ def stages() -> list[Stage]:
             arguments[name] = value
         elif word == "FROM":
             base, _, name = text.partition(" AS ")
-            found.append(Stage(base, name))
+            read.append(Stage(base, name))
         else:
-            found[-1].steps.append(Step(word, text.strip()))
-    return found
+            read[-1].steps.append(Step(word, text.strip()))
+    return read
 
 
 def sent(path: Path) -> bool:
@@ -99,5 +98,5 @@ def sent(path: Path) -> bool:
 def files_of(source: str) -> list[Path]:
     """The files that a COPY of our own checkout brings."""
     place = ROOT / source
-    found = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-    return [path for path in found if sent(path)]
+    files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    return [path for path in files if sent(path)]

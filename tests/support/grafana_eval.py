@@ -88,7 +88,7 @@ def ask(
     labels = [n for n, kind in kinds.items() if kind in ("text", "varchar", "bpchar")]
     if len(numbers) != 1 or len(numbers) + len(labels) + 1 != len(kinds):
         raise EvaluationError(f"one number wanted, and texts: {kinds}")
-    found: Series = {}
+    series: Series = {}
     last = None
     for row in rows:
         cells = dict(zip(kinds, row, strict=True))
@@ -97,12 +97,12 @@ def ask(
             raise EvaluationError("the rows do not ascend in time")
         last = moment
         key = tuple(sorted((n, str(cells[n])) for n in labels))
-        points = found.setdefault(key, [])
+        points = series.setdefault(key, [])
         if points and points[-1][0] == moment:
             raise EvaluationError(f"duplicate results with labels {dict(key)}")
         value = cells[numbers[0]]
         points.append((moment, float(value) if isinstance(value, int | float | Decimal) else None))
-    return found
+    return series
 
 
 def reduce_last(series: Series, mode: str) -> dict[Labels, float | None]:
@@ -130,12 +130,12 @@ def evaluate(
     nodes = {node["refId"]: node for node in rule["data"]}
     compare = nodes[rule["condition"]]["model"]
     reduce = nodes[compare["expression"]]["model"]
-    asked = nodes[reduce["expression"]]
+    source = nodes[reduce["expression"]]
     assert (compare["type"], reduce["type"], reduce["reducer"]) == ("threshold", "reduce", "last")
-    span = asked["relativeTimeRange"]
+    span = source["relativeTimeRange"]
     try:
         series = query(
-            asked["model"],
+            source["model"],
             now - timedelta(seconds=span["from"]),
             now - timedelta(seconds=span["to"]),
         )

@@ -63,11 +63,11 @@ class Served:
 
     def by(self, name: str, label: str) -> Counter[str]:
         """The sum of the series of a name, by one label."""
-        found: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
         for (series, labels), value in self.samples().items():
             if series == name:
-                found[dict(labels)[label]] += value  # type: ignore[assignment]
-        return found
+                sums[dict(labels)[label]] += value  # type: ignore[assignment]
+        return sums
 
     def total(self, name: str) -> float:
         return sum(value for (series, _), value in self.samples().items() if series == name)

@@ -66,7 +66,7 @@ def mixed(count: int, seed: int = 1) -> list[tuple[bytes | None, bytes | None]]:
     """Records of which about a third have a fault: each code, repeats, conflicts, both framings,
     both versions."""
     chance = random.Random(seed)
-    found: list[tuple[bytes | None, bytes | None]] = []
+    records: list[tuple[bytes | None, bytes | None]] = []
     for i, e in enumerate(good_events(count, seed)):
         key = e["visitor_id"].encode()
         value = [V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)][
@@ -98,13 +98,13 @@ def mixed(count: int, seed: int = 1) -> list[tuple[bytes | None, bytes | None]]:
             15: V2.frame(e | {"tax_minor": 2**63 - 1}),
         }
         if fault in faulty and (fault != 13 or i % 7 == 0):
-            found.append((None if fault == 11 else key, faulty[fault]))
+            records.append((None if fault == 11 else key, faulty[fault]))
             continue
-        found.append((key, value))
+        records.append((key, value))
         if fault == 16:
-            found.append((key, value))
+            records.append((key, value))
         if fault == 17:
-            found.append((key, V2.frame(e | {"country": "AT"})))
-        if fault == 18 and len(found) > 50:
-            found.append(found[-40])
-    return found
+            records.append((key, V2.frame(e | {"country": "AT"})))
+        if fault == 18 and len(records) > 50:
+            records.append(records[-40])
+    return records

@@ -95,8 +95,8 @@ def steps(kinds: tuple[str, ...]) -> st.SearchStrategy[Step]:
 @lru_cache(maxsize=100_000)
 def value_of(number: int, time: int, variant: int, broken: bool) -> bytes:
     changes = {"country": "de"} if broken else {"page": f"/v/{variant}"}
-    made = web_event(event_id=uuid(number), event_time=time, **changes)
-    return V1.confluent(made, 1) if number % 7 == 3 else V2.frame(made)
+    good = web_event(event_id=uuid(number), event_time=time, **changes)
+    return V1.confluent(good, 1) if number % 7 == 3 else V2.frame(good)
 
 
 def log_of(plan: list[Step], pace: float) -> list[Stored]:
@@ -240,8 +240,8 @@ def agree(run: Run) -> None:
     tallies."""
     expected = oracle.judge(run.log, oracle.Limits(LATENESS, TOLERANCE, 2_000))
     assert run.verdicts.keys() == expected.keys()
-    for at, told in run.verdicts.items():
-        assert set(told) == {expected[at]}, at
+    for at, verdicts in run.verdicts.items():
+        assert set(verdicts) == {expected[at]}, at
     assert run.outcomes == oracle.outcome_tallies(run.log, expected)
     broken = {key: broken for key, (_, broken) in run.rules.items() if broken}
     assert broken == oracle.broken_tallies(run.log, expected)
@@ -279,16 +279,16 @@ QUIET = settings(
     st.integers(0, 3),
 )
 def test_any_batching_and_any_restart_gives_the_same_verdicts(
-    made: tuple[list[Step], list[tuple[str, int]]], pace: float, order: int
+    drawn: tuple[list[Step], list[tuple[str, int]]], pace: float, order: int
 ) -> None:
-    plan, script = made
+    plan, script = drawn
     log = log_of(plan, pace)
     whole = Run(log).follow([("poll", len(log))])
     agree(whole)
     cut = Run(log, order).follow(script)
     agree(cut)
     assert cut.rules == whole.rules
-    for outcome in {v.code or v.outcome for told in whole.verdicts.values() for v in told}:
+    for outcome in {v.code or v.outcome for verdicts in whole.verdicts.values() for v in verdicts}:
         event(outcome)
     event(f"crashes: {min(cut.crashes, 3)}")
 
@@ -470,13 +470,13 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         rows = np.arange(start, start + 10_000)
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
-        found = keys.judge(
+        judged = keys.judge(
             keys_of(ids[again], partitions[again]),
             again.astype(np.uint64),
             times[again],
             np.concatenate((horizons, horizons))[: len(again)],
             (partitions[again], again),
         )
-        assert not found.conflict.any()
-        assert found.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)
+        assert not judged.conflict.any()
+        assert judged.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)
         assert keys.oldest(0, start - 50_000) == max(0, start - 50_000)

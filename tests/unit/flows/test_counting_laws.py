@@ -69,7 +69,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
             "search_query": chance.choice(QUERIES),
             "search_results": chance.choice([0, 5, None]),
         }
-    made = web_event(
+    clean = web_event(
         kind,
         event_id=uuid(accepted.choice),
         event_time=accepted.time,
@@ -79,7 +79,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
         **changes,
     )
     if kind in ("PURCHASE", "REFUND"):
-        made |= {
+        clean |= {
             "currency": chance.choice(["EUR", "GBP"]),
             "discount_minor": None,
             "tax_minor": 3,
@@ -90,18 +90,18 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
         "source_offset": accepted.offset,
         "source_timestamp": accepted.time,
     }
-    return made | source
+    return clean | source
 
 
 def accepted_of(plan: list[tuple[int, float, int]], pace: float) -> list[Accepted]:
     """Events as clean lets them through: none more than the lateness behind its partition."""
     marks: dict[int, int] = {}
-    found = []
+    accepted = []
     for i, (partition, second, choice) in enumerate(plan):
         time = max(round(NOON + 1_000 * (i * pace + second)), marks.get(partition, 0) - LATENESS)
         marks[partition] = max(marks.get(partition, 0), time)
-        found.append(Accepted(partition, 100 + 3 * i, time, choice))
-    return found
+        accepted.append(Accepted(partition, 100 + 3 * i, time, choice))
+    return accepted
 
 
 class Repeat(NamedTuple):
@@ -137,11 +137,11 @@ def topic_of(
                     )
                 )
     offsets: dict[int, int] = {}
-    found = []
+    topic = []
     for p, value in records:
         offsets[p] = offsets.get(p, 10 * p - 1) + 1
-        found.append((p, offsets[p], value))
-    return found
+        topic.append((p, offsets[p], value))
+    return topic
 
 
 @dataclass
@@ -268,26 +268,26 @@ def by_chance(seed: int) -> Made:
     st.sampled_from([0, 0, 1, 5]),
 )
 def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(
-    made: Made, pace: float, size: int
+    drawn: Made, pace: float, size: int
 ) -> None:
-    plan, repeats, script = made
+    plan, repeats, script = drawn
     accepted = accepted_of(plan, pace)
     expected = oracle.gold([(a.partition, clean_event(a)) for a in accepted], CAP)
     run = Run(topic_of(accepted, repeats, size)).follow(script)
     assert run.gold() == expected
     last = {a.partition: a for a in accepted}
-    told = {key[-1]: row["source_offset"] for key, row in run.tables[PROGRESS.name].items()}
-    assert told == {p: a.offset for p, a in last.items()}
+    progress = {key[-1]: row["source_offset"] for key, row in run.tables[PROGRESS.name].items()}
+    assert progress == {p: a.offset for p, a in last.items()}
     event(f"crashes: {min(run.crashes, 3)}")
     event(f"(other): {any(key[-1] == '(other)' for key in expected['searches_1m'])}")
 
 
 def searches(*queries: str, partition: int = 0) -> list[tuple[int, int, bytes]]:
-    found = []
+    events = []
     for i, query in enumerate(queries):
         source = {"source_partition": partition, "source_offset": i, "source_timestamp": NOON}
-        found.append((partition, i, CLEAN.frame(web_event("SEARCH", search_query=query) | source)))
-    return found
+        events.append((partition, i, CLEAN.frame(web_event("SEARCH", search_query=query) | source)))
+    return events
 
 
 def counted(run: Run) -> dict[str, int]:

@@ -34,7 +34,7 @@ KINDS = ("PAGE_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT", "
 
 def originals() -> list[bytes]:
     chance = random.Random(1)
-    made = [
+    events = [
         event(
             chance.choice(KINDS),
             event_id=uuid(i),
@@ -45,13 +45,13 @@ def originals() -> list[bytes]:
         )
         for i in range(300)
     ]
-    for e in made:
+    for e in events:
         e["items"] = [
             item(product_id=f"p-{n}", quantity=n + 1) for n in range(chance.randrange(4))
         ] or e["items"]
     return [
         chance.choice([V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)])
-        for e in made
+        for e in events
     ]
 
 
@@ -223,9 +223,9 @@ def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
     codes = {row: (code, fingerprint) for row, code, fingerprint in whole.refused}
     alone = decoder()
     for row, value in enumerate(values):
-        one = alone.decode(pa.array([value], pa.binary()))
-        assert one.bodies.to_pylist() == ([bodies[row]] if row in bodies else [])
-        assert [(code, fingerprint) for _, code, fingerprint in one.refused] == (
+        decoded = alone.decode(pa.array([value], pa.binary()))
+        assert decoded.bodies.to_pylist() == ([bodies[row]] if row in bodies else [])
+        assert [(code, fingerprint) for _, code, fingerprint in decoded.refused] == (
             [codes[row]] if row in codes else []
         )
 
@@ -281,13 +281,13 @@ def test_the_ends_of_time_are_refused_and_told(time: int) -> None:
 
 def test_the_ends_of_numbers_are_refused_and_told() -> None:
     longs, ints = (-(2**63), 2**63 - 1), (-(2**31), 2**31 - 1)
-    made = [
+    events = [
         event(**{name: n})
         for name in ("discount_minor", "tax_minor", "shipping_minor")
         for n in longs
     ]
-    made += [event(search_results=ints[0]), *(event(items=[item(quantity=n)] * 3) for n in ints)]
-    made += [event(items=[item(unit_price_minor=n)] * 3) for n in longs]
+    events += [event(search_results=ints[0]), *(event(items=[item(quantity=n)] * 3) for n in ints)]
+    events += [event(items=[item(unit_price_minor=n)] * 3) for n in longs]
     road = Road()
-    road.drive([V2.frame(e | {"event_id": uuid(i)}) for i, e in enumerate(made)], 0)
-    assert +road.outcomes == Counter(INVALID=len(made))
+    road.drive([V2.frame(e | {"event_id": uuid(i)}) for i, e in enumerate(events)], 0)
+    assert +road.outcomes == Counter(INVALID=len(events))

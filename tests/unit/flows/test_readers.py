@@ -58,9 +58,9 @@ def refused(records: Records) -> list[bytes]:
 
 def storable(rows: list[Rows]) -> list[dict[str, Any]]:
     """The rows as PostgreSQL would take them: no NUL in a text, times that a client can say."""
-    found = [row for part in rows for row in part.frame.iter_rows(named=True)]
-    assert not any(isinstance(cell, str) and "\0" in cell for row in found for cell in row.values())
-    return found
+    cells = [row for part in rows for row in part.frame.iter_rows(named=True)]
+    assert not any(isinstance(cell, str) and "\0" in cell for row in cells for cell in row.values())
+    return cells
 
 
 @pytest.mark.parametrize("time", TIMES)
@@ -123,8 +123,8 @@ def test_a_rule_tally_that_no_table_takes_is_refused() -> None:
 def test_a_clean_event_that_clean_never_wrote_is_refused(
     changes: dict[str, Any], form: str
 ) -> None:
-    made = event() | WHERE | changes
-    bad = CLEAN.frame(made) if form == "event" else CLEAN_BATCH.frame({"events": [made]})
+    strange = event() | WHERE | changes
+    bad = CLEAN.frame(strange) if form == "event" else CLEAN_BATCH.frame({"events": [strange]})
     good = CLEAN.frame(event() | WHERE | {"source_offset": 6})
     reader, counting = (
         CleanReader("clean.web", "metrics"),

@@ -105,7 +105,7 @@ assert signal.getsignal(signal.SIGTERM) is handler
         "SHOPSTREAM_NO_SUCH_SETTING": "1",
         "SCHEMA_REGISTRY_URL": "?",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, *modules],
         env=bogus,
         cwd=tmp_path,
@@ -113,4 +113,4 @@ assert signal.getsignal(signal.SIGTERM) is handler
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

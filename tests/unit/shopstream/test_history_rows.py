@@ -30,12 +30,12 @@ def days() -> list[PastDay]:
 @pytest.fixture(scope="module")
 def rows(days: list[PastDay]) -> dict[str, pl.DataFrame]:
     """Table -> all its rows."""
-    found: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    parts: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for day in days:
         for part in rows_of(day, PAST):
             for table, frame in part:
-                found[table.name].append(frame)
-    return {name: pl.concat(frames) for name, frames in found.items()}
+                parts[table.name].append(frame)
+    return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
 def test_every_table_gets_rows_with_its_columns_and_one_row_a_key(
@@ -65,13 +65,13 @@ def test_history_is_counted_as_flows_count(
     for name, table in GOLD.items():
         keys = len(table.keys)
         names = list(table.columns)[keys:]
-        found = {
+        counted = {
             (int(row[0].timestamp() * 1000), *row[1:keys]): {
                 m: n for m, n in zip(names, row[keys:], strict=True) if n
             }
             for row in rows[table.name].iter_rows()
         }
-        assert found == expected[name], name
+        assert counted == expected[name], name
 
 
 def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> None:
