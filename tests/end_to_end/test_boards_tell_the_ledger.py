@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -49,7 +50,7 @@ def total(rows: Rows, measure: str, **where: str) -> int:
 
 
 def ask(
-    db: psycopg.Connection[Any], board: str, title: str, around: Surroundings, ref: str = "A"
+    db: psycopg.Connection[Any], around: Surroundings, board: str, title: str, ref: str = "A"
 ) -> list[tuple[Any, ...]]:
     panel = next(p for p in BY_UID[board].panels if p.title == title)
     query = next(q for q in panel.queries if isinstance(q, Sql) and q.ref == ref)
@@ -123,7 +124,7 @@ def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
             for currency, exponent in EXPONENTS.items():
                 around = Surroundings(end - length, end, {**ALL, "currency": Value(currency)})
                 check_money(
-                    lambda board, title, around=around: ask(db, board, title, around),
+                    partial(ask, db, around),
                     orders,
                     sales,
                     currency,
@@ -131,16 +132,16 @@ def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
                 )
             around = Surroundings(end - length, end, {**ALL, "currency": Value("GBP")})
             check_traffic(
-                lambda board, title, around=around: ask(db, board, title, around),
+                partial(ask, db, around),
                 traffic,
                 products,
                 searches,
             )
-            check_outcomes(lambda title, around=around: ask(db, QUALITY, title, around), outcomes)
+            check_outcomes(partial(ask, db, around, QUALITY), outcomes)
         settled = Surroundings(
             end - timedelta(hours=1), end + timedelta(minutes=10), around.variables
         )
-        assert ask(db, QUALITY, "Accounting residue", settled, "B") == [(0,)]
+        assert ask(db, settled, QUALITY, "Accounting residue", "B") == [(0,)]
 
 
 def check_money(

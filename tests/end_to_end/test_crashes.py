@@ -58,7 +58,7 @@ def has_worked(stack: Stack, flow: str, since: int) -> bool:
 def test_kills_in_mid_run_lose_and_double_nothing(stack: Stack) -> None:
     chance = random.Random(11)
     running = stack.start_all(**SHORT)
-    with arriving(stack, 20_000, seed=11, seconds=12):
+    with arriving(stack, 20_000, seed=11, seconds=10):
         for flow in [*FLOWS, *FLOWS]:
             before = progress(stack, flow)
             wait_until(f"{flow} to work", partial(has_worked, stack, flow, before), 30)

@@ -84,13 +84,17 @@ def supervised(job: Job, folder: Path, annotator: Annotator, **variables: str) -
     return supervisor
 
 
+def never(log: Path, start: int) -> bool:
+    return False
+
+
 def tended(supervisor: Supervisor) -> Child:
     supervisor.tend()
     return supervisor.children[0]
 
 
 def test_a_restart_is_annotated_with_the_last_words(database: Database, tmp_path: Path) -> None:
-    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), "")
+    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), never)
     with (
         Annotator(database.url) as annotator,
         supervised(unlucky, tmp_path, annotator) as supervisor,

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from test_healthchecks import kafka as healthcheck
 
 from deploy.native.checkout import cache_folder
 from flows.runtime.settings import Settings
 from shopstream.kafka import topics
 from tests.support.compose_file import environment
+from tests.support.healthchecks import kafka as healthcheck
+from tests.support.ports import free_port
 from tests.support.stack import wait_until
 
 # read by the image's scripts, not by the broker
@@ -42,14 +42,9 @@ def java() -> list[str]:
     return [program, "-Xmx256m", "-cp", f"{jars[-1]}/*"]
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def ports() -> dict[str, str]:
-    return {name: free_port() for name in PORTS}
+    return {name: str(free_port()) for name in PORTS}
 
 
 @pytest.fixture(scope="module")

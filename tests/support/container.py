@@ -77,7 +77,7 @@ class Container:
         return self.folder / "root"
 
     def prepare(self) -> None:
-        """Make what the base image has: Debian's folders, accounts and certificates of this machine."""
+        """Make what the base image has: Debian's folders, and this machine's accounts."""
         for name in ("usr", "dev", "proc", "tmp", "opt", "root", "run/secrets", "var/tmp"):
             (self.root / name).mkdir(parents=True)
         for name in ("bin", "sbin", "lib", "lib64"):

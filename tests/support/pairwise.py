@@ -39,10 +39,8 @@ def _widen(rows: list[Row], size: int) -> None:
     met: set[tuple[int, int, int]] = set()
     used: Counter[int] = Counter()
     for row in rows:
-        value = max(
-            range(size),
-            key=lambda v, row=row: (sum((f, x, v) not in met for f, x in enumerate(row)), -used[v]),
-        )
+        new = [sum((f, x, v) not in met for f, x in enumerate(row)) for v in range(size)]
+        value = max(range(size), key=[(new[v], -used[v]) for v in range(size)].__getitem__)
         met |= {(f, x, value) for f, x in enumerate(row)}
         used[value] += 1
         row.append(value)

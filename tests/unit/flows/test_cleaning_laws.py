@@ -4,6 +4,7 @@ verdicts are the same."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -214,7 +215,7 @@ class Run:
 
     def follow(self, script: list[tuple[str, int]]) -> Run:
         """Play the script, then read the log to its end."""
-        actions = {
+        actions: dict[str, Callable[[int], None]] = {
             "poll": self.poll,
             "flush": lambda _: self.flush(),
             "commit": lambda _: self.commit(),

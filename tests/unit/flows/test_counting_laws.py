@@ -186,6 +186,7 @@ class Run:
             table, stored = rows.table, self.tables[rows.table.name]
             assert rows.frame.columns == list(table.columns)
             for row in rows.frame.iter_rows(named=True):
+                assert table.guard is not None
                 key = tuple(row[k] for k in table.keys)
                 if key not in stored or row[table.guard] > stored[key][table.guard]:
                     stored[key] = {c: row[c] for c in table.columns if c not in table.keys}
@@ -241,7 +242,7 @@ Made = tuple[list[tuple[int, float, int]], list[Repeat], list[tuple[str, int]]]
 def by_chance(seed: int) -> Made:
     """Longer ones than hypothesis likes to draw."""
     chance = random.Random(seed)
-    plan = [
+    plan: list[tuple[int, float, int]] = [
         (chance.randrange(3), chance.randrange(-8, 4), chance.randrange(500))
         for _ in range(chance.randrange(10, 90))
     ]

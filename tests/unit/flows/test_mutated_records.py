@@ -282,7 +282,7 @@ def test_the_ends_of_time_are_refused_and_told(time: int) -> None:
 def test_the_ends_of_numbers_are_refused_and_told() -> None:
     longs, ints = (-(2**63), 2**63 - 1), (-(2**31), 2**31 - 1)
     events = [
-        event(**{name: n})
+        event() | {name: n}
         for name in ("discount_minor", "tax_minor", "shipping_minor")
         for n in longs
     ]

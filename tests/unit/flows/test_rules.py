@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoding import decoder
 
+from flows.connectors.avro import schemas
+from flows.connectors.avro.decode import Decoder
 from flows.domain.batch import utc
 from flows.domain.codes import QualityDimension
 from flows.domain.metrics import SEARCHES_1M
@@ -21,13 +22,18 @@ from tests.support.plain_oracle import broken_rules
 from tests.support.web_events import NOON, V2, event, item
 
 TOLERANCE = 10_000
+MAX_BYTES = 1_000_000
 
 
 def broken(sample: dict[str, Any]) -> set[str]:
     """The rules that an event breaks when Kafka takes it at noon."""
-    decoding = decoder()
-    decoding._max_bytes = 1_000_000
-    decoded = decoding.decode(pa.array([V2.frame(sample)], pa.binary()))
+    decoder = Decoder(
+        schemas.load("web_event"),
+        schemas.published("web_event"),
+        schemas.ConfluentIds(None),
+        MAX_BYTES,
+    )
+    decoded = decoder.decode(pa.array([V2.frame(sample)], pa.binary()))
     events = decoded.events.with_columns(
         utc(pl.Series([NOON + TOLERANCE]).to_numpy(), "newest_allowed")
     )

@@ -55,7 +55,8 @@ def versions(name: str) -> list[Path]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    schema: dict[str, Any] = json.loads(path.read_text())
+    return schema
 
 
 def type_of(schema: Any) -> str:
@@ -177,6 +178,7 @@ def test_bytes_of_each_version_are_read_by_each_other(writer: Path, reader: Path
     fastavro.schemaless_writer(out, parsed(load(writer)), written)
     out.seek(0)
     read = fastavro.schemaless_reader(out, parsed(load(writer)), parsed(load(reader)))
+    assert isinstance(read, dict)
     shared = written.keys() & read.keys()
     assert {f: read[f] for f in shared} == {f: written[f] for f in shared}
     defaults = {f["name"]: f.get("default") for f in load(reader)["fields"]}

@@ -93,6 +93,10 @@ def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> No
         )
 
 
+def total(frame: pl.DataFrame, column: str) -> int:
+    return int(frame[column].sum())
+
+
 def numbers(rows: dict[str, pl.DataFrame], table: Table, **where: str) -> pl.DataFrame:
     return rows[table.name].filter([pl.col(name) == value for name, value in where.items()])
 
@@ -102,18 +106,18 @@ def test_the_accounts_of_quality_fit_the_numbers(
 ) -> None:
     """What was accepted is what was counted; what was refused broke a rule, and no rule is broken
     more than checked."""
-    accepted = numbers(rows, OUTCOMES, outcome="accepted")["records"].sum()
+    accepted = total(numbers(rows, OUTCOMES, outcome="accepted"), "records")
     assert (
         accepted
         == sum(day.events.num_rows for day in days)
-        == rows[GOLD["traffic_1m"].name]["events"].sum()
+        == total(rows[GOLD["traffic_1m"].name], "events")
     )
-    refused = rows[OUTCOMES.name]["records"].sum() - accepted
+    refused = total(rows[OUTCOMES.name], "records") - accepted
     assert 0 < refused < accepted / 5
-    assert rows[RULES.name]["broken"].sum() == refused
+    assert total(rows[RULES.name], "broken") == refused
     assert (rows[RULES.name]["broken"] <= rows[RULES.name]["checked"]).all()
     assert set(rows[RULES.name]["rule"]) <= DIMENSIONS.keys()
-    every = numbers(rows, RULES, rule="RECORD_TOO_LARGE")["checked"].sum()
+    every = total(numbers(rows, RULES, rule="RECORD_TOO_LARGE"), "checked")
     assert every == accepted + refused, "every record was asked whether it is too large"
 
 
@@ -133,5 +137,5 @@ def test_trouble_shows_in_its_hours(bad: Any) -> None:
         for table, frame in part
     }
     of_code = parts[OUTCOMES.name].filter(pl.col("code") == str(bad.code))
-    before = of_code.filter(pl.col("window_start") < began)["records"].sum()
-    assert of_code["records"].sum() - before > 4 * before
+    before = total(of_code.filter(pl.col("window_start") < began), "records")
+    assert total(of_code, "records") - before > 4 * before

@@ -1,4 +1,4 @@
-"""Which port each flow gets, what Prometheus is told of it, and what a flow's log says to a person."""
+"""Which port each flow gets, what Prometheus hears of it, and what a log says to a person."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ from shopstream.supervise import telemetry_ports
 from shopstream.supervise.supervisor import Supervisor, port_of
 from shopstream.supervise.telemetry_ports import Port, forget_targets, tell_prometheus
 from shopstream.supervise.told import is_reading, last_words
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 def test_two_supervisors_at_once_choose_different_ports_before_any_flow_listens() -> None:
@@ -34,7 +29,8 @@ def test_two_supervisors_at_once_choose_different_ports_before_any_flow_listens(
             "a restart keeps its port"
         )
     finally:
-        first.release(), second.release()
+        first.release()
+        second.release()
 
 
 def test_a_port_that_another_program_has_is_left_to_it() -> None:
