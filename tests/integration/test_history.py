@@ -87,7 +87,7 @@ def test_a_session_can_leave_it_out(database: Database, settings: Settings, past
         ]
 
         def shown() -> list[int]:
-            return [db.execute(f"SELECT count(*) FROM {view}").fetchone()[0] for view in views]  # type: ignore[index]
+            return [db.execute(f"SELECT count(*) FROM {view}").fetchall()[0][0] for view in views]
 
         both = shown()
         db.execute("SET shopstream.synthetic = off")

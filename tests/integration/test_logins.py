@@ -150,7 +150,7 @@ def test_the_server_never_sees_the_password(logins: Logins) -> None:
     seen: list[str] = []
 
     class Listening(psycopg.Connection):
-        def execute(self, query, params=None, **kwargs):  # type: ignore[no-untyped-def]
+        def execute(self, query, params=None, **kwargs):  # type: ignore[no-untyped-def]  # psycopg has overloads
             seen.append(query if isinstance(query, str) else query.as_string(self))
             return super().execute(query, params, **kwargs)
 

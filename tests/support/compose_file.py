@@ -17,13 +17,13 @@ Service = dict[str, Any]
 
 
 def written(path: Path = FILE) -> dict[str, Any]:
-    """The file as it is written, with anchors merged."""
+    """Read the file as it is written, with anchors merged."""
     loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text())
     return loaded
 
 
 def filled(value: Any) -> Any:
-    """Variables become their defaults, and $$ a dollar sign."""
+    """Replace variables by their defaults, and $$ by a dollar sign."""
     if isinstance(value, str):
         return VARIABLE.sub(default_of, value)
     if isinstance(value, dict):
@@ -44,17 +44,17 @@ def default_of(variable: re.Match[str]) -> str:
 
 
 def services() -> dict[str, Service]:
-    filled_in: dict[str, Service] = filled(written()["services"])
-    return filled_in
+    by_name: dict[str, Service] = filled(written()["services"])
+    return by_name
 
 
 def ours() -> dict[str, Service]:
-    """The services that run our image."""
+    """Give the services that run our image."""
     return {name: s for name, s in services().items() if s["image"] == OURS}
 
 
 def jobs() -> set[str]:
-    """The services that end: somebody waits for their success."""
+    """Name the services that end: somebody waits for their success."""
     return {
         dependency
         for service in services().values()

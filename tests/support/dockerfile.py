@@ -72,8 +72,10 @@ def stages() -> list[Stage]:
 
 
 def sent(path: Path) -> bool:
-    """Whether a file of the checkout is sent to a build: the last line of .dockerignore that fits
-    it, or a folder of it."""
+    """Tell whether a file of the checkout is sent to a build.
+
+    The last line of .dockerignore decides that fits it, or a folder of it.
+    """
     relative = path.relative_to(ROOT)
     names = [str(part) for part in (relative, *relative.parents) if str(part) != "."]
     kept = True
@@ -96,7 +98,7 @@ def sent(path: Path) -> bool:
 
 
 def files_of(source: str) -> list[Path]:
-    """The files that a COPY of our own checkout brings."""
+    """List the files that a COPY of our own checkout brings."""
     place = ROOT / source
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
     return [path for path in files if sent(path)]

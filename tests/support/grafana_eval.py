@@ -1,5 +1,4 @@
-"""A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, then the
-state over time.
+"""A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, state.
 
 Written after Grafana 11.6: `macros.go` and `sql_engine.go` of the PostgreSQL datasource,
 `expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
@@ -45,8 +44,10 @@ class Result:
 
 
 def expand(text: str, start: datetime, end: datetime) -> str:
-    """Macros as alerts have them: no dashboard variables, and an argument ends at the first
-    bracket."""
+    """Expand macros as alerts have them.
+
+    There are no dashboard variables, and an argument ends at the first bracket.
+    """
 
     def replaced(match: re.Match[str]) -> str:
         quoted = {"__timeFrom": start, "__timeTo": end}
@@ -106,7 +107,7 @@ def ask(
 
 
 def reduce_last(series: Series, mode: str) -> dict[Labels, float | None]:
-    """The last number of each series; nothing is left of one without numbers."""
+    """Give the last number of each series, None for one without numbers."""
     assert mode == "dropNN"
     kept = {
         k: [v for _, v in points if v is not None and not math.isnan(v)]
@@ -167,8 +168,10 @@ class Watch:
     since: dict[Labels, datetime] = field(default_factory=dict)
 
     def look(self, results: Mapping[Labels, Result], now: datetime) -> dict[Labels, State]:
-        """Take in an evaluation. Without series of its own, no data and errors hold for the series
-        that are known."""
+        """Take in an evaluation.
+
+        Without series of its own, no data and errors hold for the series that are known.
+        """
         if (
             set(results) == {()}
             and results[()].state in (State.NO_DATA, State.ERROR)

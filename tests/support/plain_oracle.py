@@ -116,7 +116,7 @@ class Body:
 
 
 def read(value: bytes | None, max_bytes: int) -> dict[str, Any]:
-    """The event in a raw record. Errors: Unreadable."""
+    """Read the event in a raw record. Errors: Unreadable."""
     if not value:
         raise Unreadable("EMPTY")
     if len(value) > max_bytes:
@@ -193,7 +193,7 @@ def broken_rules(event: dict[str, Any], timestamp: int, tolerance: int) -> set[s
 
 
 def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdict]:
-    """The verdict over every record; the log in offset order within each partition."""
+    """Judge every record; the log is in offset order within each partition."""
     marks: dict[int, int] = {}
     ids: dict[tuple[int, str], tuple[bytes, int]] = {}
     verdicts = {}

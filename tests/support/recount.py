@@ -377,7 +377,7 @@ def compare_gold(db: psycopg.Connection[Any], events: Iterable[Event], report: R
 
 
 def _without_words(rows: Cells) -> Cells:
-    """Searches per window and shop: which words were counted as others depends on their order."""
+    """Add searches up per window and shop: which words became others depends on their order."""
     totals: Cells = defaultdict(lambda: [0, 0])
     for (minute, shop, _), measures in rows.items():
         total = totals[minute, shop]

@@ -62,11 +62,11 @@ class Served:
         }
 
     def by(self, name: str, label: str) -> Counter[str]:
-        """The sum of the series of a name, by one label."""
+        """Add up the series of a name by one label."""
         sums: Counter[str] = Counter()
         for (series, labels), value in self.samples().items():
             if series == name:
-                sums[dict(labels)[label]] += value  # type: ignore[assignment]
+                sums[dict(labels)[label]] += int(value)
         return sums
 
     def total(self, name: str) -> float:

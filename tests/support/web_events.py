@@ -91,7 +91,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 
 def event(kind: str = "PURCHASE", **changes: Any) -> dict[str, Any]:
-    """A good event of the kind."""
+    """Make a good event of the kind."""
     ordered, basket = kind in ("PURCHASE", "REFUND"), kind not in ("SEARCH", "UNKNOWN")
     return {
         "event_id": uuid(1),

@@ -367,7 +367,7 @@ def test_an_event_of_another_partition_is_refused_not_counted(size: int) -> None
     (_, _, value), *_ = topic_of([astray], [], size)
     run = Run([(0, 0, value)]).follow([])
     assert not any(run.gold().values())
-    assert sum(map(len, run.reader.unreadable(None).messages.values())) == 1  # type: ignore[arg-type]
+    assert sum(map(len, run.reader.unreadable(None).messages.values())) == 1  # type: ignore[arg-type]  # unread
 
 
 def test_an_empty_poll_is_no_event() -> None:

@@ -180,7 +180,7 @@ class Road:
         for rows in (*self.counting.take(), *self.letter_reader.take(), *self.tally_reader.take()):
             for row in rows.frame.iter_rows():
                 assert not any(isinstance(cell, str) and "\0" in cell for cell in row)
-        assert values_of(self.clean_reader.unreadable(None)) == []  # type: ignore[arg-type]
+        assert values_of(self.clean_reader.unreadable(None)) == []  # type: ignore[arg-type]  # unread
         assert values_of(self.tally_reader.unreadable(self.tally_reader)) == []
 
 

@@ -132,5 +132,5 @@ def test_a_clean_event_that_clean_never_wrote_is_refused(
     )
     counting.restore(0, Checkpoint(0, 0))
     rows = storable(counting.count(reader.read(batch_of(bad, good))).take())
-    assert refused(reader.unreadable(None)) == [bad]  # type: ignore[arg-type]
+    assert refused(reader.unreadable(None)) == [bad]  # type: ignore[arg-type]  # unread
     assert {row["events"] for row in rows if "events" in row} == {1}
