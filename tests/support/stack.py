@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient
 
 from flows.registry import BY_NAME, UPSTREAM_FIRST
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, load_settings
+from flows.runtime.settings import FIELDS, Settings, load_settings
 from shopstream.demo.dev_services import Services
 from shopstream.kafka import topics
 from tests.support import verification
@@ -38,7 +38,7 @@ from tests.support.plain_oracle import Limits, Stored, Verdict
 from tests.support.recount import Report, Topics, compare
 
 FLOWS = UPSTREAM_FIRST
-SOURCES = {name: str(Settings.model_fields[BY_NAME[name].reads].default) for name in FLOWS}
+SOURCES = {name: str(FIELDS[BY_NAME[name].reads].default) for name in FLOWS}
 PARTITIONS = 4
 POLL_SECONDS = 0.05  # a poll that is not full waits for all of it
 # A broker answers so in the first moments of a topic.
