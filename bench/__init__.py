@@ -1,3 +1,1 @@
-"""How fast the whole road is, on real services that share the machine with it: `make bench`,
-explained in README.md.
-"""
+"""How fast the whole pipeline is, on real services on the same machine: see README.md."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, check, write `bench/results/latest.json`, print a table."""
+"""`python -m bench`: measure, check, write `bench/results/latest.json` and print a table."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.errors import BenchError
 from bench.report import results, show
 from bench.resources import machine
 from bench.runner import HEALTHY, STEPS, Bench, Plan
-from bench.sandbox import FOLDER, alone
+from bench.sandbox import FOLDER, exclusive_bench
 from flows.domain.errors import ShopstreamError
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import PREFIX, settings_or_exit
-from generators.errors import GeneratorError
 from generators.scenarios import SCENARIOS
 from shopstream.demo.dev_services import native
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
-WIDTH = 110  # of a log; a terminal knows its own
+WIDTH = 110  # of the table in a log; a terminal has its own
 PART = FOLDER / "part.json"
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Measure, write the results, and give the exit code."""
     args = parser().parse_args(arguments)
     settings_or_exit()
     services = native()
@@ -44,20 +43,20 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     load = os.getloadavg()
     plan = Plan(
-        args.events,
-        1 if args.quick else args.repeats,
-        args.only,
-        args.form,
-        args.scenario,
-        args.form == "event" and {"clean", "chain"} <= set(args.only),
-        args.verify,
+        events=args.events,
+        repeats=1 if args.quick else args.repeats,
+        steps=args.only,
+        form=args.form,
+        scenario=args.scenario,
+        batch_too=args.form == "event" and {"clean", "chain"} <= set(args.only),
+        verified=args.verify,
     )
     about = {
         "machine": machine(),
         "commit": commit(),
         "command": shlex.join(["python", "-m", "bench", *arguments]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_average_before": [round(one, 2) for one in load],
+        "load_average_before": [round(average, 2) for average in load],
         "form": plan.form,
         "scenario": plan.scenario,
         "events": plan.events,
@@ -65,43 +64,46 @@ def main(arguments: Sequence[str]) -> int:
         "settings": {name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
     }
     try:
-        with alone(services):
-            found = results(Bench(services, plan, lambda line: print(line, flush=True)).run())
+        with exclusive_bench(services):
+            figures = results(Bench(services, plan, lambda line: print(line, flush=True)).run())
     except KeyboardInterrupt:
-        print("bench: stopped; what it made is removed", file=sys.stderr)
+        print("bench: interrupted; its topics and databases are removed", file=sys.stderr)
         return 130
-    except (BenchError, ShopstreamError, GeneratorError) as error:
+    except ShopstreamError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    write(found | about, args.out or (LATEST if args.only == STEPS else PART))
+    write(figures | about, args.out or (LATEST if args.only == STEPS else PART))
     console = Console()
-    show(found, console if console.is_terminal else Console(width=WIDTH))
+    show(figures, console if console.is_terminal else Console(width=WIDTH))
     return 0
 
 
-def write(found: dict[str, Any], to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"written to {to.relative_to(ROOT) if to.is_relative_to(ROOT) else to}")
+def write(figures: dict[str, Any], path: Path) -> None:
+    """Write the results, and print where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
+    """Turn the first signal into KeyboardInterrupt, so that everything is removed."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def commit() -> str | None:
-    """What is measured; `-dirty` says that files differ from it."""
-    done = subprocess.run(
+    """Give the commit that is measured; `-dirty` marks a tree that differs from it."""
+    process = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    return done.stdout.strip() or None
+    return process.stdout.strip() or None
 
 
 def steps(text: str) -> tuple[str, ...]:
+    """Read a list of steps, and put it into the order in which they run."""
     wanted = [step for step in text.split(",") if step]
     for step in wanted:
         if step not in STEPS:
@@ -110,47 +112,48 @@ def steps(text: str) -> tuple[str, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    made.add_argument(
+    """Describe the command line."""
+    options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    options.add_argument(
         "--events", type=int, default=2_000_000, metavar="N", help="backlog to drain (2000000)"
     )
-    made.add_argument(
+    options.add_argument(
         "--repeats",
         type=int,
         default=3,
         metavar="N",
         help="runs of each step; speeds are medians (3)",
     )
-    made.add_argument("--quick", action="store_true", help="each step once")
-    made.add_argument(
+    options.add_argument("--quick", action="store_true", help="each step once")
+    options.add_argument(
         "--only",
         type=steps,
         default=STEPS,
         metavar="STEPS",
         help=f"of {','.join(STEPS)}; what they need is run too",
     )
-    made.add_argument(
+    options.add_argument(
         "--form", choices=("event", "batch"), default="event", help="records of clean.web (event)"
     )
-    made.add_argument(
+    options.add_argument(
         "--scenario",
         choices=SCENARIOS,
         default=HEALTHY,
         metavar="NAME",
         help=f"what is sent ({HEALTHY})",
     )
-    made.add_argument(
+    options.add_argument(
         "--verify",
         action="store_true",
         help="also drain up to 200,000 events with an answer key, and compare all",
     )
-    made.add_argument(
+    options.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
         help="default: bench/results/latest.json, or, for a part, .shopstream/bench",
     )
-    return made
+    return options
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether what was measured is right: the numbers in the database add up to what was sent."""
+"""Check what was measured: the numbers in the database must add up to what was sent."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ JUDGED = (
 )
 
 
-def counted(sandbox: Sandbox) -> int:
-    """Events in the traffic table."""
+def counted_events(sandbox: Sandbox) -> int:
+    """Count the events in the traffic table."""
     with connect(sandbox.settings.database_url, 10.0) as db:
         return int(db.execute(COUNTED).fetchall()[0][0])
 
 
 def check_chain(sandbox: Sandbox, sent: int) -> int:
-    """Give the number of accepted events. Errors: BenchError when outcomes or gold do not add up to
-    what was sent.
+    """Give the number of accepted events.
+
+    Errors: BenchError when outcomes or gold do not add up to what was sent.
     """
     with connect(sandbox.settings.database_url, 10.0) as db:
-        judged, accepted = db.execute(JUDGED, (sandbox.settings.topic_raw_web,)).fetchall()[0]
+        judged, accepted = db.execute(
+            JUDGED, (sandbox.settings.topic("topic_raw_web"),)
+        ).fetchall()[0]
     if judged != sent:
         raise BenchError(f"{sent} records were sent, but {judged} have an outcome")
     check_counted(sandbox, accepted)
@@ -38,16 +41,20 @@ def check_chain(sandbox: Sandbox, sent: int) -> int:
 
 
 def check_counted(sandbox: Sandbox, accepted: int) -> None:
-    """Errors: BenchError when gold holds another number of events than were accepted."""
-    if (found := counted(sandbox)) != accepted:
-        raise BenchError(f"{accepted} events were accepted, but gold.traffic_1m counts {found}")
+    """Compare gold with the number of accepted events.
+
+    Errors: BenchError when they differ.
+    """
+    if (events := counted_events(sandbox)) != accepted:
+        raise BenchError(f"{accepted} events were accepted, but gold.traffic_1m counts {events}")
 
 
 def verify(sandbox: Sandbox, ledger: Path) -> str:
-    """Hold a drained sandbox against the generator's answer key; gives the last line. Errors:
-    BenchError on a difference.
+    """Compare a drained sandbox with the generator's answer key, and give the last line of output.
+
+    Errors: BenchError on a difference.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "shopstream", "verify", "--ledger", str(ledger)],
         cwd=ROOT,
         env={**os.environ, **sandbox.environment},
@@ -55,7 +62,7 @@ def verify(sandbox: Sandbox, ledger: Path) -> str:
         capture_output=True,
         text=True,
     )
-    lines = (done.stdout + done.stderr).strip().splitlines() or ["verify said nothing"]
-    if done.returncode:
+    lines = (process.stdout + process.stderr).strip().splitlines() or ["verify printed nothing"]
+    if process.returncode:
         raise BenchError("\n".join(lines[-20:]))
     return lines[-1]

@@ -1,4 +1,4 @@
-"""The generator as its own process: it fills the raw topic, and is measured while it does."""
+"""Fill the raw topic by the generator in its own process, and measure it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bench.errors import BenchError
 from bench.sandbox import Sandbox
 from flows.runtime.paths import ROOT
 
-# 5,000 events in a second of event time: with 60 s of allowed lateness clean keeps 300,000 ids
+# Events per second of event time: with 60 s of allowed lateness clean keeps 300,000 ids.
 DENSITY = 5_000
-SAID = re.compile(r"sent (\d+) records .* in [\d.]+ s, ([\d,]+)/s")
+REPORT_LINE = re.compile(r"sent (\d+) records .* in [\d.]+ s, ([\d,]+)/s")
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillResult:
     """What the generator sent.
 
-    Units: records; records a second by its own clock around sending, and over the whole process,
+    Time: `sending_eps` by its own clock around sending, `process_eps` over the whole process,
     imports included.
     """
 
@@ -35,6 +35,7 @@ class Filled:
     cpu_seconds: float
 
     def row(self) -> dict[str, Any]:
+        """Give the figures of this run for the results."""
         return {
             "records": self.records,
             "sending_eps": round(self.sending_eps),
@@ -43,18 +44,22 @@ class Filled:
         }
 
 
-def said(text: str) -> tuple[int, float]:
-    """Records and records a second out of the generator's last words. Errors: BenchError when it
-    said something else.
+def parse_report(text: str) -> tuple[int, float]:
+    """Read records and records per second from the generator's output.
+
+    Errors: BenchError when there is no such line.
     """
-    found = SAID.search(text)
-    if found is None:
+    line = REPORT_LINE.search(text)
+    if line is None:
         raise BenchError(f"the generator did not say what it sent: {text.strip()[-300:]}")
-    return int(found[1]), float(found[2].replace(",", ""))
+    return int(line[1]), float(line[2].replace(",", ""))
 
 
-def fill(sandbox: Sandbox, events: int, scenario: str, options: Sequence[str] = ()) -> Filled:
-    """Send events as fast as it goes. Errors: BenchError when the generator failed."""
+def fill(sandbox: Sandbox, events: int, scenario: str, options: Sequence[str] = ()) -> FillResult:
+    """Send events as fast as possible.
+
+    Errors: BenchError when the generator fails.
+    """
     command = [
         sys.executable,
         "-m",
@@ -71,7 +76,7 @@ def fill(sandbox: Sandbox, events: int, scenario: str, options: Sequence[str] = 
         *options,
     ]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=ROOT,
         env={**os.environ, **sandbox.environment},
@@ -80,10 +85,10 @@ def fill(sandbox: Sandbox, events: int, scenario: str, options: Sequence[str] = 
         text=True,
     )
     seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
+    if process.returncode:
         raise BenchError(
-            f"the generator ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+            f"the generator ended with {process.returncode}: {process.stderr.strip()[-300:]}"
         )
-    records, per_second = said(done.stderr)
+    records, per_second = parse_report(process.stderr)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Filled(records, per_second, records / seconds, cpu)
+    return FillResult(records, per_second, records / seconds, cpu)

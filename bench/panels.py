@@ -1,7 +1,6 @@
-"""`python -m bench.panels`: how long each query of each board takes, on a database that has thirty
-days of history.
+"""`python -m bench.panels`: how long each query of each board takes on thirty days of history.
 
-Fill it first (`python -m shopstream history --days 30`), or name another database. Each query is
+Fill a database first (`python -m shopstream history --days 30`), or name another one. Each query is
 sent as Grafana sends it, read only, for the ranges that people choose; the first run of each warms
 the cache and is not counted.
 """
@@ -24,7 +23,7 @@ import psycopg
 
 from bench.resources import machine
 from grafana.boards import BOARDS
-from grafana.dashboard import Board, happenings
+from grafana.dashboard import Board, annotation_queries
 from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
 from grafana.to_grafana import queries_of
@@ -46,74 +45,80 @@ BIG = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class PanelQuery:
+    """A query of a board, by the name of its panel, variable or annotation."""
+
     board: str
     name: str
-    query: Sql
+    sql: Sql
 
 
 @dataclass
 class Timing:
     """Milliseconds of the counted runs of a query over a range."""
 
-    asked: Asked
+    query: PanelQuery
     span: str
     rows: int
     runs: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
+        """Give the median of the runs."""
         return sorted(self.runs)[len(self.runs) // 2]
 
 
-def every(board: Board) -> Iterator[Asked]:
+def board_queries(board: Board) -> Iterator[PanelQuery]:
+    """Give the SQL queries of the panels and variables of a board."""
     for panel in board.panels:
         for query in queries_of(panel):
             if isinstance(query, Sql):
-                yield Asked(board.uid, f"{panel.title} ({query.ref})", query)
-    for variable in (*board.variables, *board.extra):
-        yield Asked(board.uid, f"${variable.name}", variable.query)
+                yield PanelQuery(board.uid, f"{panel.title} ({query.ref})", query)
+    for variable in board.variables:
+        yield PanelQuery(board.uid, f"${variable.name}", variable.query)
 
 
-def questions() -> list[Asked]:
-    return [a for board in BOARDS for a in every(board)] + [
-        Asked("all", kind, query) for kind, query in happenings()
-    ]
+def all_queries() -> list[PanelQuery]:
+    """Give the queries of all boards, and those of the annotations that they share."""
+    queries = [query for board in BOARDS for query in board_queries(board)]
+    return queries + [PanelQuery("all", kind, query) for kind, query in annotation_queries()]
 
 
 def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Timing]:
-    found = []
+    """Time each query over each range, after one run that is not counted."""
+    timings = []
     for span, hours in RANGES.items():
         around = Surroundings(end - timedelta(hours=hours), end)
         chosen = {board.uid: choose(db, board, around, {}) for board in BOARDS}
-        for asked in questions():
-            sql = expand(asked.query.text, chosen.get(asked.board, around)).encode()
-            timing = Timing(asked, span, len(db.execute(sql).fetchall()))
+        for query in all_queries():
+            sql = expand(query.sql.text, chosen.get(query.board, around)).encode()
+            timing = Timing(query, span, len(db.execute(sql).fetchall()))
             for _ in range(repeats):
                 before = time.perf_counter()
                 db.execute(sql).fetchall()
                 timing.runs.append((time.perf_counter() - before) * 1000)
-            found.append(timing)
-    return found
+            timings.append(timing)
+    return timings
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest rank."""
+    """Give the percentile by nearest rank."""
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
 def stored(db: psycopg.Connection[Any]) -> dict[str, int]:
-    """Rows by table."""
-    found = {}
+    """Count the rows of each table."""
+    rows = {}
     for base in BIG:
         for suffix in ("1m_by_partition", "1h_rows", "1d_rows"):
             counted = db.execute(f"SELECT count(*) FROM {base}_{suffix}".encode()).fetchone()
-            found[f"{base}_{suffix}"] = int(counted[0]) if counted else 0
-    return found
+            rows[f"{base}_{suffix}"] = int(counted[0]) if counted else 0
+    return rows
 
 
 def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
+    """Give the results, with the slowest queries."""
     runs = [ms for t in timings for ms in t.runs]
     slow = sorted(timings, key=lambda t: -t.median)
     return {
@@ -121,7 +126,7 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
         "limit_ms": P95_MS,
         "p50_ms": round(percentile(runs, 0.5), 1),
         "max_ms": round(max(runs), 1),
-        "queries": len({(t.asked.board, t.asked.name) for t in timings}),
+        "queries": len({(t.query.board, t.query.name) for t in timings}),
         "p95_ms_by_range": {
             span: round(
                 percentile([ms for t in timings if t.span == span for ms in t.runs], 0.95), 1
@@ -131,8 +136,8 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
         "rows": rows,
         "slowest": [
             {
-                "board": t.asked.board,
-                "query": t.asked.name,
+                "board": t.query.board,
+                "query": t.query.name,
                 "range": t.span,
                 "median_ms": round(t.median, 1),
                 "rows": t.rows,
@@ -143,6 +148,7 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Measure, write the results, and give 1 when the limit is not kept."""
     parser = argparse.ArgumentParser(prog="python -m bench.panels", description=__doc__)
     parser.add_argument(
         "--database", metavar="URL", help="default: DATABASE_URL, else that of `make services`"
@@ -173,20 +179,21 @@ def main(arguments: Sequence[str]) -> int:
             )
             return 2
         timings = measure(db, datetime.now(UTC), args.repeats)
-    found = report(timings, rows) | {
+    results = report(timings, rows) | {
         "machine": machine(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_average_before": [round(one, 2) for one in load],
+        "load_average_before": [round(average, 2) for average in load],
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
-    for t in found["slowest"]:
-        print(f"{t['median_ms']:8.1f} ms  {t['range']:>4}  {t['board']}: {t['query']}")
+    args.out.write_text(json.dumps(results, indent=2) + "\n")
+    for query in results["slowest"]:
+        figure = f"{query['median_ms']:8.1f} ms  {query['range']:>4}"
+        print(f"{figure}  {query['board']}: {query['query']}")
     print(
-        f"p95 {found['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms;"
+        f"p95 {results['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms;"
         f" written to {args.out}"
     )
-    return 0 if found["p95_ms"] <= P95_MS else 1
+    return 0 if results["p95_ms"] <= P95_MS else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""What other engines did with a job of this kind, measured in another run on a machine of this
-kind.
+"""Figures of other engines with a similar job, measured in another run on a similar machine.
 
 The job: 118-byte web events from Kafka, decode, validate, drop repeated ids, two one-minute
 aggregates, upsert into PostgreSQL; every result row compared with an oracle. Events/s from the
@@ -13,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Peer:
-    """`cpu_s_per_million` is the engine's own, without broker and database."""
+    """The figures of one engine.
+
+    Units: `cpu_s_per_million` is the engine's own, without broker and database.
+    """
 
     engine: str
     settings: str

@@ -1,4 +1,4 @@
-"""All runs to one set of figures, and how they stand beside the floors and other engines."""
+"""Turn all runs into one set of figures, and compare it with the floors and other engines."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.drain import Drained, rounded
+from bench.drain import DrainResult, rounded
 from bench.peers import PEERS
-from bench.runner import Measured
+from bench.runner import Measurements
 from flows.registry import UPSTREAM_FIRST
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What must be reached. `path` leads through the results; `most` turns it into a ceiling."""
+    """What must be reached.
+
+    Shape: `path` leads through the results; `most` turns the limit into a ceiling.
+    """
 
     name: str
     path: tuple[str, ...]
@@ -27,6 +30,7 @@ class Floor:
     most: bool = False
 
     def held(self, value: float) -> bool:
+        """Tell whether a figure keeps to the limit."""
         return value <= self.limit if self.most else value >= self.limit
 
 
@@ -46,33 +50,34 @@ FLOORS = (
 )
 
 
-def results(measured: Measured) -> dict[str, Any]:
-    """The figures of a bench; None where a step was not asked for. Speeds are medians, memory is
-    the highest of all runs.
+def results(measured: Measurements) -> dict[str, Any]:
+    """Give the figures of a bench; None where a step was not run.
+
+    Units: speeds are medians, memory is the highest of all runs.
     """
-    found: dict[str, Any] = {
-        "chain_eps": middle([d.work_eps for d in measured.chain]),
-        "clean_eps": middle([d.work_eps for d in measured.clean]),
-        "metrics_eps": middle([d.work_eps for d in measured.metrics]),
-        "generator_eps": middle([f.sending_eps for f in measured.generator]),
+    return {
+        "chain_eps": median_speed([d.work_eps for d in measured.chain]),
+        "clean_eps": median_speed([d.work_eps for d in measured.clean]),
+        "metrics_eps": median_speed([d.work_eps for d in measured.metrics]),
+        "generator_eps": median_speed([f.sending_eps for f in measured.generator]),
         "latency_ms": {
             str(w.rate): {"p50": round(w.latency.p50, 1), "p99": round(w.latency.p99, 1)}
             for w in measured.latency
         },
-        "rss_mib": highest(
+        "rss_mib": peak_memory(
             [d.rss_mib for d in measured.chain] + [w.rss_mib for w in measured.latency]
         ),
         "from_process_start_eps": {
-            "chain": middle([d.start_eps for d in measured.chain]),
-            "clean": middle([d.start_eps for d in measured.clean]),
-            "metrics": middle([d.start_eps for d in measured.metrics]),
-            "generator": middle([f.process_eps for f in measured.generator]),
+            "chain": median_speed([d.start_eps for d in measured.chain]),
+            "clean": median_speed([d.start_eps for d in measured.clean]),
+            "metrics": median_speed([d.start_eps for d in measured.metrics]),
+            "generator": median_speed([f.process_eps for f in measured.generator]),
         },
-        "cpu_s_per_million": cpu(measured.chain),
+        "cpu_s_per_million": median_cpu(measured.chain),
         "batch_form": {
-            "chain_eps": middle([d.work_eps for d in measured.batch_chain]),
-            "clean_eps": middle([d.work_eps for d in measured.batch_clean]),
-            "cpu_s_per_million": cpu(measured.batch_chain),
+            "chain_eps": median_speed([d.work_eps for d in measured.batch_chain]),
+            "clean_eps": median_speed([d.work_eps for d in measured.batch_clean]),
+            "cpu_s_per_million": median_cpu(measured.batch_chain),
         },
         "verified": measured.verified,
         "runs": {
@@ -85,58 +90,60 @@ def results(measured: Measured) -> dict[str, Any]:
             "latency": {str(w.rate): w.row() for w in measured.latency},
         },
     }
-    return found
 
 
-def middle(speeds: Sequence[float]) -> int | None:
+def median_speed(speeds: Sequence[float]) -> int | None:
+    """Give the median of the runs."""
     return round(median(speeds)) if speeds else None
 
 
-def highest(runs: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
-    """The highest figure of each flow over all runs."""
+def peak_memory(runs: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Give the highest figure of each flow over all runs."""
     return {
         flow: max((round(r[flow], 1) for r in runs if flow in r), default=None)
         for flow in UPSTREAM_FIRST
     }
 
 
-def cpu(runs: Sequence[Drained]) -> dict[str, float]:
-    """CPU seconds a million events, by process; medians of the runs."""
+def median_cpu(runs: Sequence[DrainResult]) -> dict[str, float]:
+    """Give CPU seconds per million events by process, as medians of the runs."""
     names = runs[0].cpu_s_per_million if runs else {}
     return rounded(
         {name: median([r.cpu_s_per_million.get(name, 0.0) for r in runs]) for name in names}, 2
     )
 
 
-def value_at(found: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    value: Any = found
+def value_at(figures: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    """Follow a path of keys; None where there is no such figure."""
+    value: Any = figures
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    return None if value is None else float(value)
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
-    """The figures with their floors, then other engines as ratios."""
+def show(figures: Mapping[str, Any], console: Console) -> None:
+    """Print the figures with their floors, then other engines as ratios."""
     table = Table("", "measured", "floor", "", box=None)
     for column in (1, 2):
         table.columns[column].justify = "right"
     for floor in FLOORS:
-        value = value_at(found, floor.path)
+        value = value_at(figures, floor.path)
         if value is not None:
             limit = f"{'under' if floor.most else 'over'} {floor.limit:,.0f}" if floor.limit else ""
             verdict = "" if not floor.limit else "held" if floor.held(value) else "NOT held"
             table.add_row(floor.name, f"{value:,.0f} {floor.unit}", limit, verdict)
     for name in ("chain", "clean"):
-        if (speed := found["batch_form"][f"{name}_eps"]) is not None:
+        if (speed := figures["batch_form"][f"{name}_eps"]) is not None:
             table.add_row(f"{name}, clean.web in batches", f"{speed:,.0f} events/s", "", "")
     console.print(table)
-    if found["chain_eps"] is not None:
-        console.print(beside(found))
+    if figures["chain_eps"] is not None:
+        console.print(peer_table(figures))
 
 
-def beside(found: Mapping[str, Any]) -> Table:
-    """The chain beside other engines, whose figures are of another run: a ratio is a hint, not a
-    proof.
+def peer_table(figures: Mapping[str, Any]) -> Table:
+    """Compare the chain with other engines.
+
+    Their figures are of another run, so a ratio is a hint and no proof.
     """
     table = Table(
         "engine",
@@ -149,6 +156,6 @@ def beside(found: Mapping[str, Any]) -> Table:
     for column in (2, 3):
         table.columns[column].justify = "right"
     for peer in PEERS:
-        ratio = found["chain_eps"] / peer.events_per_second
+        ratio = figures["chain_eps"] / peer.events_per_second
         table.add_row(peer.engine, peer.settings, f"{peer.events_per_second:,}", f"{ratio:.2f} x")
     return table

@@ -1,6 +1,4 @@
-"""What processes took of the machine, read from /proc: CPU seconds, the most memory, and what
-everybody else took.
-"""
+"""What processes took of the machine, from /proc: CPU seconds, peak memory, and others' share."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ BROKER, DATABASE = "broker", "postgres"
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its threads; 0 for one that is gone."""
+    """Give user and system time of a process and its threads; 0 for one that has ended."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -30,7 +28,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process ever had resident (VmHWM). Units: MiB."""
+    """Give the peak resident memory of a process (VmHWM)."""
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -38,7 +36,7 @@ def peak_mib(pid: int) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU time of the whole machine that was not idle, what the hypervisor took included."""
+    """Give the CPU time of the whole machine that was not idle, steal time included."""
     user, nice, system, _idle, _wait, irq, softirq, steal = map(
         int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -46,17 +44,20 @@ def busy_seconds() -> float:
 
 
 @dataclass(frozen=True)
-class Look:
-    """CPU seconds so far, by process. Time: `at` is monotonic."""
+class CpuSample:
+    """CPU seconds so far, of the machine and by process name and id.
+
+    Time: `at` is monotonic.
+    """
 
     at: float
     busy: float
-    spent: Mapping[tuple[str, int], float]
+    by_process: Mapping[tuple[str, int], float]
 
 
 @dataclass(frozen=True)
-class Spent:
-    """CPU seconds between two looks: by name, and of everything else on the machine."""
+class CpuUsage:
+    """CPU seconds between two samples: by process name, and of everything else on the machine."""
 
     seconds: float
     cpu: Mapping[str, float]
@@ -64,8 +65,9 @@ class Spent:
 
     @property
     def others_ratio(self) -> float:
-        """The part of the machine that was not ours: above a few hundredths, the figures are too
-        low.
+        """Give the part of the machine that others took.
+
+        Units: above a few hundredths the speeds of the bench are too low.
         """
         return (
             max(0.0, self.others) / (self.seconds * (os.cpu_count() or 1)) if self.seconds else 0.0
@@ -73,7 +75,7 @@ class Spent:
 
 
 class Meter:
-    """Look at named processes, the broker, and the database's processes that serve one database."""
+    """Sample named processes, the broker, and the backends of one database."""
 
     def __init__(self, services: Services, database: str) -> None:
         self._db = connect(services.database_url, 10.0)
@@ -86,36 +88,35 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def look(self, ours: Mapping[str, int]) -> Look:
-        pids = [(name, pid) for name, pid in ours.items()]
+    def sample(self, processes: Mapping[str, int]) -> CpuSample:
+        """Read the CPU seconds of all processes so far."""
+        pids = list(processes.items())
         pids += [(BROKER, self._broker), ("bench", os.getpid())]
         pids += [(DATABASE, pid) for pid in self._backends()]
-        return Look(
+        return CpuSample(
             time.monotonic(), busy_seconds(), {(name, pid): cpu_seconds(pid) for name, pid in pids}
         )
 
     def _backends(self) -> list[int]:
-        """The connections to our database, and what writes for all of them."""
-        found = self._db.execute(
+        """Give the backends of the database, and the processes that write for all databases."""
+        rows = self._db.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s"
             " OR backend_type IN ('checkpointer', 'background writer', 'walwriter')",
             (self._database,),
         )
-        return [pid for (pid,) in found]
+        return [pid for (pid,) in rows]
 
 
-def between(first: Look, last: Look) -> Spent:
-    """What was spent from one look to the next; a process that came in between counts from its
-    start.
-    """
+def usage_between(first: CpuSample, last: CpuSample) -> CpuUsage:
+    """Subtract two samples; a process that started in between counts from its start."""
     cpu: dict[str, float] = {}
-    for (name, pid), seconds in last.spent.items():
-        cpu[name] = cpu.get(name, 0.0) + seconds - first.spent.get((name, pid), 0.0)
-    return Spent(last.at - first.at, cpu, last.busy - first.busy - sum(cpu.values()))
+    for (name, pid), seconds in last.by_process.items():
+        cpu[name] = cpu.get(name, 0.0) + seconds - first.by_process.get((name, pid), 0.0)
+    return CpuUsage(last.at - first.at, cpu, last.busy - first.busy - sum(cpu.values()))
 
 
 def machine() -> dict[str, Any]:
-    """What a reader needs to sandbox the figures, and nothing that names the machine."""
+    """Describe the machine, to judge the figures by, without anything that names it."""
     cpuinfo = (PROC / "cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")),

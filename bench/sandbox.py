@@ -1,4 +1,4 @@
-"""Topics, groups and a database that belong to one step alone, and go with it."""
+"""Sandboxes: topics, groups and a database of one step, removed after it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from shopstream.kafka import topics
 
 PARTITIONS = 4
 FOLDER = WORK / "bench"
-MARK = "shopstream-bench-"
+NAME_PREFIX = "shopstream-bench-"
 PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Where a step runs. `environment` is what its processes get, `settings` the same for this one."""
+    """Where a step runs.
+
+    Shape: `environment` is for its processes, `settings` is the same for this one.
+    """
 
     name: str
     environment: Mapping[str, str]
@@ -39,18 +42,18 @@ class Sandbox:
 
     @property
     def logs(self) -> Path:
-        return FOLDER / self.name.removeprefix(MARK)
+        """Give the folder of the flows' logs, which stays until the next bench."""
+        return FOLDER / self.name.removeprefix(NAME_PREFIX)
 
     @property
     def topics(self) -> list[str]:
+        """Name the topics, the raw one included."""
         return [t.name for t in topics.wanted(self.settings, PARTITIONS)]
 
 
-def sandbox_of(services: Services, name: str, raw: str | None, form: str) -> Sandbox:
-    """Name everything after the step; `raw` is the topic of another step to read instead of an own
-    one.
-    """
-    name = MARK + name
+def describe_sandbox(services: Services, name: str, raw: str | None, form: str) -> Sandbox:
+    """Name everything after the step; `raw` is the topic of another step, to read that instead."""
+    name = NAME_PREFIX + name
     fields = {
         "topic_raw_web": raw or f"{name}.raw.web",
         "topic_clean_web": f"{name}.clean.web",
@@ -63,47 +66,47 @@ def sandbox_of(services: Services, name: str, raw: str | None, form: str) -> San
     environment = {environment_name(field): value for field, value in fields.items()}
     environment |= {"KAFKA_BOOTSTRAP_SERVERS": services.bootstrap, "DATABASE_URL": url}
     plain = {"KAFKA_BOOTSTRAP_SERVERS": services.bootstrap, "DATABASE_URL": url}
-    # pydantic reads the texts
-    return Sandbox(name, environment, Settings(**fields, **plain))  # type: ignore[arg-type]
+    settings = Settings(**fields, **plain)  # type: ignore[arg-type]  # pydantic reads the texts
+    return Sandbox(name, environment, settings)
 
 
 @contextmanager
-def sandbox(
+def open_sandbox(
     services: Services, name: str, raw: str | None = None, form: str = "event"
 ) -> Iterator[Sandbox]:
-    """Make topics and database, and remove them afterwards, whatever happened in between."""
-    made = sandbox_of(services, name, raw, form)
+    """Make topics and database, and remove them in the end, whatever happened in between."""
+    sandbox = describe_sandbox(services, name, raw, form)
     admin = AdminClient({"bootstrap.servers": services.bootstrap, "log_level": 3})
     try:
-        topics.ensure(made.settings, PARTITIONS)
+        topics.ensure(sandbox.settings, PARTITIONS)
         with connect(services.database_url, PATIENCE_SECONDS) as db:
-            # template1 may be in use for a moment, and then cannot be copied
-            db.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(made.name))
-            )
-        migrate(made.settings.database_url, PATIENCE_SECONDS)
-        yield made
+            # Not template1: while anybody is connected to it, it cannot be copied.
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
+            db.execute(statement.format(sql.Identifier(sandbox.name)))
+        migrate(sandbox.settings.database_url, PATIENCE_SECONDS)
+        yield sandbox
     finally:
-        drop_topics(admin, [t for t in made.topics if t != raw])
-        drop_groups(admin, [made.settings.group(flow) for flow in NAMES])
+        drop_topics(admin, [topic for topic in sandbox.topics if topic != raw])
+        drop_groups(admin, [sandbox.settings.group(flow) for flow in NAMES])
         with connect(services.database_url, PATIENCE_SECONDS) as db:
-            drop_database(db, made.name)
+            drop_database(db, sandbox.name)
 
 
 def drop_topics(admin: AdminClient, names: list[str]) -> None:
-    there = topics.existing(admin, PATIENCE_SECONDS).keys() & set(names)
-    if there:
-        for future in admin.delete_topics(
-            sorted(there), operation_timeout=PATIENCE_SECONDS
-        ).values():
+    """Delete those topics that exist."""
+    existing = topics.existing(admin, PATIENCE_SECONDS).keys() & set(names)
+    if existing:
+        deleted = admin.delete_topics(sorted(existing), operation_timeout=PATIENCE_SECONDS)
+        for future in deleted.values():
             future.result()
 
 
 def drop_groups(admin: AdminClient, groups: list[str]) -> None:
+    """Delete those consumer groups that exist and are not in use."""
     for future in admin.delete_consumer_groups(groups).values():
         try:
             future.result()
-        except KafkaException as error:  # one that never committed was never made
+        except KafkaException as error:  # a group that never committed does not exist
             if error.args[0].name() not in (
                 "GROUP_ID_NOT_FOUND",
                 "COORDINATOR_NOT_AVAILABLE",
@@ -113,14 +116,13 @@ def drop_groups(admin: AdminClient, groups: list[str]) -> None:
 
 
 @contextmanager
-def alone(services: Services) -> Iterator[None]:
-    """Keep a second bench away, and remove what earlier ones left: logs, and all of those that were
-    killed.
+def exclusive_bench(services: Services) -> Iterator[None]:
+    """Lock the services against a second bench, and remove what earlier ones left behind.
 
-    Errors: BenchError while another one runs.
+    Errors: BenchError while another bench runs.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    # beside the services, not beside the logs: what must not run twice is a bench on them
+    # The lock is beside the services, not beside the logs: two benches must not share the services.
     with (NATIVE.parent / "bench.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,18 +130,20 @@ def alone(services: Services) -> Iterator[None]:
             raise BenchError(
                 "another bench runs on these services: two at once would measure each other"
             ) from None
-        sweep(services)
+        remove_leftovers(services)
         yield
 
 
-def sweep(services: Services) -> None:
+def remove_leftovers(services: Services) -> None:
+    """Remove the logs of earlier benches, and topics and databases of those that were killed."""
     for folder in FOLDER.glob("*/"):
         shutil.rmtree(folder)
     admin = AdminClient({"bootstrap.servers": services.bootstrap, "log_level": 3})
-    drop_topics(admin, [t for t in topics.existing(admin, PATIENCE_SECONDS) if t.startswith(MARK)])
+    existing = topics.existing(admin, PATIENCE_SECONDS)
+    drop_topics(admin, [topic for topic in existing if topic.startswith(NAME_PREFIX)])
     with connect(services.database_url, PATIENCE_SECONDS) as db:
-        found = db.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (MARK,)
+        names = db.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (NAME_PREFIX,)
         ).fetchall()
-        for (name,) in found:
+        for (name,) in names:
             drop_database(db, name)

@@ -1,4 +1,4 @@
-"""What dashboards mark on their time axis: deployments, restarts, replays, changes of the schema."""
+"""What dashboards mark on their time axis: deployments, restarts, replays, schema changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from enum import StrEnum
 
 import psycopg
 
-SHOWN = 12
+# enough to recognise a migration by; its text is shown in a tooltip
+NAMES_SHOWN = 12
 
 
 class Kind(StrEnum):
-    """What happened; the table knows no other."""
+    """What happened; the check constraint of ops.annotations lists the same."""
 
     DEPLOYMENT = "deployment"
     RESTART = "restart"
@@ -24,8 +25,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Annotation:
-    """A moment, or with an `end` a stretch of time. Time: when it happened, by the clock of who
-    tells it.
+    """A moment on the time axis, or with an `end` a stretch of time.
+
+    Time: when it happened, by the clock of whoever writes it.
     """
 
     kind: Kind
@@ -36,16 +38,24 @@ class Annotation:
     end: datetime | None = None
 
 
-def annotate(db: psycopg.Connection, one: Annotation) -> None:
+def annotate(db: psycopg.Connection, annotation: Annotation) -> None:
+    """Store an annotation."""
     db.execute(
-        "INSERT INTO ops.annotations (time, time_end, kind, title, text, tags) VALUES (%s, %s, %s,"
-        " %s, %s, %s)",
-        (one.time, one.end, one.kind, one.title, one.text, list(one.tags)),
+        "INSERT INTO ops.annotations (time, time_end, kind, title, text, tags)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (
+            annotation.time,
+            annotation.end,
+            annotation.kind,
+            annotation.title,
+            annotation.text,
+            list(annotation.tags),
+        ),
     )
 
 
 def columns_of(db: psycopg.Connection) -> set[str]:
-    """Every column of our tables and views, as `schema.table.column`."""
+    """List every column of our tables and views, as `schema.table.column`."""
     return {
         name
         for (name,) in db.execute(
@@ -58,20 +68,20 @@ def columns_of(db: psycopg.Connection) -> set[str]:
 
 
 def schema_change(before: set[str], after: set[str]) -> Annotation | None:
-    """What a migration did, if it did anything."""
+    """Describe what a migration changed, or give None where it changed no column."""
     if before == after:
         return None
     if not before:
         return Annotation(Kind.SCHEMA, "schema made", f"{len(after)} columns")
     parts = [
-        f"{word} {listed(names)}"
+        f"{word} {_listed(names)}"
         for word, names in (("new:", after - before), ("gone:", before - after))
         if names
     ]
     return Annotation(Kind.SCHEMA, "schema changed", "; ".join(parts))
 
 
-def listed(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return ", ".join(shown[:SHOWN]) + more
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    hidden = len(ordered) - NAMES_SHOWN
+    return ", ".join(ordered[:NAMES_SHOWN]) + (f" and {hidden} more" if hidden > 0 else "")

@@ -1,5 +1,6 @@
-"""What differs between plain PostgreSQL, TimescaleDB's Apache edition and the full one. Keys and
-queries do not.
+"""What differs between plain PostgreSQL, TimescaleDB's Apache edition and the full one.
+
+Keys and queries are the same in all three.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from database import log
 from flows.connectors.postgres import identifier, reason
 from flows.domain.tables import DEAD_LETTERS, Table
 
-# far beyond any lateness: changing a compressed row costs ten to a hundred times as much
+# far beyond any allowed lateness: changing a compressed row costs ten to a hundred times as much
 COMPRESS_AFTER = timedelta(days=7)
 
 
@@ -28,15 +29,13 @@ class Edition(StrEnum):
 
 
 def edition_of(db: psycopg.Connection) -> Edition:
-    """Detect the edition, and create the extension where it is installed but not yet in this
-    database.
-    """
-    found = db.execute(
+    """Detect the edition, and create the extension where it is installed but not used yet."""
+    extension = db.execute(
         "SELECT installed_version FROM pg_available_extensions WHERE name = 'timescaledb'"
     ).fetchone()
-    if found is None:
+    if extension is None:
         return Edition.NONE
-    if found[0] is None:
+    if extension[0] is None:
         try:
             db.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         except psycopg.Error as error:
@@ -47,9 +46,7 @@ def edition_of(db: psycopg.Connection) -> Edition:
 
 
 def make_hypertable(db: psycopg.Connection, table: str, width: timedelta) -> None:
-    """Make a hypertable of a table; one that has chunks of another width keeps them, and makes new
-    ones of this width.
-    """
+    """Make a hypertable of a table, or change the width of the chunks that it makes from now on."""
     db.execute(
         "SELECT create_hypertable(%s::regclass, by_range('window_start', %s), if_not_exists =>"
         " true, migrate_data => true, create_default_indexes => false)",
@@ -58,9 +55,10 @@ def make_hypertable(db: psycopg.Connection, table: str, width: timedelta) -> Non
     db.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, width))
 
 
-def create_bucket(db: psycopg.Connection) -> None:
-    """TimescaleDB's time_bucket for a server without it, so that every panel works; weeks start on
-    the same Monday.
+def create_time_bucket(db: psycopg.Connection) -> None:
+    """Create a time_bucket for a server without TimescaleDB, so that every panel works there.
+
+    Time: weeks begin at the Monday from which TimescaleDB counts.
     """
     db.execute(
         "CREATE OR REPLACE FUNCTION public.time_bucket(width interval, moment timestamptz) RETURNS"
@@ -69,11 +67,13 @@ def create_bucket(db: psycopg.Connection) -> None:
     )
 
 
-def create_forget(db: psycopg.Connection, edition: Edition, tables: Iterable[Table]) -> None:
-    """What retention calls: forget a table's rows before a moment, and say in words what went.
+def create_retention_function(
+    db: psycopg.Connection, edition: Edition, tables: Iterable[Table]
+) -> None:
+    """Create ops.forget, which drops a table's rows before a moment and says how many.
 
-    Dropping a chunk needs its owner, and flows run as the writer: the function runs as the owner,
-    on our tables alone.
+    Dropping a chunk is a right of its owner, and flows run as the writer: so the function runs as
+    its owner, and accepts no table but ours.
     """
     timed = [t.name for t in tables if t.chunk is not None]
     chunks = (
@@ -88,7 +88,7 @@ def create_forget(db: psycopg.Connection, edition: Edition, tables: Iterable[Tab
         "SELECT quote_ident(n.nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid ="
         " e.extnamespace WHERE e.extname = 'timescaledb'"
     ).fetchone()
-    how = (
+    drop_timed = (
         rows
         if edition is Edition.NONE or schema is None
         else chunks.replace("@extschema@", schema[0])
@@ -102,7 +102,7 @@ def create_forget(db: psycopg.Connection, edition: Edition, tables: Iterable[Tab
                 DELETE FROM {DEAD_LETTERS.name} WHERE source_timestamp < before;
                 GET DIAGNOSTICS gone = ROW_COUNT;
             ELSIF name = ANY (ARRAY[{", ".join(f"'{name}'" for name in timed)}]) THEN
-                {how}
+                {drop_timed}
             ELSE
                 RAISE EXCEPTION '% is no table that anything is forgotten of', name;
             END IF;
@@ -119,10 +119,10 @@ def create_forget(db: psycopg.Connection, edition: Edition, tables: Iterable[Tab
 
 
 def compress(db: psycopg.Connection, table: Table) -> None:
-    """Let the full edition compress chunks that change no more. Not tried by any test: the edition
-    is not at hand.
+    """Let the full edition compress chunks that change no more.
 
-    So a refusal is said and nothing more: everything works without compression.
+    No test runs this: the packages that the tests use are of the Apache edition. A refusal is
+    logged and no more, since everything works without compression.
     """
     segments = [k for k in ("partition", "shop_id", "flow") if k in table.keys]
     try:

@@ -1,6 +1,6 @@
 """What happens to the database: each function writes the log line of one observation.
 
-No process serves numbers of them: migrations and jobs come and go.
+No counters stand beside the lines: migrations and jobs end before Prometheus could read them.
 """
 
 from __future__ import annotations
@@ -10,33 +10,37 @@ from datetime import datetime
 import structlog
 
 ROLLING_UP = "rolling up"
-"""Says that the job has begun; `shopstream up` and `demo` wait for it."""
+"""The event that says that the job has begun; `shopstream up` and `demo` wait for it."""
 
 
 def database_silent(error: str) -> None:
+    """Log that an attempt to connect failed and is repeated."""
     structlog.get_logger("database").warning(
         "the database does not answer yet, asking again", error=error
     )
 
 
 def extension_unusable(error: str) -> None:
+    """Log that TimescaleDB cannot be created, so that plain tables are used."""
     structlog.get_logger("migrate").warning(
         "TimescaleDB is installed but cannot be used here", error=error
     )
 
 
 def not_compressed(table: str, error: str) -> None:
+    """Log that the server refused to compress a table, which then stays as it is."""
     structlog.get_logger("migrate").warning("a table is not compressed", table=table, error=error)
 
 
-def begun(every_seconds: float) -> None:
+def rollup_started(every_seconds: float) -> None:
+    """Log that the roll-up job has begun."""
     structlog.get_logger("rollup").info(ROLLING_UP, every_seconds=every_seconds)
 
 
 def rolled_up(hours: int, rows: int, refused: int) -> None:
-    """Tell of a run.
+    """Log a run of the roll-up, as a warning where changes were refused.
 
-    `refused` changes are of windows whose rows were dropped: their sums stay as they are
+    Units: `refused` counts changed hours whose rows were dropped; their sums stay as they are
     (ops.sealed_changes).
     """
     log = structlog.get_logger("rollup")
@@ -45,13 +49,15 @@ def rolled_up(hours: int, rows: int, refused: int) -> None:
     )
 
 
-def dropped(what: str, table: str, before: datetime) -> None:
+def old_rows_dropped(amount: str, table: str, before: datetime) -> None:
+    """Log what retention dropped from a table, such as `3 chunks`."""
     structlog.get_logger("rollup").info(
-        "forgot what is old", what=what, table=table, before=before.isoformat()
+        "forgot what is old", what=amount, table=table, before=before.isoformat()
     )
 
 
-def not_rolled_up(error: str) -> None:
+def last_rollup_failed(error: str) -> None:
+    """Log that the run at the end of the job failed; its changes stay marked for the next."""
     structlog.get_logger("rollup").warning(
         "not rolled up at the end, the next run does it", error=error
     )

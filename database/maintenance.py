@@ -1,6 +1,4 @@
-"""RetentionPolicy hours and days up to date, and forget what is old: what runs beside the flows,
-for as long as they run.
-"""
+"""The job beside the flows: it brings hours and days up to date, and drops what is old."""
 
 from __future__ import annotations
 
@@ -12,45 +10,37 @@ from threading import Event
 import psycopg
 
 from database import log
-from database.connection import connect
-from database.retention import Dropped, RetentionPolicy, forget
-from database.rollup import Rolled, roll_up
+from database.connection import broken_contract, connect
+from database.retention import DroppedRows, RetentionPolicy, drop_old_rows
+from database.rollup import RollupRun, roll_up
 from flows.connectors.postgres import PASSING, reason
 from flows.connectors.timescale import PATIENCE_SECONDS
-from flows.domain.errors import PermanentError, TransientError
-from flows.domain.rollups import Grain
+from flows.domain.errors import TransientError
 from flows.runtime.settings import Settings
 
-# a run recounts whole hours: where they are so large that this takes long, they are brought up to
-# date less often
-MOST_SHARE = 0.1
+# A run counts whole hours anew. Where hours are so large that this takes seconds, a longer pause
+# keeps the job to a tenth of the time of one connection.
+BUSY_RATIO = 0.1
 RETENTION_EVERY = timedelta(hours=1)
 RETRY_SECONDS = 1.0
 
 
-def keep(settings: Settings) -> RetentionPolicy:
-    """What retention is to keep, by the settings."""
-    by_grain = {
-        Grain.MINUTE: settings.retention_1m_days,
-        Grain.HOUR: settings.retention_1h_days,
-        Grain.DAY: settings.retention_1d_days,
-    }
-    return RetentionPolicy(by_grain, settings.retention_dead_letters_days)
+class MaintenanceJob:
+    """Roll up again and again, and apply retention once per hour, until asked to stop.
 
-
-class Upkeep:
-    """Roll up every so often, and forget once an hour. Errors: PermanentError, TransientError."""
+    State: when retention was applied last, in memory; a restart applies it at once.
+    Errors: PermanentError for a broken contract, TransientError when the database stays away.
+    """
 
     def __init__(self, settings: Settings, every_seconds: float, stopping: Event) -> None:
         self._settings = settings
+        self._policy = RetentionPolicy.of(settings)
         self._every = every_seconds
         self._stopping = stopping
-        self._forgotten_at: float | None = None
+        self._retention_at: float | None = None
 
     def run(self) -> None:
-        """Work until asked to stop; then once more, so that what was written before is in the hours
-        and days.
-        """
+        """Work until asked to stop, then roll up once more what was written until then."""
         failing_since: float | None = None
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -68,42 +58,36 @@ class Upkeep:
                 self._stopping.wait(RETRY_SECONDS)
             except psycopg.Error as error:
                 raise broken_contract(error) from error
-        self._once_more()
+        self._roll_up_at_the_end()
 
     def _work(self, db: psycopg.Connection) -> None:
-        """With one connection, for as long as it lasts."""
+        """Work on one connection, for as long as it lasts."""
         while not self._stopping.is_set():
             began = time.monotonic()
-            say(roll_up(db))
-            if (
-                self._forgotten_at is None
-                or began - self._forgotten_at > RETENTION_EVERY.total_seconds()
-            ):
-                say_forgotten(forget(db, keep(self._settings)))
-                self._forgotten_at = began
+            _log_rollup(roll_up(db))
+            if self._is_retention_due(began):
+                _log_dropped(drop_old_rows(db, self._policy))
+                self._retention_at = began
             took = time.monotonic() - began
-            self._stopping.wait(max(self._every - took, took / MOST_SHARE - took))
+            self._stopping.wait(max(self._every - took, took / BUSY_RATIO - took))
 
-    def _once_more(self) -> None:
+    def _is_retention_due(self, now: float) -> bool:
+        last = self._retention_at
+        return last is None or now - last > RETENTION_EVERY.total_seconds()
+
+    def _roll_up_at_the_end(self) -> None:
         try:
             with closing(connect(self._settings.database_url, 1.0)) as db:
-                say(roll_up(db))
+                _log_rollup(roll_up(db))
         except (psycopg.Error, TransientError) as error:
-            log.not_rolled_up(reason(error))
+            log.last_rollup_failed(reason(error))
 
 
-def broken_contract(error: psycopg.Error) -> PermanentError:
-    """What waiting does not mend: a missing table, a missing right."""
-    return PermanentError(
-        f"database: {reason(error)}; run `python -m shopstream migrate`, as the owner"
-    )
+def _log_rollup(run: RollupRun) -> None:
+    if run.rows or run.refused:
+        log.rolled_up(run.hours, run.rows, run.refused)
 
 
-def say(done: Rolled) -> None:
-    if done.rows or done.refused:
-        log.rolled_up(done.hours, done.rows, done.refused)
-
-
-def say_forgotten(gone: list[Dropped]) -> None:
-    for one in gone:
-        log.dropped(one.what, one.table, one.before)
+def _log_dropped(dropped: list[DroppedRows]) -> None:
+    for rows in dropped:
+        log.old_rows_dropped(rows.amount, rows.table, rows.before)

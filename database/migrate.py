@@ -1,8 +1,7 @@
-"""Make the database fit the catalogue: schemas, tables, views, hypertables, roles. Running it again
-changes nothing.
+"""Make the database fit the catalogue: schemas, tables, views, hypertables, roles.
 
-Tables and gold views follow from `flows/domain/tables.py` and the metric catalogue; the rest is in
-`sql/`, in order.
+Running it again changes nothing (test_migrating_again_changes_nothing). Tables and gold views
+follow from `flows/domain/tables.py` and the metric catalogue; the rest is in `sql/`, in order.
 """
 
 from __future__ import annotations
@@ -18,44 +17,48 @@ from database.connection import connect
 from database.editions import (
     Edition,
     compress,
-    create_bucket,
-    create_forget,
+    create_retention_function,
+    create_time_bucket,
     edition_of,
     make_hypertable,
 )
-from database.rollup import mark_everything
+from database.rollup import mark_all_hours
 from database.views import create_views
 from flows.connectors.postgres import identifier, reason
 from flows.domain.errors import PermanentError
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, Grain
-from flows.domain.tables import DEAD_LETTERS, PROGRESS, Table
+from flows.domain.tables import OTHER_TABLES, Table
 
 SQL = Path(__file__).parent / "sql"
-TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), DEAD_LETTERS, PROGRESS)
+TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), *OTHER_TABLES)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
 NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
-
 
 # A row of an open window is replaced many times a second. With room in its page the new version
 # stays there and no index changes; without, an upsert wades through dead entries (three times the
 # CPU at 16,700 events/s, bench/README.md).
-ROOM = sql.SQL("WITH (fillfactor = 50)")
+FILLFACTOR = sql.SQL("WITH (fillfactor = 50)")
 
 
 @dataclass(frozen=True)
 class Migrated:
+    """What a migration found and did: the edition, and the SQL files that were new."""
+
     edition: Edition
     applied: list[str]
 
 
 def migrate(url: str, patience_seconds: float = 30.0) -> Migrated:
-    """Bring the database up to date. Errors: PermanentError when the role may not."""
+    """Bring the database up to date.
+
+    Errors: PermanentError when the role may not.
+    """
     with connect(url, patience_seconds) as db:
         db.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         try:
             edition = edition_of(db)
             with db.transaction():
-                applied = apply(db, edition)
+                applied = apply_schema(db, edition)
         except psycopg.errors.InsufficientPrivilege as error:
             raise PermanentError(f"migrate: {reason(error)}") from error
         finally:
@@ -63,42 +66,44 @@ def migrate(url: str, patience_seconds: float = 30.0) -> Migrated:
     return Migrated(edition, applied)
 
 
-def apply(db: psycopg.Connection, edition: Edition) -> list[str]:
+def apply_schema(db: psycopg.Connection, edition: Edition) -> list[str]:
+    """Make everything that is missing; list the SQL files that ran for the first time."""
     files = sorted(SQL.glob("[0-9]*.sql"))
-    before = columns_of(db)
-    run(db, files[0])
-    fresh = [r for r in ROLLUPS if r.grain is Grain.HOUR and missing(db, r.table)]
+    columns_before = columns_of(db)
+    _run_file(db, files[0])
+    new_rollups = [r for r in ROLLUPS if r.grain is Grain.HOUR and _is_missing(db, r.table)]
     for table in TABLES:
-        create(db, table, edition)
+        create_table(db, table, edition)
     if edition is Edition.NONE:
-        create_bucket(db)
+        create_time_bucket(db)
     if edition is Edition.TIMESCALE:
         for table in BY_GRAIN[Grain.MINUTE]:
             compress(db, table)
-    create_forget(db, edition, TABLES)
+    create_retention_function(db, edition, TABLES)
     create_views(db)
     for file in files[1:]:
-        run(db, file)
-    for rollup in fresh:
-        mark_everything(db, rollup.finer.name)
-    if (change := schema_change(before, columns_of(db))) is not None:
+        _run_file(db, file)
+    for rollup in new_rollups:
+        mark_all_hours(db, rollup.finer.name)
+    if (change := schema_change(columns_before, columns_of(db))) is not None:
         annotate(db, change)
-    done = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
-    new = [file.stem for file in files if file.stem not in done]
-    for name in new:
+    known = {name for (name,) in db.execute("SELECT name FROM ops.migrations")}
+    applied = [file.stem for file in files if file.stem not in known]
+    for name in applied:
         db.execute("INSERT INTO ops.migrations (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
-    return new
+    return applied
 
 
-def missing(db: psycopg.Connection, table: Table) -> bool:
+def _is_missing(db: psycopg.Connection, table: Table) -> bool:
     return db.execute("SELECT to_regclass(%s)", (table.name,)).fetchone() == (None,)
 
 
-def run(db: psycopg.Connection, file: Path) -> None:
-    db.execute(file.read_text())  # our own file
+def _run_file(db: psycopg.Connection, file: Path) -> None:
+    # bytes, since a query in a str should be a literal; the text is a file of ours
+    db.execute(file.read_bytes())
 
 
-def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
+def create_table(db: psycopg.Connection, table: Table, edition: Edition) -> None:
     """Create the table, or add the columns that a new measure brought."""
     columns = [
         sql.SQL("{} {}{}").format(
@@ -114,7 +119,7 @@ def create(db: psycopg.Connection, table: Table, edition: Edition) -> None:
             identifier(table.name),
             sql.SQL(", ").join(columns),
             keys,
-            ROOM if table.guard else sql.SQL(""),
+            FILLFACTOR if table.guard else sql.SQL(""),
         )
     )
     for name, kind in table.columns.items():

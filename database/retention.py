@@ -1,8 +1,7 @@
-"""Forget rows that are old enough: whole chunks with TimescaleDB, rows without it.
+"""Drop rows that are old enough: whole chunks with TimescaleDB, rows without it.
 
-Hours and days are summed up first, and outlive their minutes. What was forgotten is sealed in the
-same transaction: no roll-up is ever counted anew from what is left
-(test_hours_outlive_their_minutes).
+Hours and days are summed up first, and outlive their minutes. What was dropped is sealed in the
+same transaction: no roll-up is counted anew from what is left (test_hours_outlive_their_minutes).
 """
 
 from __future__ import annotations
@@ -14,24 +13,38 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from database.rollup import DAY, floor, job_lock, roll_up, tell
+from database.rollup import DAY, floor, job_lock, record_run, roll_up
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.domain.tables import DEAD_LETTERS, Table
+from flows.runtime.settings import Settings
 
-# a dashboard that reads an old chunk at this moment makes us wait, and everybody else behind us:
-# rather next time
+# Dropping a chunk waits for the dashboards that read it, and every later query waits behind it:
+# giving up and trying again an hour later costs nobody anything.
 LOCK_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How many days of rows to keep. 0: all."""
+    """How long rows are kept.
+
+    Units: days; 0 keeps all.
+    """
 
     by_grain: Mapping[Grain, int]
     dead_letters: int
 
+    @classmethod
+    def of(cls, settings: Settings) -> RetentionPolicy:
+        """Read the policy from the settings."""
+        by_grain = {
+            Grain.MINUTE: settings.retention_1m_days,
+            Grain.HOUR: settings.retention_1h_days,
+            Grain.DAY: settings.retention_1d_days,
+        }
+        return cls(by_grain, settings.retention_dead_letters_days)
+
     def tables(self) -> list[tuple[Table, int]]:
-        """The tables of which anything is to be forgotten, finest first."""
+        """List the tables that lose rows and the days that each keeps, finest grain first."""
         grains = [
             (table, days) for grain, days in self.by_grain.items() for table in BY_GRAIN[grain]
         ]
@@ -41,48 +54,53 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """What went from a table: everything before a midnight (UTC)."""
+class DroppedRows:
+    """What went from a table: everything before a midnight.
+
+    Units: `amount` is in words, such as `3 chunks` or `120 rows`; empty where nothing went.
+    Time: UTC.
+    """
 
     table: str
     before: datetime
-    what: str
+    amount: str
 
 
-def forget(db: psycopg.Connection, keep: RetentionPolicy) -> list[Dropped]:
-    """Forget what is older than the days to keep. Time: the database's clock. The connection is in
-    autocommit.
+def drop_old_rows(db: psycopg.Connection, policy: RetentionPolicy) -> list[DroppedRows]:
+    """Roll up, then drop what is older than the policy keeps; list the tables that lost rows.
+
+    The connection must be in autocommit.
+
+    Time: the database's clock.
     """
     began = time.monotonic()
     roll_up(db)
     with job_lock(db):
-        found = []
-        for table, days in keep.tables():
-            before = floor(today(db), DAY) - timedelta(days=days)
-            found.append(Dropped(table.name, before, forget_table(db, table, before)))
-        tell(
-            db,
-            "retention",
-            time.monotonic() - began,
-            "; ".join(f"{f.table}: {f.what}" for f in found if f.what),
-        )
-    return [one for one in found if one.what]
+        results = []
+        for table, days in policy.tables():
+            before = floor(_now(db), DAY) - timedelta(days=days)
+            results.append(DroppedRows(table.name, before, _drop_from(db, table, before)))
+        dropped = [rows for rows in results if rows.amount]
+        summary = "; ".join(f"{rows.table}: {rows.amount}" for rows in dropped)
+        record_run(db, "retention", time.monotonic() - began, summary)
+    return dropped
 
 
-def today(db: psycopg.Connection) -> datetime:
+def _now(db: psycopg.Connection) -> datetime:
     row = db.execute("SELECT now()").fetchone()
     assert row is not None
     moment: datetime = row[0]
     return moment
 
 
-def forget_table(db: psycopg.Connection, table: Table, before: datetime) -> str:
-    """Seal and forget. Gives what went in words, or nothing."""
+def _drop_from(db: psycopg.Connection, table: Table, before: datetime) -> str:
+    """Seal a table and drop its old rows; gives the amount in words, or nothing."""
     with db.transaction():
         db.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         db.execute(
-            "INSERT INTO ops.sealed AS known (table_name, before) VALUES (%s, %s) ON CONFLICT"
-            " (table_name) DO UPDATE SET before = greatest(known.before, excluded.before)",
+            "INSERT INTO ops.sealed AS known (table_name, before) VALUES (%s, %s)"
+            " ON CONFLICT (table_name)"
+            " DO UPDATE SET before = greatest(known.before, excluded.before)",
             (table.name, before),
         )
         row = db.execute("SELECT ops.forget(%s, %s)", (table.name, before)).fetchone()

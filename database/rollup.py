@@ -6,10 +6,11 @@ killed leaves the marks of what it did not finish; a second one at the same time
 
 How a change cannot be missed: a flow marks the hour in the transaction that changes it, with that
 transaction's number. A run reads the marks first and the rows later, so it sees the rows of every
-mark that it saw. It takes away a mark only when it still bears the number that was read; a mark of
-a transaction that is open is locked, and stays too.
+mark that it saw. It removes a mark only while the mark still bears the number that was read; a mark
+of a transaction that is open is locked, and stays too.
 
-Back pressure: none. Flows never wait for a run, and a run never waits for a flow.
+Back pressure: none. A run never waits for a flow; a flow waits for a run at most while it removes
+the marks of one day.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ HOURS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.HOUR}
 DAYS = {r.finer.name: r for r in ROLLUPS if r.grain is Grain.DAY}
 Span = tuple[datetime, datetime]
 """`[start, end)`."""
-CLEAR = sql.SQL("DELETE FROM {} WHERE window_start >= %s AND window_start < %s AND partition = 0")
-# what an open transaction has marked again is locked: skipping it is right, and waiting could be a
-# deadlock
-UNMARK = (
+DELETE_COUNTED = sql.SQL(
+    "DELETE FROM {} WHERE window_start >= %s AND window_start < %s AND partition = 0"
+)
+# What an open transaction has marked again is locked: its mark must stay, so it is skipped. Waiting
+# for it could be a deadlock, since that flow may wait for another mark that this run holds.
+REMOVE_MARKS = (
     "DELETE FROM ops.changes WHERE ctid IN ( SELECT c.ctid FROM ops.changes AS c JOIN"
     " unnest(%s::text[], %s::timestamptz[], %s::integer[], %s::text[]) AS seen (source, hour,"
     " writer, changed_by) ON (c.source, c.hour, c.writer, c.changed_by) = (seen.source, seen.hour,"
@@ -48,8 +51,11 @@ UNMARK = (
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A changed hour. `changed_by` is the transaction that marked it last."""
+class ChangeMark:
+    """A changed hour of a table of minutes: a row of ops.changes.
+
+    State: `changed_by` is the number of the transaction that marked it last.
+    """
 
     source: str
     hour: datetime
@@ -57,19 +63,26 @@ class Mark:
     changed_by: str
 
 
-@dataclass
-class Rolled:
-    """What a run did: hours looked at, rows of hours and days that changed, changes that came too
-    late to be counted.
+@dataclass(frozen=True)
+class RollupRun:
+    """What a run did.
+
+    Units: hours counted anew; rows of hours and days that changed; changed hours that were refused
+    because their minutes were dropped before.
     """
 
     hours: int = 0
     rows: int = 0
     refused: int = 0
 
+    def __add__(self, other: RollupRun) -> RollupRun:
+        return RollupRun(
+            self.hours + other.hours, self.rows + other.rows, self.refused + other.refused
+        )
 
-def mark_everything(db: psycopg.Connection, source: str) -> None:
-    """Mark every hour of a table: of one that had minutes before it had hours."""
+
+def mark_all_hours(db: psycopg.Connection, source: str) -> None:
+    """Mark every hour of a table of minutes, such as one that had minutes before it had hours."""
     db.execute(
         sql.SQL(
             "INSERT INTO ops.changes (source, hour) SELECT DISTINCT {name}, date_bin('1 hour',"
@@ -79,14 +92,16 @@ def mark_everything(db: psycopg.Connection, source: str) -> None:
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:
-    """The start of the UTC hour or day."""
+    """Give the start of the UTC hour or day that a moment is in."""
     return EPOCH + (moment - EPOCH) // width * width
 
 
 @contextmanager
 def job_lock(db: psycopg.Connection) -> Iterator[None]:
-    """Wait until no other roll-up or retention runs. Statements then see what was committed before
-    each of them.
+    """Wait until no other roll-up or retention runs, and keep others out for the block.
+
+    State: the connection reads committed data from here on, so that each statement sees what was
+    committed before it began.
     """
     db.isolation_level = IsolationLevel.READ_COMMITTED
     db.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
@@ -97,60 +112,56 @@ def job_lock(db: psycopg.Connection) -> Iterator[None]:
             db.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
 
 
-def roll_up(db: psycopg.Connection) -> Rolled:
-    """Bring hours and days up to date with everything that was committed before. The connection is
-    in autocommit.
+def roll_up(db: psycopg.Connection) -> RollupRun:
+    """Bring hours and days up to date with everything that was committed before.
+
+    The connection must be in autocommit: each day is a transaction of its own.
     """
     began = time.monotonic()
-    done = Rolled()
+    run = RollupRun()
     with job_lock(db):
-        marks = read_marks(db)
-        by_day: dict[datetime, list[Mark]] = defaultdict(list)
-        for one in marks:
-            by_day[floor(one.hour, DAY)].append(one)
-        for day in sorted(by_day, reverse=True):  # after a long pause people look at today first
+        marks_by_day: dict[datetime, list[ChangeMark]] = defaultdict(list)
+        for mark in read_marks(db):
+            marks_by_day[floor(mark.hour, DAY)].append(mark)
+        # newest first: after a long pause people look at today before they look at last week
+        for day in sorted(marks_by_day, reverse=True):
             with db.transaction():
-                roll_day(db, by_day[day], done)
-            unmark(db, by_day[day])
-        tell(
-            db,
-            "rollup",
-            time.monotonic() - began,
-            f"{done.hours} hours, {done.rows} rows, {done.refused} refused",
-        )
-    return done
+                run += roll_day(db, marks_by_day[day])
+            remove_marks(db, marks_by_day[day])
+        summary = f"{run.hours} hours, {run.rows} rows, {run.refused} refused"
+        record_run(db, "rollup", time.monotonic() - began, summary)
+    return run
 
 
-def rebuild(db: psycopg.Connection) -> Rolled:
-    """Count every hour and day anew of which the minutes are there: after a change of minutes that
-    no flow made.
+def rebuild(db: psycopg.Connection) -> RollupRun:
+    """Count every hour and day anew whose minutes are there, after a change that no flow made.
 
-    Synthetic rows may have hours without minutes, and stay.
+    Synthetic rows stay: they may have hours without minutes.
     """
-    done = Rolled()
+    run = RollupRun()
     with job_lock(db):
         for source, by_hour in HOURS.items():
             by_day = DAYS[by_hour.table.name]
-            before = read_sealed(db).get(source, EPOCH)
-            for day in days_of(db, by_hour, before):
+            sealed_before = read_sealed(db).get(source, EPOCH)
+            for day in days_of(db, by_hour, sealed_before):
                 span = day, day + DAY
                 with db.transaction():
                     for rollup in (by_hour, by_day):
-                        db.execute(CLEAR.format(identifier(rollup.table.name)), span)
-                        done.rows += recount(db, rollup, span)
-                done.hours += 24
-    return done
+                        db.execute(DELETE_COUNTED.format(identifier(rollup.table.name)), span)
+                        run += RollupRun(rows=recount(db, rollup, span))
+                run += RollupRun(hours=24)
+    return run
 
 
-def days_of(db: psycopg.Connection, by_hour: Rollup, before: datetime) -> list[datetime]:
-    """The days of which there are minutes, or hours that may have lost theirs."""
+def days_of(db: psycopg.Connection, by_hour: Rollup, since: datetime) -> list[datetime]:
+    """List the days that have minutes, or hours that may have lost theirs."""
     query = sql.SQL(
         "SELECT DISTINCT date_bin('1 day', window_start, {epoch}) FROM {minutes} WHERE window_start"
-        " >= {before} UNION SELECT date_bin('1 day', window_start, {epoch}) FROM {hours} WHERE"
-        " window_start >= {before} AND partition = 0 ORDER BY 1"
+        " >= {since} UNION SELECT date_bin('1 day', window_start, {epoch}) FROM {hours} WHERE"
+        " window_start >= {since} AND partition = 0 ORDER BY 1"
     ).format(
         epoch=sql.Literal(EPOCH),
-        before=sql.Literal(before),
+        since=sql.Literal(since),
         minutes=identifier(by_hour.finer.name),
         hours=identifier(by_hour.table.name),
     )
@@ -158,50 +169,53 @@ def days_of(db: psycopg.Connection, by_hour: Rollup, before: datetime) -> list[d
 
 
 def read_sealed(db: psycopg.Connection) -> dict[str, datetime]:
-    """Table -> before when its rows may have been dropped."""
+    """Give the moment of each table before which its rows may have been dropped."""
     return dict(db.execute("SELECT table_name, before FROM ops.sealed").fetchall())
 
 
-def read_marks(db: psycopg.Connection) -> list[Mark]:
+def read_marks(db: psycopg.Connection) -> list[ChangeMark]:
+    """Read the marks of all changes that are committed."""
     return [
-        Mark(*row)
+        ChangeMark(*row)
         for row in db.execute("SELECT source, hour, writer, changed_by::text FROM ops.changes")
     ]
 
 
-def unmark(db: psycopg.Connection, marks: list[Mark]) -> None:
-    """Take away the marks that nobody has touched since.
-
-    Without waiting for the disk: what a crash brings back is only counted once more, and flows do
-    not wait meanwhile.
-    """
+def remove_marks(db: psycopg.Connection, marks: list[ChangeMark]) -> None:
+    """Remove the marks that no flow has renewed since they were read."""
     with db.transaction():
+        # A mark that a crash of the server brings back is only counted once more. Waiting for the
+        # disk would hold the locks of the marks for longer, and flows wait for those.
         db.execute("SET LOCAL synchronous_commit = off")
         columns = zip(*((m.source, m.hour, m.writer, m.changed_by) for m in marks), strict=True)
-        db.execute(UNMARK, tuple(map(list, columns)))
+        db.execute(REMOVE_MARKS, tuple(map(list, columns)))
 
 
-def roll_day(db: psycopg.Connection, marks: list[Mark], done: Rolled) -> None:
-    """Count the marked hours of one day anew, and then the day. Hours are kept as long as their
-    minutes, or longer.
+def roll_day(db: psycopg.Connection, marks: list[ChangeMark]) -> RollupRun:
+    """Count the marked hours of one day anew, and then the day.
+
+    Hours are kept as long as their minutes or longer (a wrong setting is refused), so the hours
+    that a day is summed from are there whenever the minutes are.
     """
     sealed = read_sealed(db)
     day = floor(marks[0].hour, DAY)
+    run = RollupRun()
     for source in sorted({m.source for m in marks} & HOURS.keys()):
         hours = sorted({m.hour for m in marks if m.source == source})
-        before = sealed.get(source, EPOCH)
-        refuse(db, source, [h for h in hours if h < before], done)
-        hours = [h for h in hours if h >= before]
+        sealed_before = sealed.get(source, EPOCH)
+        refused = [hour for hour in hours if hour < sealed_before]
+        record_refused(db, source, refused)
+        hours = [hour for hour in hours if hour >= sealed_before]
         by_hour = HOURS[source]
         rows = sum(recount(db, by_hour, span) for span in spans(hours))
         if rows:
             rows += recount(db, DAYS[by_hour.table.name], (day, day + DAY))
-        done.hours += len(hours)
-        done.rows += rows
+        run += RollupRun(len(hours), rows, len(refused))
+    return run
 
 
 def spans(hours: list[datetime]) -> Iterator[Span]:
-    """Hours that follow each other, as one."""
+    """Join hours that follow each other: 1, 2, 3 and 5 o'clock are [1, 4) and [5, 6)."""
     start = end = None
     for hour in hours:
         if start is None or hour != end:
@@ -215,14 +229,19 @@ def spans(hours: list[datetime]) -> Iterator[Span]:
 
 def recount(db: psycopg.Connection, rollup: Rollup, span: Span) -> int:
     """Sum the finer rows of a span; gives how many coarser rows are new or different."""
-    # a plan for any span would have to think of every chunk: one made for this span finds its own
+    # A prepared plan holds for any span and has to think of every chunk of the table: one made for
+    # this span leaves out all chunks but its own.
     return db.execute(
-        statement(rollup), {"start": span[0], "end": span[1], "width": rollup.width}, prepare=False
+        recount_statement(rollup),
+        {"start": span[0], "end": span[1], "width": rollup.width},
+        prepare=False,
     ).rowcount
 
 
 @cache
-def statement(rollup: Rollup) -> sql.Composed:
+def recount_statement(rollup: Rollup) -> sql.Composed:
+    """Compose the statement of `recount`, which writes only rows that differ."""
+
     def names(columns: Iterable[str], form: LiteralString = "{}") -> sql.Composed:
         return sql.SQL(", ").join(sql.SQL(form).format(sql.Identifier(c)) for c in columns)
 
@@ -245,10 +264,8 @@ def statement(rollup: Rollup) -> sql.Composed:
     )
 
 
-def refuse(db: psycopg.Connection, source: str, windows: list[datetime], done: Rolled) -> None:
-    """Note changes of windows whose rows were dropped in part or whole: summing up the rest would
-    be a lie.
-    """
+def record_refused(db: psycopg.Connection, source: str, windows: list[datetime]) -> None:
+    """Record changes of windows whose rows were dropped: a sum of what is left would be wrong."""
     for window in windows:
         db.execute(
             "INSERT INTO ops.sealed_changes AS known (source, window_start, times) VALUES (%s, %s,"
@@ -256,13 +273,13 @@ def refuse(db: psycopg.Connection, source: str, windows: list[datetime], done: R
             " last_seen = clock_timestamp()",
             (source, window),
         )
-    done.refused += len(windows)
 
 
-def tell(db: psycopg.Connection, job: str, took_seconds: float, said: str) -> None:
+def record_run(db: psycopg.Connection, job: str, took_seconds: float, summary: str) -> None:
+    """Record in ops.jobs when a job last did its work, and what it did."""
     db.execute(
         "INSERT INTO ops.jobs AS known (job, finished_at, took_seconds, said) VALUES (%s,"
         " clock_timestamp(), %s, %s) ON CONFLICT (job) DO UPDATE SET (finished_at, took_seconds,"
         " said) = (excluded.finished_at, excluded.took_seconds, excluded.said)",
-        (job, took_seconds, said),
+        (job, took_seconds, summary),
     )

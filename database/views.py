@@ -1,4 +1,4 @@
-"""The views that people and panels read: one a metric and grain, and what they need of the server."""
+"""The views that people and panels read: one per metric and grain."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import psycopg
 from psycopg import sql
 
 from flows.connectors.postgres import identifier
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import GOLD_ROLLUPS, Grain, Rollup, rolled, stem
 from flows.domain.tables import GOLD
 
-# in this order, so that a real row costs nothing; and no sub-select, whose share of rows the
-# planner could only guess
+# In this order, so that the function is not called for real rows; and no sub-select, whose share of
+# rows the planner could only guess.
 SHOWN = sql.SQL("(partition >= 0 OR ops.shows_synthetic())")
 
 
 def create_views(db: psycopg.Connection) -> None:
+    """Create or replace the views of every metric: its minutes, hours and days."""
     for metric in CATALOGUE:
         replace_view(db, metric.name, minutes_of(metric))
         for grain in (Grain.HOUR, Grain.DAY):
@@ -26,11 +28,12 @@ def create_views(db: psycopg.Connection) -> None:
 
 
 def keys_of(metric: MetricTable) -> sql.Composed:
+    """Compose the key columns of a view."""
     return sql.SQL(", ").join(map(sql.Identifier, ("window_start", *(d.name for d in metric.by))))
 
 
 def measures_of(metric: MetricTable) -> sql.Composed:
-    """The columns of a view: sums as they are, formulas computed."""
+    """Compose the measures of a view: sums as they are, formulas computed."""
     return sql.SQL(", ").join(
         (
             sql.Identifier(m.name)
@@ -42,7 +45,7 @@ def measures_of(metric: MetricTable) -> sql.Composed:
 
 
 def minutes_of(metric: MetricTable) -> sql.Composed:
-    """Partitions summed, formulas computed."""
+    """Compose the view of minutes, which sums over partitions."""
     keys = keys_of(metric)
     sums = sql.SQL(", ").join(
         sql.SQL("sum({0})::bigint AS {0}").format(sql.Identifier(m.name)) for m in metric.stored
@@ -60,9 +63,10 @@ def minutes_of(metric: MetricTable) -> sql.Composed:
 
 
 def rollup_of(metric: MetricTable, rollup: Rollup) -> sql.Composed:
-    """As stored: partitions are summed already, and summing again would double what a panel waits.
+    """Compose the view of hours or days, which shows rows as they are stored.
 
-    In an hour that has both, synthetic rows stand beside the real ones.
+    Partitions are summed already, and summing again would double the time that a panel waits. In an
+    hour that has both, synthetic rows stand beside the real ones.
     """
     return sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
         keys_of(metric), measures_of(metric), identifier(rollup.table.name), SHOWN
@@ -70,12 +74,12 @@ def rollup_of(metric: MetricTable, rollup: Rollup) -> sql.Composed:
 
 
 def replace_view(db: psycopg.Connection, view: str, query: sql.Composed) -> None:
+    """Create or replace a gold view, also where its columns moved."""
     name = identifier(f"gold.{view}")
     try:
         with db.transaction():
             db.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
-    except (
-        psycopg.errors.InvalidTableDefinition
-    ):  # columns moved: a view is only a query, make it anew
+    except psycopg.errors.InvalidTableDefinition:
+        # PostgreSQL replaces a view only while its columns keep their places
         db.execute(sql.SQL("DROP VIEW {}").format(name))
         db.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, query))

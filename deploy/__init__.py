@@ -1,1 +1,1 @@
-"""How the project is run: real services for one checkout, and the Python that everything runs in."""
+"""How the project is run: the Python it runs in, the image, and real services for a checkout."""

@@ -1,6 +1,9 @@
 #!/bin/sh
-# Makes .venv from Python 3.11 or 3.12 and installs requirements.lock into it; with the argument `uv` it only puts uv
-# into .shopstream/uv. pip follows the machine's own settings, and nothing is written outside the checkout.
+# Makes .venv from Python 3.11 or 3.12 and installs a lock into it. The argument says which:
+#   demo   deploy/demo.lock: what the demo needs
+#   all    requirements.lock: everything, the tools of development too; it adds to what `demo` installed
+#   uv     none: only uv into .shopstream/uv
+# uv and pip follow this machine's own settings of pip; besides their caches nothing outside the checkout is written.
 set -eu
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -20,19 +23,24 @@ first_python() {
 
 FITS='import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))'
 
-# uv from pip, checked by hash; in an environment of its own, or beside one where Debian left venv out.
+# uv from pip, checked by hash; in a folder of its own, by whichever Python has pip, or in an environment for it alone.
 put_uv() {
     [ -x .shopstream/uv/bin/uv ] && .shopstream/uv/bin/uv --version >/dev/null 2>&1 && return 0
     rm -rf .shopstream/uv
     mkdir -p .shopstream
-    if other=$(first_python 'import venv, ensurepip'); then
+    say "fetching uv, which installs the rest (20 MB)"
+    if [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2>/dev/null; then
+        pip_of=.venv/bin/python
+    elif other=$(first_python 'import pip'); then
+        pip_of=$other
+    elif other=$(first_python 'import venv, ensurepip'); then
         "$other" -m venv .shopstream/uv >.shopstream/uv.log 2>&1 &&
             .shopstream/uv/bin/python -m pip install -q --require-hashes -r deploy/uv.txt >>.shopstream/uv.log 2>&1
-    elif other=$(first_python 'import pip'); then
-        "$other" -m pip install -q --target .shopstream/uv --require-hashes -r deploy/uv.txt >.shopstream/uv.log 2>&1
+        return
     else
         return 1
     fi
+    "$pip_of" -m pip install -q --target .shopstream/uv --require-hashes -r deploy/uv.txt >.shopstream/uv.log 2>&1
 }
 
 # Python 3.12 through uv, into .shopstream/python.
@@ -61,20 +69,43 @@ make_venv() {
     fi
 }
 
-if [ "${1:-venv}" = uv ]; then
+lock_of() { if [ "$1" = demo ]; then echo deploy/demo.lock; else echo requirements.lock; fi; }
+
+marker_of() { if [ "$1" = demo ]; then echo .venv/.installed-demo; else echo .venv/.installed; fi; }
+
+# Whether a level is installed as its lock and this file have it.
+is_fresh() {
+    [ -e "$(marker_of "$1")" ] && [ -z "$(find "$(lock_of "$1")" deploy/python.sh -newer "$(marker_of "$1")")" ]
+}
+
+level=${1:-all}
+case $level in
+uv)
     put_uv || { say "uv cannot be installed; see .shopstream/uv.log"; exit 1; }
     exit 0
-fi
+    ;;
+demo | all) ;;
+*)
+    say "unknown level $level: demo, all or uv"
+    exit 2
+    ;;
+esac
 
 # Two makes at once in a fresh checkout: the second waits, and finds the work done.
 mkdir -p .shopstream
 exec 9>.shopstream/python.lock
 if command -v flock >/dev/null; then flock 9; fi
-if [ -e .venv/.installed ] && [ -z "$(find requirements.lock deploy/python.sh -newer .venv/.installed)" ]; then
+
+if is_fresh all; then
+    touch .venv/.installed-demo # requirements.lock has all that deploy/demo.lock has
     exit 0
 fi
-
-make_venv
-say "installing requirements.lock into .venv"
-.venv/bin/python -m pip install -q --require-hashes --no-deps -r requirements.lock
-touch .venv/.installed
+if [ "$level" = demo ] && is_fresh demo; then exit 0; fi
+# What a lock does not have any more must go: only to a demo's environment the rest is added.
+if ! is_fresh demo || [ -e .venv/.installed ]; then
+    rm -f .venv/.installed .venv/.installed-demo
+    make_venv
+fi
+put_uv || say "uv cannot be had (see .shopstream/uv.log): pip installs, which takes longer"
+.venv/bin/python -m deploy.install "$(lock_of "$level")"
+touch .venv/.installed-demo "$(marker_of "$level")"

@@ -1,8 +1,8 @@
-"""Clean: decide of every raw record whether it can be trusted.
+"""Clean: decide for every raw record whether it can be trusted.
 
-    raw.web ─> decode ─> judge ─┬─ accepted ─> clean.web
-                                ├─ refused ──> dead.letters
-                                └─ counts ───> tallies
+    raw.* ─> decode ─> judge ─┬─> accepted ──> clean.*
+                              ├─> refused ───> dead.letters
+                              └┄┄ tallies ┄┄┄> tallies        (┄ pulled when a flush is due)
 
 Everything is local to a partition; no state is saved (domain/cleaning.py rebuilds it from the log).
 """
@@ -14,96 +14,86 @@ from dataclasses import dataclass
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
 
-from flows.connectors.avro import encode, schemas
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows import registry
+from flows.connectors.avro import encode
 from flows.connectors.avro.decode import Decoder
-from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink, Records
-from flows.connectors.kafka_source import KafkaSource
-from flows.domain.batch import Batch
+from flows.connectors.avro.encode import CleanEncoder, TallyRecords
+from flows.connectors.avro.schemas import ConfluentIds
+from flows.connectors.records import Records, write
+from flows.domain.batch import Batch, Decoded
 from flows.domain.budget import RejectBudget
-from flows.domain.cleaning import Cleaned, Cleaning, Read
+from flows.domain.cleaning import Cleaned, Cleaning
+from flows.domain.dead_letters import RefusedEvents
+from flows.domain.families import BY_NAME
 from flows.domain.judge import Limits
-from flows.runtime.launch import Process, destination, subscription
+from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
 
 
 @dataclass(frozen=True)
-class Outputs:
-    clean: KafkaSink
-    dead: KafkaSink
-    tallies: KafkaSink
+class Steps:
+    """What the steps of the graph do."""
+
+    decode: Callable[[Batch], Decoded]
+    judge: Callable[[Decoded], Cleaned]
+    accepted: Callable[[Cleaned], Records]
+    refused: Callable[[Cleaned], Records]
 
 
 @dataclass(frozen=True)
-class Steps:
-    decode: Callable[[Batch], Read]
-    judge: Callable[[Read], Cleaned]
+class Sinks:
+    """Where the graph ends."""
+
+    clean: Sink[tuple[str, Records]]
+    dead: Sink[tuple[str, Records]]
+    tallies: Sink[tuple[str, Cleaned]]
 
 
-def build(raw: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
-    """Wire the graph. Delivery: at-least-once to all outputs; readers of clean.web fence repeats."""
-    flow = Dataflow("clean")
+def build(name: str, raw: Source[Batch], steps: Steps, sinks: Sinks) -> Dataflow:
+    """Wire the graph.
+
+    Delivery: at-least-once to all outputs; readers of clean topics fence repeats.
+    """
+    flow = Dataflow(name)
     polled = op.input("raw", flow, raw)
-    read = op.map("decode", polled, steps.decode)
-    cleaned = op.map("judge", read, lambda item: ("clean", steps.judge(item)))
-    op.output("clean", cleaned, outputs.clean)
-    op.output("dead", cleaned, outputs.dead)
-    op.output("tallies", cleaned, outputs.tallies)
+    decoded = op.map("decode", polled, steps.decode)
+    judged = op.map("judge", decoded, steps.judge)
+    write("clean", op.map("accepted", judged, steps.accepted), sinks.clean)
+    write("dead", op.map("refused", judged, steps.refused), sinks.dead)
+    write("tallies", judged, sinks.tallies)
     return flow
 
 
-def flow() -> Dataflow:
-    """The flow of this process, from environment settings."""
-    settings, process = Process.prepare("clean")
-    telemetry = process.telemetry
-    decoder = Decoder(
-        schemas.load("web_event"),
-        schemas.published("web_event"),
-        schemas.ConfluentIds(settings.registry),
-        settings.max_record_bytes,
-    )
+def flow(family_name: str = "web") -> Dataflow:
+    """Make the flow of this process from the settings in its environment."""
+    family = BY_NAME[family_name]
+    process = Process.prepare(registry.cleaning(family))
+    settings, observe = process.settings, process.telemetry.flow
+    decoder = Decoder(family, ConfluentIds(settings.registry), settings.max_record_bytes)
     cleaning = Cleaning(
+        family,
         Limits(settings.allowed_lateness, settings.future_tolerance),
         RejectBudget(settings.reject_budget_ratio, settings.reject_budget_records),
     )
-
-    def decode(batch: Batch) -> Read:
-        decoded = decoder.decode(batch.payload)
-        return Read(batch, decoded.events, decoded.bodies, decoded.refused)
-
-    def dead_letters(cleaned: Cleaned) -> Records:
-        return encode.dead_letters(cleaned, settings.topic_raw_web)
-
-    def tallies(_: Cleaned) -> Records:
-        return encode.tallies("clean", settings.topic_raw_web, cleaning.take_tallies())
-
-    telemetry.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
+    encoder = CleanEncoder(family)
+    one_event = settings.clean_form == "event"
+    refused = RefusedEvents(family, process.origin)
+    process.telemetry.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
     steps = Steps(
-        telemetry.flow.step("decode", decode),
-        telemetry.flow.step("judge", cleaning.clean, telemetry.flow.cleaned),
+        decode=observe.step("decode", decoder.decode),
+        judge=observe.step("judge", cleaning.clean, observe.cleaned),
+        accepted=encoder.one_event_per_record if one_event else encoder.one_batch_per_record,
+        refused=lambda cleaned: encode.dead_letters(refused.dead_letters(cleaned)),
     )
-    raw = KafkaSource(
-        subscription(settings, settings.topic_raw_web, "clean"),
-        cleaning,
-        process.stopping,
-        telemetry.source,
+    raw = process.source(cleaning)
+    sinks = Sinks(
+        clean=process.topic_sink(f"topic_clean_{family.name}"),
+        dead=process.dead_letter_sink(),
+        tallies=process.topic_sink("topic_tallies", TallyRecords(cleaning.tallies, process.origin)),
     )
-    form = (
-        encode.one_event_a_record if settings.clean_form == "event" else encode.one_batch_a_record
-    )
-    outputs = Outputs(
-        KafkaSink(destination(settings, settings.topic_clean_web), form, telemetry.sinks),
-        KafkaSink(
-            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
-            dead_letters,
-            telemetry.sinks,
-        ),
-        KafkaSink(
-            destination(settings, settings.topic_tallies),
-            tallies,
-            telemetry.sinks,
-            every_seconds=0.5,
-        ),
-    )
-    process.begin(raw, outputs.clean, outputs.dead, outputs.tallies)
-    return build(raw, steps, outputs)
+    process.begin()
+    return build(process.flow.name, raw, steps, sinks)

@@ -1,53 +1,55 @@
-"""Dead letters: keep every refused record in a table, with its bytes and all reasons.
+"""Dead letters: store every refused record in a table, with its bytes and all reasons.
 
-    dead.letters ─> decode ─> quality.dead_letters
+    dead.letters ─> position ─> decode ─> quality.dead_letters
 
-A record of the topic that is no dead letter itself becomes a row too, with its bytes and a code.
+A record of the topic that cannot be read as a dead letter becomes a row about itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
 
-from flows.connectors.avro.readers import DeadLetterReader
-from flows.connectors.kafka_source import KafkaSource
-from flows.connectors.timescale import TimescaleSink
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows import registry
+from flows.connectors.avro.readers import DeadLetterReader, ReadRows
+from flows.connectors.records import write
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
 from flows.domain.tables import DEAD_LETTERS
-from flows.runtime.launch import Process, subscription
-
-Read = Callable[[Batch], DeadLetterReader]
+from flows.runtime.launch import Process
 
 
-def build(dead: KafkaSource, decode: Read, positions: Positions, table: TimescaleSink) -> Dataflow:
+@dataclass(frozen=True)
+class Steps:
+    """What the steps of the graph do."""
+
+    position: Callable[[Batch], Batch]
+    decode: Callable[[Batch], ReadRows]
+
+
+def build(
+    name: str, dead: Source[Batch], steps: Steps, table: Sink[tuple[str, ReadRows]]
+) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the table."""
-    flow = Dataflow("deadletters")
-    polled = op.input("dead", flow, dead)
-    read = op.map("decode", op.map("position", polled, positions.passed), decode)
-    op.output("table", op.map("rows", read, lambda r: ("rows", r)), table)
+    flow = Dataflow(name)
+    polled = op.map("position", op.input("dead", flow, dead), steps.position)
+    write("table", op.map("decode", polled, steps.decode), table)
     return flow
 
 
 def flow() -> Dataflow:
-    """The flow of this process, from environment settings."""
-    settings, process = Process.prepare("deadletters")
-    telemetry = process.telemetry
-    positions, reader = Positions(), DeadLetterReader(settings.topic_dead_letters)
-    read = subscription(settings, settings.topic_dead_letters, "deadletters")
-    dead = KafkaSource(read, positions, process.stopping, telemetry.source)
-    table = TimescaleSink(
-        settings.database_url,
-        [DEAD_LETTERS],
-        DeadLetterReader.take,
-        process.stopping,
-        settings.startup_seconds,
-        observer=telemetry.sinks,
-    )
-    process.begin(dead, table)
-    return build(
-        dead, telemetry.flow.step("decode", reader.read, telemetry.flow.read), positions, table
-    )
+    """Make the flow of this process from the settings in its environment."""
+    process = Process.prepare(registry.DEAD_LETTERS)
+    observe = process.telemetry.flow
+    positions, reader = Positions(), DeadLetterReader(process.origin)
+    steps = Steps(positions.passed, observe.step("decode", reader.read, observe.read))
+    dead = process.source(positions)
+    table = process.table_sink(DEAD_LETTERS)
+    process.begin()
+    return build(process.flow.name, dead, steps, table)

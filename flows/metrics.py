@@ -1,10 +1,10 @@
-"""Metrics: count accepted events into every metric of the catalogue.
+"""Metrics: count accepted events into every metric of their family.
 
-    clean.web ─> decode ─> count ─┬─ changed rows ─> gold.*, ops.progress
-                    └─ unreadable ──> dead.letters
+    clean.* ─> decode ─┬─> count ┄┄┄┄┄┄> gold.*, ops.progress    (┄ pulled when a flush is due)
+                       └─> unreadable ─> dead.letters
 
-Rows hold absolute numbers and replace what is stored only when they count more events: repeating is
-harmless.
+Rows hold absolute numbers and replace what is stored only when they count more events, so writing
+them again is harmless.
 """
 
 from __future__ import annotations
@@ -14,67 +14,70 @@ from dataclasses import dataclass
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows import registry
+from flows.connectors.avro import encode
 from flows.connectors.avro.readers import CleanReader
-from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink
-from flows.connectors.kafka_source import KafkaSource
-from flows.connectors.timescale import TimescaleSink
-from flows.domain.batch import Batch
-from flows.domain.counting import CleanEvents, Counting
+from flows.connectors.records import Records, write
+from flows.domain.batch import Batch, Origin
+from flows.domain.counting import CleanEvents, Counted, Counting
+from flows.domain.dead_letters import unreadable
+from flows.domain.families import BY_NAME
 from flows.domain.tables import GOLD, PROGRESS
-from flows.runtime.launch import Process, destination, subscription
+from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
 
 
 @dataclass(frozen=True)
-class Outputs:
-    gold: TimescaleSink
-    dead: KafkaSink
+class Steps:
+    """What the steps of the graph do."""
+
+    decode: Callable[[Batch], CleanEvents]
+    unreadable: Callable[[CleanEvents], Records]
+    count: Callable[[CleanEvents], Counted]
 
 
 @dataclass(frozen=True)
-class Steps:
-    decode: Callable[[Batch], CleanEvents]
-    count: Callable[[CleanEvents], Counting]
+class Sinks:
+    """Where the graph ends."""
+
+    gold: Sink[tuple[str, Counted]]
+    dead: Sink[tuple[str, Records]]
 
 
-def build(clean: KafkaSource, steps: Steps, outputs: Outputs) -> Dataflow:
+def build(name: str, clean: Source[Batch], steps: Steps, sinks: Sinks) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the tables."""
-    flow = Dataflow("metrics")
+    flow = Dataflow(name)
     polled = op.input("clean", flow, clean)
-    read = op.map("decode", polled, steps.decode)
-    op.output("dead", op.map("unreadable", read, lambda r: ("dead", r)), outputs.dead)
-    op.output("gold", op.map("count", read, lambda r: ("gold", steps.count(r))), outputs.gold)
+    events = op.map("decode", polled, steps.decode)
+    write("dead", op.map("unreadable", events, steps.unreadable), sinks.dead)
+    write("gold", op.map("count", events, steps.count), sinks.gold)
     return flow
 
 
-def flow() -> Dataflow:
-    """The flow of this process, from environment settings."""
-    settings, process = Process.prepare("metrics")
-    telemetry = process.telemetry
-    counting = Counting(settings.topic_raw_web, settings.allowed_lateness, settings.query_cap)
-    reader = CleanReader(settings.topic_clean_web, "metrics")
-    telemetry.show(StateView(counting.watermarks, counting.sizes))
+def flow(family_name: str = "web") -> Dataflow:
+    """Make the flow of this process from the settings in its environment."""
+    family = BY_NAME[family_name]
+    process = Process.prepare(registry.counting(family))
+    settings, observe, origin = process.settings, process.telemetry.flow, process.origin
+    reader = CleanReader(family)
+    # progress is reported in offsets of the raw topic: those are what clean events carry
+    raw = Origin(process.flow.name, settings.topic(f"topic_raw_{family.name}"))
+    counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap)
+    process.telemetry.show(StateView(counting.watermarks, counting.sizes))
     steps = Steps(
-        telemetry.flow.step("decode", reader.read),
-        telemetry.flow.step("count", counting.count, telemetry.flow.counted),
+        decode=observe.step("decode", reader.read),
+        unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
+        count=observe.step("count", counting.count, observe.counted),
     )
-    read = subscription(settings, settings.topic_clean_web, "metrics")
-    clean = KafkaSource(read, counting, process.stopping, telemetry.source)
-    outputs = Outputs(
-        TimescaleSink(
-            settings.database_url,
-            [*GOLD.values(), PROGRESS],
-            Counting.take,
-            process.stopping,
-            settings.startup_seconds,
-            observer=telemetry.sinks,
-        ),
-        KafkaSink(
-            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
-            reader.unreadable,
-            telemetry.sinks,
-        ),
+    clean = process.source(counting)
+    tables = [GOLD[metric.name] for metric in family.metrics]
+    sinks = Sinks(
+        gold=process.table_sink(*tables, PROGRESS, pulled=counting),
+        dead=process.dead_letter_sink(),
     )
-    process.begin(clean, outputs.gold, outputs.dead)
-    return build(clean, steps, outputs)
+    process.begin()
+    return build(process.flow.name, clean, steps, sinks)

@@ -1,7 +1,7 @@
-"""Quality: keep what clean counted, by outcome and by rule.
+"""Quality: store what clean counted, by outcome and by rule.
 
-tallies ─> decode ─┬─ newest counts ─> quality.outcomes_1m, quality.rules_1m
-                   └─ unreadable ────> dead.letters
+tallies ─> position ─> decode ─┬─> rows ───────> quality.outcomes_1m, quality.rules_1m
+                               └─> unreadable ─> dead.letters
 """
 
 from __future__ import annotations
@@ -11,59 +11,59 @@ from dataclasses import dataclass
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
 
-from flows.connectors.avro.readers import TallyReader
-from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, KafkaSink
-from flows.connectors.kafka_source import KafkaSource
-from flows.connectors.timescale import TimescaleSink
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows import registry
+from flows.connectors.avro import encode
+from flows.connectors.avro.readers import ReadRows, tally_reader
+from flows.connectors.records import Records, write
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
+from flows.domain.dead_letters import unreadable
 from flows.domain.tables import OUTCOMES, RULES
-from flows.runtime.launch import Process, destination, subscription
+from flows.runtime.launch import Process
 
 
 @dataclass(frozen=True)
-class Outputs:
-    tables: TimescaleSink
-    dead: KafkaSink
+class Steps:
+    """What the steps of the graph do."""
+
+    position: Callable[[Batch], Batch]
+    decode: Callable[[Batch], ReadRows]
+    unreadable: Callable[[ReadRows], Records]
 
 
-Read = Callable[[Batch], TallyReader]
+@dataclass(frozen=True)
+class Sinks:
+    """Where the graph ends."""
+
+    tables: Sink[tuple[str, ReadRows]]
+    dead: Sink[tuple[str, Records]]
 
 
-def build(tallies: KafkaSource, decode: Read, positions: Positions, outputs: Outputs) -> Dataflow:
+def build(name: str, tallies: Source[Batch], steps: Steps, sinks: Sinks) -> Dataflow:
     """Wire the graph. Delivery: at-least-once, effectively once in the tables."""
-    flow = Dataflow("quality")
-    polled = op.input("tallies", flow, tallies)
-    read = op.map("decode", op.map("position", polled, positions.passed), decode)
-    op.output("dead", op.map("unreadable", read, lambda r: ("dead", r)), outputs.dead)
-    op.output("tables", op.map("rows", read, lambda r: ("rows", r)), outputs.tables)
+    flow = Dataflow(name)
+    polled = op.map("position", op.input("tallies", flow, tallies), steps.position)
+    rows = op.map("decode", polled, steps.decode)
+    write("dead", op.map("unreadable", rows, steps.unreadable), sinks.dead)
+    write("tables", rows, sinks.tables)
     return flow
 
 
 def flow() -> Dataflow:
-    """The flow of this process, from environment settings."""
-    settings, process = Process.prepare("quality")
-    telemetry = process.telemetry
-    positions, reader = Positions(), TallyReader(settings.topic_tallies, "quality")
-    read = subscription(settings, settings.topic_tallies, "quality")
-    tallies = KafkaSource(read, positions, process.stopping, telemetry.source)
-    outputs = Outputs(
-        TimescaleSink(
-            settings.database_url,
-            [OUTCOMES, RULES],
-            TallyReader.take,
-            process.stopping,
-            settings.startup_seconds,
-            observer=telemetry.sinks,
-        ),
-        KafkaSink(
-            destination(settings, settings.topic_dead_letters, DEAD_LETTER_BYTES),
-            reader.unreadable,
-            telemetry.sinks,
-        ),
+    """Make the flow of this process from the settings in its environment."""
+    process = Process.prepare(registry.QUALITY)
+    observe, origin = process.telemetry.flow, process.origin
+    positions, reader = Positions(), tally_reader()
+    steps = Steps(
+        position=positions.passed,
+        decode=observe.step("decode", reader.read, observe.read),
+        unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
     )
-    process.begin(tallies, outputs.tables, outputs.dead)
-    return build(
-        tallies, telemetry.flow.step("decode", reader.read, telemetry.flow.read), positions, outputs
-    )
+    tallies = process.source(positions)
+    sinks = Sinks(process.table_sink(OUTCOMES, RULES), process.dead_letter_sink())
+    process.begin()
+    return build(process.flow.name, tallies, steps, sinks)

@@ -1,3 +1,1 @@
-"""Seeded, open-loop shop traffic with faults, and the answer key that proves what a pipeline made
-of it.
-"""
+"""Seeded, open-loop shop traffic with faults, and the answer key of what must become of it."""

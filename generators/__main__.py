@@ -1,4 +1,4 @@
-"""The command line: python -m generators run | replay | scenarios."""
+"""The command line: `shopstream-generate` or `python -m generators`, run | replay | scenarios."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from generators.config import FORMS, SINKS, Contract, ReplayPlan, Report, RunPlan, Target
-from generators.errors import ConfigError, GeneratorError
+from generators.errors import ConfigError, ShopstreamError
 from generators.faults.catalogue import FAULTS, GROUPS, expand
 from generators.runner import replay, run
 from generators.scenarios import SCENARIOS
 from generators.sending.schedule import SHAPES
-from generators.settings import Surroundings, read_surroundings
+from generators.settings import PipelineSettings, read_pipeline_settings
+
+SCRIPT, MODULE = "shopstream-generate", "python -m generators"
 
 _RUN_EXAMPLES = """examples:
-  python -m generators run --rate 1000 --duration 30 --ledger out/ledger
-  python -m generators run --scenario flash_sale --rate 5000 --duration 60 --seed 7 --ledger out/sale
-  python -m generators run --scenario perf --events 2000000 --rate 100000 --speed 0
-  python -m generators run --fault late=0.05 --fault corrupt=0.01 --ledger out/dirty
-  python -m generators run --events 20 --sink stdout --format json --speed 0
+  %(prog)s --rate 1000 --duration 30 --ledger out/ledger
+  %(prog)s --scenario flash_sale --rate 5000 --duration 60 --seed 7 --ledger out/sale
+  %(prog)s --scenario perf --events 2000000 --rate 100000 --speed 0
+  %(prog)s --fault late=0.05 --fault corrupt=0.01 --ledger out/dirty
+  %(prog)s --events 20 --sink stdout --format json --speed 0
 
 exit codes: 0 done, 2 a wrong option, setting or file, 3 the ledger contradicts itself,
 4 the broker is away or a record was not delivered, 130 interrupted"""
@@ -30,24 +32,29 @@ exit codes: 0 done, 2 a wrong option, setting or file, 3 the ledger contradicts 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser(program()).parse_args(arguments)
     try:
         return int(options.command(options))
-    except GeneratorError as error:
+    except ShopstreamError as error:
         print(f"generators: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("generators: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # a reader of stdout that has seen enough, as in `| head`
+        sys.stderr.close()  # a reader of stdout has seen enough, as in `| head`
         return 0
 
 
+def program() -> str:
+    """Name the program as it was started, for the help and its examples."""
+    return SCRIPT if Path(sys.argv[0]).stem == SCRIPT else MODULE
+
+
 def _run(options: argparse.Namespace) -> int:
-    around = read_surroundings()
+    pipeline = read_pipeline_settings()
     plan = RunPlan(
-        target=_target(options, around),
+        target=_target(options, pipeline),
         scenario=options.scenario,
         rate=options.rate,
         duration_seconds=options.duration,
@@ -57,33 +64,33 @@ def _run(options: argparse.Namespace) -> int:
         speed=options.speed,
         shape=options.shape,
         faults=dict(options.fault),
-        contract=_contract(options, around),
+        contract=_contract(options, pipeline),
         ledger=options.ledger,
         visitors=options.visitors,
         products=options.products,
     )
-    _tell(run(plan), plan.ledger)
+    _print_report(run(plan), plan.ledger)
     return 0
 
 
 def _replay(options: argparse.Namespace) -> int:
-    around = read_surroundings()
+    pipeline = read_pipeline_settings()
     plan = ReplayPlan(
-        target=_target(options, around),
+        target=_target(options, pipeline),
         source=options.file,
         speed=options.speed,
-        contract=_contract(options, around),
+        contract=_contract(options, pipeline),
         ledger=options.ledger,
     )
     report = replay(plan)
-    _tell(report, plan.ledger)
+    _print_report(report, plan.ledger)
     if report.rejected_rows:
-        where = (
+        place = (
             f", listed in {report.rejected_file}"
             if report.rejected_file
             else " (--ledger lists them)"
         )
-        print(f"{report.rejected_rows} rows could not be read{where}", file=sys.stderr)
+        print(f"{report.rejected_rows} rows could not be read{place}", file=sys.stderr)
     return 0
 
 
@@ -98,7 +105,8 @@ def _scenarios(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(report: Report, ledger: Path | None) -> None:
+def _print_report(report: Report, ledger: Path | None) -> None:
+    """Print to stderr: stdout may be the sink."""
     line = (
         f"sent {report.sent} records ({report.healthy} healthy) in {report.seconds:.1f} s,"
         f" {report.per_second:,.0f}/s; behind the schedule p99 {report.behind_p99_ms:.0f} ms, max"
@@ -106,35 +114,34 @@ def _tell(report: Report, ledger: Path | None) -> None:
     )
     print(line, file=sys.stderr)
     if ledger is not None:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(report.counts.items()))
-        print(f"ledger {ledger}: {told}", file=sys.stderr)
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(report.counts.items()))
+        print(f"ledger {ledger}: {counts}", file=sys.stderr)
 
 
-def _target(options: argparse.Namespace, around: Surroundings) -> Target:
+def _target(options: argparse.Namespace, pipeline: PipelineSettings) -> Target:
     if options.sink == "file" and options.out is None:
         raise ConfigError("--sink file needs --out FILE")
-    registry = around.registry_url
     return Target(
-        options.sink,
-        options.bootstrap or around.bootstrap,
-        options.topic or around.topic,
-        registry,
-        options.out,
-        options.format,
+        sink=options.sink,
+        bootstrap=options.bootstrap or pipeline.bootstrap,
+        topic=options.topic or pipeline.topic,
+        registry_url=pipeline.registry_url,
+        path=options.out,
+        form=options.format,
     )
 
 
-def _contract(options: argparse.Namespace, around: Surroundings) -> Contract:
+def _contract(options: argparse.Namespace, pipeline: PipelineSettings) -> Contract:
     if options.lateness is None:
-        return around.contract
-    return replace(around.contract, lateness=timedelta(seconds=options.lateness))
+        return pipeline.contract
+    return replace(pipeline.contract, lateness=timedelta(seconds=options.lateness))
 
 
 def _share(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
     if name not in FAULTS and name not in GROUPS:
         raise argparse.ArgumentTypeError(
-            f"unknown fault {name!r}; see: python -m generators scenarios --faults"
+            f"unknown fault {name!r}; see: {program()} scenarios --faults"
         )
     try:
         return name, float(share)
@@ -142,72 +149,30 @@ def _share(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m generators", description="Shop traffic with an answer key."
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Shop traffic with an answer key.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    keep = argparse.RawDescriptionHelpFormatter
-    run_ = commands.add_parser(
+    run_command = commands.add_parser(
         "run",
         help="send synthetic shoppers",
-        formatter_class=keep,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_RUN_EXAMPLES,
         description="Send synthetic shoppers on an open loop, with faults.",
     )
-    run_.add_argument(
-        "--scenario",
-        choices=SCENARIOS,
-        default="faults",
-        metavar="NAME",
-        help="mixture of shape and faults, listed by `scenarios` (default: faults)",
-    )
-    run_.add_argument(
-        "--rate", type=float, default=1000, help="healthy events a second (default: 1000)"
-    )
-    run_.add_argument(
-        "--duration", type=float, default=30, metavar="SECONDS", help="length (default: 30)"
-    )
-    run_.add_argument(
-        "--events", type=int, metavar="N", help="healthy events in all, instead of a duration"
-    )
-    run_.add_argument(
-        "--seed", type=int, default=1, help="same seed and start, same bytes (default: 1)"
-    )
-    run_.add_argument(
-        "--shape", choices=SHAPES, help="shape of the load, instead of the scenario's"
-    )
-    run_.add_argument(
-        "--fault",
-        type=_share,
-        action="append",
-        default=[],
-        metavar="NAME=SHARE",
-        help=(
-            "extra records a healthy event, of a fault or spread over a group"
-            f" ({', '.join(GROUPS)}); may be repeated"
-        ),
-    )
-    run_.add_argument(
-        "--start", type=datetime.fromisoformat, metavar="ISO", help="event time of the start, UTC"
-    )
-    run_.add_argument(
-        "--visitors", type=int, default=20_000, help="shoppers known (default: 20000)"
-    )
-    run_.add_argument("--products", type=int, default=400, help="products sold (default: 400)")
-    run_.set_defaults(command=_run)
-    replay_ = commands.add_parser(
+    _add_run_options(run_command)
+    _add_shared_options(run_command, speed=1.0)
+    run_command.set_defaults(command=_run)
+    replay_command = commands.add_parser(
         "replay",
         help="send a real shop's invoices",
         description=(
-            "Send a CSV in the layout of the UCI Online Retail data set, plain or"
-            " gzip: one event an invoice."
+            "Send a CSV in the layout of the UCI Online Retail data set, plain or gzip: one event"
+            " per invoice."
         ),
     )
-    replay_.add_argument("file", type=Path, metavar="FILE", help="the CSV")
-    replay_.set_defaults(command=_replay)
-    for command, speed in ((run_, 1.0), (replay_, 0.0)):
-        _add_shared(command, speed)
+    replay_command.add_argument("file", type=Path, metavar="FILE", help="the CSV")
+    _add_shared_options(replay_command, speed=0.0)
+    replay_command.set_defaults(command=_replay)
     listing = commands.add_parser("scenarios", help="list scenarios or faults")
     listing.add_argument(
         "--faults", action="store_true", help="list the faults and what must become of them"
@@ -216,7 +181,50 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_shared(command: argparse.ArgumentParser, speed: float) -> None:
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scenario",
+        choices=SCENARIOS,
+        default="faults",
+        metavar="NAME",
+        help="mixture of shape and faults, listed by `scenarios` (default: faults)",
+    )
+    command.add_argument(
+        "--rate", type=float, default=1000, help="healthy events per second (default: 1000)"
+    )
+    command.add_argument(
+        "--duration", type=float, default=30, metavar="SECONDS", help="length (default: 30)"
+    )
+    command.add_argument(
+        "--events", type=int, metavar="N", help="healthy events in all, instead of a duration"
+    )
+    command.add_argument(
+        "--seed", type=int, default=1, help="same seed and start, same bytes (default: 1)"
+    )
+    command.add_argument(
+        "--shape", choices=SHAPES, help="shape of the load, instead of the scenario's"
+    )
+    command.add_argument(
+        "--fault",
+        type=_share,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=(
+            "extra records per healthy event, of one fault or spread over a group"
+            f" ({', '.join(GROUPS)}); may be repeated"
+        ),
+    )
+    command.add_argument(
+        "--start", type=datetime.fromisoformat, metavar="ISO", help="event time of the start, UTC"
+    )
+    command.add_argument(
+        "--visitors", type=int, default=20_000, help="shoppers known (default: 20000)"
+    )
+    command.add_argument("--products", type=int, default=400, help="products sold (default: 400)")
+
+
+def _add_shared_options(command: argparse.ArgumentParser, speed: float) -> None:
     command.add_argument(
         "--ledger", type=Path, metavar="DIR", help="write the answer key into this folder"
     )
@@ -226,7 +234,7 @@ def _add_shared(command: argparse.ArgumentParser, speed: float) -> None:
         default=speed,
         metavar="X",
         help=(
-            "event seconds a second; 60: an hour a minute, 0: as fast as it goes"
+            "event seconds per second; 60: one hour per minute, 0: as fast as possible"
             f" (default: {speed:g})"
         ),
     )

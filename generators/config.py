@@ -1,4 +1,4 @@
-"""What a run is asked to do, and what it says afterwards."""
+"""What a run is to do, and what it reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ FORMS = ("avro", "json")
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send. `path` and `form` belong to the file sink, `form` to stdout too."""
+    """Where to send.
+
+    Shape: `path` belongs to the file sink, `form` to the file sink and stdout.
+    """
 
     sink: str = "kafka"
     bootstrap: str = ""
@@ -41,10 +44,10 @@ class Contract:
 class RunPlan:
     """Synthetic shoppers.
 
-    Units: `rate` in healthy events a second of the wall clock; faults add to it.
-    Time: `speed` is event seconds a wall second, 0 sends as fast as it can with event time at the
-    rate; without
-    `start` event time is now (speed 1), or ends now, so that nothing lies in the future.
+    Units: `rate` in healthy events per second of the wall clock; faults add to it.
+    Time: `speed` is event seconds per wall second; 0 sends as fast as possible, with event time at
+    the rate. Without `start` event time is now (speed 1), or ends now, so that nothing lies in the
+    future.
     """
 
     target: Target
@@ -63,17 +66,18 @@ class RunPlan:
     products: int = 400
 
     def mixture(self) -> Scenario:
-        """Resolve the scenario with this plan's own shape and faults. Errors: ConfigError for
-        unknown names.
+        """Resolve the scenario with this plan's own shape and faults.
+
+        Errors: ConfigError for unknown names and for a share outside 0 to 1.
         """
         if self.scenario not in SCENARIOS:
             raise ConfigError(f"scenario {self.scenario}: unknown; one of {', '.join(SCENARIOS)}")
-        known = SCENARIOS[self.scenario]
-        shape = self.shape or known.shape
+        scenario = SCENARIOS[self.scenario]
+        shape = self.shape or scenario.shape
         if shape not in SHAPES:
             raise ConfigError(f"shape {shape}: unknown; one of {', '.join(SHAPES)}")
         try:
-            shares = {**expand(known.faults), **expand(self.faults)}
+            shares = {**expand(scenario.faults), **expand(self.faults)}
         except KeyError as error:
             raise ConfigError(
                 f"fault {error.args[0]}: unknown; see python -m generators scenarios --faults"
@@ -81,10 +85,13 @@ class RunPlan:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"fault {name}: a share is between 0 and 1, not {share}")
-        return Scenario(known.name, known.help, shape, shares)
+        return Scenario(scenario.name, scenario.help, shape, shares)
 
     def schedule(self) -> Schedule:
-        """Fix the arrival times. Errors: ConfigError for a rate or length that gives no events."""
+        """Fix the arrival times.
+
+        Errors: ConfigError for a rate or length that gives no events.
+        """
         if not self.rate > 0 or not self.speed >= 0:
             raise ConfigError("rate must be above 0, and speed 0 or more")
         events = round(self.rate * self.duration_seconds) if self.events is None else self.events
@@ -98,7 +105,10 @@ class RunPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayPlan:
-    """A real shop's invoices. Time: `speed` as in RunPlan; 0 sends as fast as it can."""
+    """A real shop's invoices.
+
+    Time: `speed` as in RunPlan; 0 sends as fast as possible.
+    """
 
     target: Target
     source: Path
@@ -111,9 +121,9 @@ class ReplayPlan:
 class Report:
     """What a run did.
 
-    Units: records, healthy events, seconds, milliseconds. `counts` by outcome, or outcome and code,
-    when a ledger was kept. `first_offsets` and `next_offsets` by partition, where offsets were
-    tracked.
+    Shape: `counts` by outcome, or by outcome and code, when a ledger was kept; `first_offsets` and
+    `next_offsets` by partition, where offsets were tracked.
+    Units: `sent` in records, `healthy` in events.
     """
 
     sent: int
@@ -129,5 +139,5 @@ class Report:
 
     @property
     def per_second(self) -> float:
-        """Give records a second."""
+        """Give records per second."""
         return self.sent / self.seconds if self.seconds else 0.0

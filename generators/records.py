@@ -1,4 +1,4 @@
-"""What is sent, in columns: the healthy stream with the extra records of the faults between."""
+"""What is sent, in columns: the healthy stream, and the extra records of the faults in it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pyarrow as pa
 
 from generators.answer_key.verdicts import IS_ACCEPTED, Verdict
 
+# Event, name of the fault ("" for a healthy record) and verdict of one record.
+Answer = tuple[dict[str, Any] | None, str, Verdict]
+
 
 @dataclass(frozen=True)
 class Answers:
-    """What must become of a stretch of records.
+    """What must become of a chunk of records.
 
     Shape: `order` maps each record to a row of `batch`, or, from len(batch) on, to an entry of the
     lists. Records of the batch are healthy: accepted, without a fault.
@@ -26,8 +29,11 @@ class Answers:
     faults: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
 
-    def rows(self) -> Iterator[tuple[dict[str, Any] | None, str, Verdict]]:
-        """Give event, fault and verdict of each record, in order; `event_time` in milliseconds."""
+    def rows(self) -> Iterator[Answer]:
+        """Give event, fault and verdict of each record, in order.
+
+        Units: `event_time` of an event in milliseconds.
+        """
         healthy = 0 if self.batch is None else len(self.batch)
         events: list[dict[str, Any] | None] = []
         if self.batch is not None:
@@ -37,19 +43,19 @@ class Answers:
                 for row, ms in zip(self.batch.to_pylist(), times, strict=True)
             ]
         events += self.events
-        for at in self.order.tolist():
-            if at < healthy:
-                yield events[at], "", IS_ACCEPTED
+        for index in self.order.tolist():
+            if index < healthy:
+                yield events[index], "", IS_ACCEPTED
             else:
-                yield events[at], self.faults[at - healthy], self.verdicts[at - healthy]
+                yield events[index], self.faults[index - healthy], self.verdicts[index - healthy]
 
 
 @dataclass(frozen=True)
 class Records:
     """Records to send, in order.
 
-    Shape: lists and arrays of one length. Units: `due_us` in microseconds since the start of the
-    schedule.
+    Shape: lists and arrays of one length.
+    Units: `due_us` in microseconds since the start of the schedule.
     """
 
     keys: list[bytes]

@@ -1,5 +1,6 @@
-"""Counter-based randomness: every value is a hash of (seed, stream name, counter), never of what
-was drawn before.
+"""Counter-based randomness: every value is a hash of seed, stream name and counter.
+
+No value depends on what was drawn before (test_a_new_stream_moves_no_other).
 
 Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014): the
 splitmix64 finaliser.
@@ -20,8 +21,9 @@ _HEX = np.array([f"{n:02x}".encode() for n in range(256)], dtype="S2").view(np.u
 
 
 def stream(seed: int, name: str) -> np.uint64:
-    """Give a stream its own constant, so that a new stream moves no other
-    (test_a_new_stream_moves_no_other).
+    """Give a stream its own constant.
+
+    The name is part of the seed: another name gives other bytes.
     """
     return np.uint64(
         int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
@@ -29,8 +31,9 @@ def stream(seed: int, name: str) -> np.uint64:
 
 
 def draw(of: np.uint64 | np.ndarray, counter: np.ndarray) -> np.ndarray:
-    """Hash counters to 64 random bits each. Shape: uint64 in, uint64 out; streams and counters
-    broadcast.
+    """Hash counters to 64 random bits each.
+
+    Shape: uint64 in, uint64 out; streams and counters broadcast.
     """
     x = counter * _GOLDEN + of
     x ^= x >> _S30
@@ -42,7 +45,7 @@ def draw(of: np.uint64 | np.ndarray, counter: np.ndarray) -> np.ndarray:
 
 
 def draw_one(of: np.uint64, counter: int) -> int:
-    """Hash one counter, for the paths that run once an injected fault."""
+    """Hash one counter, where there is no array of them: once per injected fault."""
     return int(draw(of, np.array([counter], dtype=np.uint64))[0])
 
 
@@ -52,19 +55,20 @@ def bits16(drawn: np.ndarray, quarter: int) -> np.ndarray:
 
 
 def threshold(share: float) -> int:
-    """Give the draw that a share of all draws stays under."""
+    """Give the value that a share of all draws stays below."""
     return min(int(share * 2.0**64), 2**64 - 1)
 
 
-def lottery(weights: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Lay weights out as 65,536 tickets, so that a weighted choice is one look-up.
+def choice_table(weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Lay weights out over 65,536 entries, so that a weighted choice is one look-up.
 
-    Units: a weight under 1/65,536 of the sum may hold no ticket.
+    Shape: an index of `weights` per 16-bit draw.
+    Units: a weight below 1/65,536 of the sum may get no entry.
     """
     edges = np.cumsum(np.asarray(weights, dtype=np.float64))
-    tickets = (np.arange(65_536) + 0.5) / 65_536 * edges[-1]
-    held: np.ndarray = np.searchsorted(edges, tickets, side="right").astype(np.int32)
-    return held
+    entries = (np.arange(65_536) + 0.5) / 65_536 * edges[-1]
+    table: np.ndarray = np.searchsorted(edges, entries, side="right").astype(np.int32)
+    return table
 
 
 def hex_text(prefix: bytes, drawn: np.ndarray) -> pa.StringArray:
@@ -85,14 +89,15 @@ def uuid_text(high: np.ndarray, low: np.ndarray) -> pa.StringArray:
     raw[:, 8] = (raw[:, 8] & 0x3F) | 0x80
     digits = _HEX[raw].view(np.uint8)
     text = np.full((len(high), 36), ord("-"), dtype=np.uint8)
-    for at, digit, count in ((0, 0, 8), (9, 8, 4), (14, 12, 4), (19, 16, 4), (24, 20, 12)):
-        text[:, at : at + count] = digits[:, digit : digit + count]
+    for start, digit, count in ((0, 0, 8), (9, 8, 4), (14, 12, 4), (19, 16, 4), (24, 20, 12)):
+        text[:, start : start + count] = digits[:, digit : digit + count]
     return fixed_text(text)
 
 
 def fixed_text(text: np.ndarray) -> pa.StringArray:
-    """Wrap a matrix of ASCII bytes, one row a value, as an Arrow string column without a copy a
-    row.
+    """Wrap a matrix of ASCII bytes as an Arrow string column, without a copy per value.
+
+    Shape: one row per value.
     """
     rows, width = text.shape
     offsets = (

@@ -1,4 +1,7 @@
-"""Ready mixtures of shape and faults. A share is extra records a healthy event."""
+"""Ready mixtures of shape and faults.
+
+Units: a share is extra records per healthy event.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class Scenario:
     faults: Mapping[str, float] = field(default_factory=dict)
 
 
-_A_LITTLE = {"repeats": 0.01, "times": 0.01, "writers": 0.006, "corrupt": 0.01, "rules": 0.02}
+_SOME_OF_EACH = {"repeats": 0.01, "times": 0.01, "writers": 0.006, "corrupt": 0.01, "rules": 0.02}
 
 _ALL = (
     Scenario(
@@ -35,7 +38,9 @@ _ALL = (
         },
     ),
     Scenario(
-        "faults", "a little of everything that can go wrong (the demo's default)", faults=_A_LITTLE
+        "faults",
+        "a little of everything that can go wrong (the demo's default)",
+        faults=_SOME_OF_EACH,
     ),
     Scenario(
         "flash_sale",

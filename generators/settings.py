@@ -1,8 +1,6 @@
-"""What the generator takes from the environment: the flows' own settings, so that both judge by the
-same terms.
+"""What the generator takes from the environment: the flows' own settings, so both judge alike.
 
-This is the one place that knows flows/; the answer key shares no code with it
-(test_the_answer_key_shares_no_code).
+Beside errors.py this is the only module that imports flows/ (test_the_answer_key_shares_no_code).
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from generators.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PipelineSettings:
     """Where the pipeline is and by what terms it judges."""
 
     bootstrap: str
@@ -25,20 +23,20 @@ class Surroundings:
     contract: Contract
 
 
-def read_surroundings() -> Surroundings:
-    """Read the settings. Errors: ConfigError naming the variable."""
-    try:
-        settings = load_settings()
-    except Exception as error:  # the flows' ConfigError, which only flows/ may name
-        raise ConfigError(str(error)) from error
+def read_pipeline_settings() -> PipelineSettings:
+    """Read the settings.
+
+    Errors: ConfigError naming the variable.
+    """
+    settings = load_settings()
     if settings.max_record_bytes != MAX_RECORD_BYTES:
         raise ConfigError(
             f"SHOPSTREAM_MAX_RECORD_BYTES={settings.max_record_bytes}: the answer key knows only"
             f" {MAX_RECORD_BYTES}"
         )
-    return Surroundings(
+    return PipelineSettings(
         bootstrap=settings.bootstrap,
-        topic=settings.topic_raw_web,
+        topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
         contract=Contract(settings.allowed_lateness, settings.future_tolerance, settings.query_cap),
     )

@@ -1,11 +1,13 @@
-"""The same colour for the same thing on every board: one table, and Grafana's own colours by name
-for open sets.
+"""The same colour for the same thing on every board, in one table.
 
 The hues are those of Okabe and Ito, lightened for a dark ground, so that people with any colour
-vision can tell neighbours apart. Red, amber and green are kept for bad, watch and good.
+vision can tell neighbours apart. Red, amber and green are kept for bad, watch and good. Values of
+open sets (products, countries) have no entry: Grafana gives them a colour by their name.
 """
 
 from __future__ import annotations
+
+from flows.registry import NAMES
 
 GREEN, AMBER, RED = "#3BB273", "#F2B134", "#E5484D"
 BLUE, SKY, TEAL, VIOLET, PINK, ORANGE, YELLOW, GREY, DIM = (
@@ -69,7 +71,8 @@ CODES = {
     "TRAILING_BYTES": GREY,
     "BAD_UTF8": GREEN,
 }
-FLOWS = {"clean": BLUE, "metrics": GREEN, "deadletters": ORANGE, "quality": VIOLET}
+# by the order of the registry, so that a new flow has a colour without a line here
+FLOWS = dict(zip(NAMES, (BLUE, GREEN, ORANGE, VIOLET, SKY, PINK, YELLOW, TEAL), strict=False))
 PERCENTILES = {"p50": SKY, "p95": VIOLET, "p99": PINK}
 CHANGES = {"inserted": GREEN, "updated": BLUE, "unchanged": DIM}
 
@@ -94,11 +97,11 @@ KNOWN = (
     | PERCENTILES
     | CHANGES
 )
-BY_NAME = "palette-classic-by-name"
-"""Grafana's colour mode for what we do not know beforehand (products, categories, countries,
-codes): by name, so the same one everywhere."""
 
 
 def colour(name: str) -> str:
-    """The colour of a thing. Errors: KeyError for a name that has none yet: give it one above."""
+    """Look up the colour of a thing.
+
+    Errors: KeyError for a name that has none yet.
+    """
     return KNOWN[name]

@@ -1,9 +1,9 @@
-"""What stands around the panels: variables, annotations, links; and the board that holds all."""
+"""A board: its panels, and the variables, annotations and links around them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,20 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as d
 
 from grafana import colours, uids
-from grafana.panels import Panel, Prose
+from grafana.panels import Panel
 from grafana.queries import TIMESCALE, Column, Sql, SqlTarget, table
 from grafana.ranges import Source, roughly
 from grafana.to_grafana import build
 
-COLUMNS = 24
+COLUMNS = 24  # of Grafana's grid
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A choice at the top of a board.
+    """A choice at the top of a board, which filters `column`.
 
-    `column` is what it filters. With `many`, several values can be chosen, or All: then the
-    variable stands for the column itself, so that `country IN ($country)` holds for every row, in a
-    database without rows too.
+    With `many`, several values can be chosen, or All. All stands for the column itself, so that
+    `country IN ($country)` holds for every row, and is no error in a database without rows.
     """
 
     name: str
@@ -37,46 +36,45 @@ class Variable:
 
     @property
     def condition(self) -> str:
-        return (
-            f"{self.column} IN (${self.name})" if self.many else f"{self.column} = '${self.name}'"
-        )
+        """The SQL that holds for the rows of the chosen values."""
+        if self.many:
+            return f"{self.column} IN (${self.name})"
+        return f"{self.column} = '${self.name}'"
 
 
-def of_orders(name: str, column: str, label: str) -> Variable:
-    """A variable whose values are those with traffic in the range, the busiest first."""
+def choices(source: Source, column: str, measure: str) -> Sql:
+    """Query the values of a column in the range, the one with the highest sum first."""
+    return table(
+        f"SELECT {column} AS __text, {column} AS __value\n"
+        f"FROM {roughly(source)}\n"
+        f"GROUP BY {column} ORDER BY sum({measure}) DESC, {column}",
+        {"__text": Column.TEXT, "__value": Column.TEXT},
+    )
+
+
+def _of_traffic(name: str, column: str, label: str) -> Variable:
     source = Source("gold.traffic", (column, "events"))
-    text = (
-        f"SELECT {column} AS __text, {column} AS __value\nFROM {roughly(source)}\nGROUP BY {column}"
-    )
-    text += f" ORDER BY sum(events) DESC, {column}"
-    return Variable(
-        name, column, label, table(text, {"__text": Column.TEXT, "__value": Column.TEXT})
-    )
+    return Variable(name, column, label, choices(source, column, "events"))
 
 
 CURRENCY = Variable(
     "currency",
     "currency",
     "Currency",
-    table(
-        "SELECT currency AS __text, currency AS __value\nFROM"
-        f" {roughly(Source('gold.orders', ('currency', 'orders')))}\nGROUP BY currency ORDER BY"
-        " sum(orders) DESC, currency",
-        {"__text": Column.TEXT, "__value": Column.TEXT},
-    ),
+    choices(Source("gold.orders", ("currency", "orders")), "currency", "orders"),
     many=False,
 )
-SHOP = of_orders("shop", "shop_id", "Shop")
-COUNTRY = of_orders("country", "country", "Country")
-CHANNEL = of_orders("channel", "channel", "Channel")
-DEVICE = of_orders("device", "device", "Device")
+SHOP = _of_traffic("shop", "shop_id", "Shop")
+COUNTRY = _of_traffic("country", "country", "Country")
+CHANNEL = _of_traffic("channel", "channel", "Channel")
+DEVICE = _of_traffic("device", "device", "Device")
 VARIABLES = {v.name: v for v in (SHOP, CURRENCY, COUNTRY, CHANNEL, DEVICE)}
 
+ANNOTATED = ("deployment", "restart", "replay", "schema", "synthetic")
 
-def happenings(
-    kinds: Sequence[str] = ("deployment", "restart", "replay", "schema", "synthetic"),
-) -> list[tuple[str, Sql]]:
-    """What happened to the pipeline, a query a kind so that each has its colour and its switch."""
+
+def annotation_queries() -> list[tuple[str, Sql]]:
+    """Query what happened to the pipeline: one query per kind, so that each can be switched off."""
     columns = {
         "time": Column.TIME,
         "timeend": Column.TIME,
@@ -88,95 +86,107 @@ def happenings(
         (
             kind,
             table(
-                "SELECT time, time_end AS timeend, title, text, array_to_string(tags, ',') AS"
-                f" tags\nFROM ops.annotations\nWHERE kind = '{kind}' AND $__timeFilter(time)\nORDER"
-                " BY time",
+                "SELECT time, time_end AS timeend, title, text,"
+                " array_to_string(tags, ',') AS tags\n"
+                "FROM ops.annotations\n"
+                f"WHERE kind = '{kind}' AND $__timeFilter(time)\n"
+                "ORDER BY time",
                 columns,
                 ref="annotation",
             ),
         )
-        for kind in kinds
+        for kind in ANNOTATED
     ]
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board: rows of panels, each row a height and panels with their widths, from the left."""
+    """A board: rows of panels, each row a height and, from the left, panels with their widths.
+
+    Units: those of Grafana's grid. `since` is where the range begins when the board is opened.
+    """
 
     uid: str
     title: str
     purpose: str
     rows: tuple[tuple[int, tuple[tuple[int, Panel], ...]], ...]
     variables: tuple[Variable, ...] = ()
-    extra: tuple[Variable, ...] = ()
     refresh: str = "30s"
     since: str = "now-6h"
 
     @property
     def panels(self) -> tuple[Panel, ...]:
+        """All panels in reading order."""
         return tuple(panel for _, row in self.rows for _, panel in row)
 
     def placed(self) -> list[tuple[int, Panel, d.GridPos]]:
-        """Panels with their ids, which count from 1 in reading order, and their places."""
-        found: list[tuple[int, Panel, d.GridPos]] = []
+        """Give panels their ids, which count from 1 in reading order, and their positions.
+
+        Errors: ValueError when a row does not fill the grid.
+        """
+        placed: list[tuple[int, Panel, d.GridPos]] = []
         y = 0
         for height, row in self.rows:
             x = 0
             for width, panel in row:
-                found.append((len(found) + 1, panel, d.GridPos(h=height, w=width, x=x, y=y)))
+                placed.append((len(placed) + 1, panel, d.GridPos(h=height, w=width, x=x, y=y)))
                 x += width
             if x != COLUMNS:
                 raise ValueError(f"{self.uid}: a row of {x} columns: {[p.title for _, p in row]}")
             y += height
-        return found
+        return placed
 
     def panel_id(self, title: str) -> int:
-        """What an alert names to be shown on its panel. Errors: KeyError."""
-        return {panel.title: number for number, panel, _ in self.placed()}[title]
+        """Look up the id of a panel, by which an alert refers to it.
+
+        Errors: LookupError when the board has no such panel.
+        """
+        for number, panel in enumerate(self.panels, 1):
+            if panel.title == title:
+                return number
+        raise LookupError(f"{self.uid} has no panel {title}")
 
 
-def model(board: Board, boards: Mapping[str, str]) -> d.Dashboard:
-    """Grafana's dashboard. `boards` maps the uids of all boards to their titles, for the links
-    between them.
-    """
-    made = (
+def rendered(board: Board, titles: Mapping[str, str]) -> str:
+    """Write the file of a board; `titles` are those of all boards by uid, to link to them."""
+    dashboard: dict[str, Any] = json.loads(json.dumps(_dashboard(board, titles), cls=JSONEncoder))
+    dashboard["id"] = None  # Grafana gives it
+    return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+
+
+def _dashboard(board: Board, titles: Mapping[str, str]) -> d.Dashboard:
+    builder = (
         builders.Dashboard(board.title)
         .uid(board.uid)
         .description(board.purpose)
         .tags([uids.TAG])
         .readonly()
+        .tooltip(d.DashboardCursorSync.CROSSHAIR)
+        .timezone("browser")
+        .refresh(board.refresh)
+        .time(board.since, "now")
+        .timepicker(
+            builders.TimePicker().refresh_intervals(["5s", "10s", "30s", "1m", "5m", "15m", "1h"])
+        )
+        .version(1)
+        .week_start("monday")
     )
-    made.tooltip(d.DashboardCursorSync.CROSSHAIR).timezone("browser").refresh(board.refresh).time(
-        board.since, "now"
-    )
-    made.timepicker(
-        builders.TimePicker().refresh_intervals(["5s", "10s", "30s", "1m", "5m", "15m", "1h"])
-    )
-    made.version(1).week_start("monday")
-    for variable in (*board.variables, *board.extra):
-        made.with_variable(variable_builder(variable))
-    for uid, title in boards.items():
+    for variable in board.variables:
+        builder.with_variable(_variable(variable))
+    for uid, title in titles.items():
         if uid != board.uid:
-            made.link(
-                builders.DashboardLink(title)
-                .type(d.DashboardLinkType.LINK)
-                .url(f"/d/{uid}")
-                .icon("dashboard")
-                .keep_time(True)
-                .include_vars(True)
-                .target_blank(False)
-            )
+            builder.link(_board_link(uid, title))
     for number, panel, at in board.placed():
-        made.with_panel(build(panel, number, at))
-    dashboard = made.build()
+        builder.with_panel(build(panel, number, at))
+    dashboard = builder.build()
     dashboard.annotations = d.AnnotationContainer(
-        [alerts_annotation(), *(annotation(k, q) for k, q in happenings())]
+        [_alerts(), *(_annotation(kind, query) for kind, query in annotation_queries())]
     )
     return dashboard
 
 
-def variable_builder(variable: Variable) -> builders.QueryVariable:
-    made = (
+def _variable(variable: Variable) -> builders.QueryVariable:
+    builder = (
         builders.QueryVariable(variable.name)
         .label(variable.label)
         .datasource(TIMESCALE)
@@ -188,24 +198,37 @@ def variable_builder(variable: Variable) -> builders.QueryVariable:
         .allow_custom_value(False)
     )
     if variable.many:
-        made.all_value(variable.column).current(
+        builder.all_value(variable.column).current(
             d.VariableOption(text="All", value="$__all", selected=True)
         )
-    return made
+    return builder
 
 
-def annotation(kind: str, query: Sql) -> d.AnnotationQuery:
-    made = d.AnnotationQuery(
-        f"{kind.capitalize()}s".replace("schemas", "schema"),
+def _board_link(uid: str, title: str) -> builders.DashboardLink:
+    return (
+        builders.DashboardLink(title)
+        .type(d.DashboardLinkType.LINK)
+        .url(f"/d/{uid}")
+        .icon("dashboard")
+        .keep_time(True)
+        .include_vars(True)
+        .target_blank(False)
+    )
+
+
+def _annotation(kind: str, query: Sql) -> d.AnnotationQuery:
+    annotation = d.AnnotationQuery(
+        f"{kind.capitalize()}s",
         TIMESCALE,
         icon_color=colours.ANNOTATIONS[kind],
     )
-    made.target = SqlTarget(query.ref, query.text, query.format)  # type: ignore[assignment]  # the SDK knows Grafana's own only
-    return made
+    target = SqlTarget(query.ref, query.text, query.format)
+    annotation.target = target  # type: ignore[assignment]  # the SDK knows Grafana's own only
+    return annotation
 
 
-def alerts_annotation() -> d.AnnotationQuery:
-    """Grafana's own: state changes of the alerts that name a panel of this board."""
+def _alerts() -> d.AnnotationQuery:
+    # Grafana's own: state changes of the alerts that name a panel of this board
     return d.AnnotationQuery(
         "Alerts",
         d.DataSourceRef("grafana", "-- Grafana --"),
@@ -214,14 +237,3 @@ def alerts_annotation() -> d.AnnotationQuery:
         built_in=1,
         target=d.AnnotationTarget(limit=100, match_any=False, tags=[], type_val="dashboard"),
     )
-
-
-def rendered(board: Board, boards: Mapping[str, str]) -> str:
-    """The file. `id` is null: Grafana gives it."""
-    loaded: dict[str, Any] = json.loads(json.dumps(model(board, boards), cls=JSONEncoder))
-    loaded["id"] = None
-    return json.dumps(loaded, indent=2, ensure_ascii=False) + "\n"
-
-
-def asked(board: Board) -> list[Panel]:
-    return [p for p in board.panels if not isinstance(p.look, Prose)]

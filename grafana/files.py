@@ -1,9 +1,12 @@
-"""The files that Grafana reads at start: datasources, where dashboards lie, and the dashboards.
-Written as text, so that they are small and say why.
+"""The files that Grafana reads at start: datasources, dashboards, alerts.
+
+Datasources and the dashboards' provider are written as text, so that they are short and give their
+reasons.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from grafana import alerts, uids
@@ -47,7 +50,8 @@ datasources:
     editable: false
     jsonData:
       httpMethod: POST
-      # as often as prometheus/prometheus.yml scrapes: the least that a rate looks back is four of it
+      # as often as prometheus/prometheus.yml scrapes: the least that a rate looks back is four \
+of it
       timeInterval: 5s
       prometheusType: Prometheus
 """
@@ -68,22 +72,21 @@ providers:
 """
 
 
-def files() -> dict[Path, str]:
+def render() -> dict[Path, str]:
+    """Write the text of every file; Prometheus' alert rules are among them.
+
+    Errors: LookupError when an alert refers to a panel that no board has.
+    """
     dashboards = PROVISIONING / "dashboards"
-    found = {
+    files = {
         PROVISIONING / "datasources" / "shopstream.yaml": DATASOURCES,
         dashboards / "shopstream.yaml": PROVIDER,
         **{dashboards / f"{board.uid}.json": rendered(board, TITLES) for board in BOARDS},
     }
-    return found | alerts.render(found)
+    return files | alerts.render()
 
 
-def orphans(found: dict[Path, str]) -> list[Path]:
-    """Files of ours that nothing makes any more."""
-    present = [
-        p
-        for folder in ("datasources", "dashboards")
-        for p in (PROVISIONING / folder).iterdir()
-        if p.is_file()
-    ]
-    return sorted(set(present) - set(found))
+def orphans(files: Iterable[Path]) -> list[Path]:
+    """List what lies in the folders of Grafana and is not rendered any more."""
+    present = {p for p in PROVISIONING.glob("*/*") if p.is_file()}
+    return sorted(present - set(files))

@@ -1,5 +1,4 @@
-"""The numbers of a first row: the value of the range with its line, and how it changed against the
-range before.
+"""The numbers of a first row: the value of the range with its line, and how it has changed.
 
 The last point of the line is the value of the whole range (a rate of sums, not a mean of rates); a
 sum is the sum of its points. The change compares two spans of the same length, to the minute.
@@ -22,8 +21,10 @@ CHANGE = "against the same span before"
 
 @dataclass(frozen=True)
 class Headline:
-    """`value` is SQL over sums of `columns`; a `rate` is one that cannot be summed. The threshold
-    is that of `on`.
+    """A number of the catalogue's rows and how it is judged.
+
+    `value` is SQL over sums of `columns`; with `rate` it is one that cannot be summed. The panel is
+    red beyond `threshold`, its change against the span before beyond `change`.
     """
 
     words: Words
@@ -40,43 +41,42 @@ class Headline:
     link: tuple[str, str] | None = None
 
 
-def headline(asked: Headline) -> Panel:
-    name = asked.words.title
-    rows = in_points(source(asked.table, *asked.columns, more=asked.where))
-    line = f'SELECT {bucket()} AS time, {asked.value} AS "{name}"\nFROM r GROUP BY 1'
-    if asked.rate:
-        line += f"\nUNION ALL SELECT to_timestamp({TO}), {asked.value} FROM r HAVING count(*) > 0"
+def headline(spec: Headline) -> Panel:
+    """Make the panel of a headline."""
+    name = spec.words.title
+    rows = in_points(source(spec.table, *spec.columns, more=spec.where))
+    line = f'SELECT {bucket()} AS time, {spec.value} AS "{name}"\nFROM r GROUP BY 1'
+    if spec.rate:
+        line += f"\nUNION ALL SELECT to_timestamp({TO}), {spec.value} FROM r HAVING count(*) > 0"
     text = f"WITH r AS (SELECT * FROM {rows})\n{line}\nORDER BY 1"
     return Panel(
-        asked.words,
-        Stat("lastNotNull" if asked.rate else "sum"),
-        (series(text, name), numbers(change(asked), CHANGE, ref="B")),
-        asked.unit,
-        asked.decimals,
-        asked.threshold,
+        spec.words,
+        Stat("lastNotNull" if spec.rate else "sum"),
+        (series(text, name), numbers(_change(spec), CHANGE, ref="B")),
+        spec.unit,
+        spec.decimals,
+        spec.threshold,
         (
-            Style(name, None if asked.threshold else asked.colour, neutral=asked.threshold is None),
+            Style(name, None if spec.threshold else spec.colour, neutral=spec.threshold is None),
             Style(
                 CHANGE,
                 unit=Unit.RATIO,
                 decimals=1,
-                threshold=asked.change,
-                neutral=asked.change is None,
+                threshold=spec.change,
+                neutral=spec.change is None,
             ),
         ),
-        link=asked.link,
-        money=(name,) if asked.unit is Unit.MONEY else (),
+        link=spec.link,
+        amounts=(name,) if spec.unit is Unit.CURRENCY else (),
     )
 
 
-def change(asked: Headline) -> str:
-    """SQL: how the value differs from that of the span before, as a share of it; NULL without a
-    span before.
-    """
-    now = to_the_minute(source(asked.table, *asked.columns, more=asked.where))
-    before = to_the_minute(source(asked.table, *asked.columns, more=asked.where), BEFORE)
+def _change(spec: Headline) -> str:
+    # as a share of the value of the span before; NULL where that had no rows
+    now = to_the_minute(source(spec.table, *spec.columns, more=spec.where))
+    before = to_the_minute(source(spec.table, *spec.columns, more=spec.where), BEFORE)
     return (
         f'SELECT (n.value - b.value)::double precision / nullif(abs(b.value), 0) AS "{CHANGE}"\n'
-        f"FROM (SELECT {asked.value} AS value FROM {now}) AS n,\n"
-        f"  (SELECT {asked.value} AS value FROM {before}) AS b"
+        f"FROM (SELECT {spec.value} AS value FROM {now}) AS n,\n"
+        f"  (SELECT {spec.value} AS value FROM {before}) AS b"
     )

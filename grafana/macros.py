@@ -1,9 +1,10 @@
-"""What Grafana makes of a query before the database sees it: variables, then global macros, then
-the datasource's macros.
+"""What Grafana makes of a query before the database sees it.
 
-Written after Grafana 11.6 (`SqlDatasource.interpolateVariable`, `formatRegistry`,
-`sqleng.Interpolate`, `macros.go` with TimescaleDB on), so that tests, bench and pictures run the
-very text that Grafana would send.
+Variables come first, then global macros, then those of the datasource. Tests, bench and pictures
+run the text that Grafana would send.
+
+Source: Grafana 11.6: `SqlDatasource.interpolateVariable`, `formatRegistry`, `sqleng.Interpolate`,
+`macros.go` with TimescaleDB on, `rangeUtil.roundInterval`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 # $name, [[name:format]], ${name.path:format}; Grafana's own pattern
-VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::(\w+))?\]\]|\$\{(\w+)(?:\.([^:^}]+))?(?::([^}]+))?\}")
-MACRO = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
-INTERVAL = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d|w|M|y)$")
-UNIT_SECONDS = {
+_VARIABLE = re.compile(
+    r"\$(\w+)|\[\[(\w+?)(?::(\w+))?\]\]|\$\{(\w+)(?:\.([^:^}]+))?(?::([^}]+))?\}"
+)
+_MACRO = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
+_INTERVAL = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d|w|M|y)$")
+_UNIT_SECONDS = {
     "ms": 0.001,
     "s": 1,
     "m": 60,
@@ -36,8 +39,10 @@ class ExpansionError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """What a variable stands for. A variable that takes several is a list even when one is chosen;
-    `raw` is an All value.
+    """What a variable stands for.
+
+    `value` is a tuple for a variable that takes several values, even when one is chosen. A `raw`
+    value is put in as it stands, as Grafana does with a variable's value for All.
     """
 
     value: str | tuple[str, ...]
@@ -47,7 +52,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The dashboard's range and choices, and how wide the panel is. Time: aware UTC."""
+    """The dashboard's range and choices, and how wide the panel is.
+
+    Time: aware UTC.
+    """
 
     start: datetime
     end: datetime
@@ -57,11 +65,13 @@ class Surroundings:
 
     @property
     def interval(self) -> timedelta:
-        return max(rounded_interval((self.end - self.start) / self.width_points), self.min_interval)
+        """The length of a point on the panel, as Grafana rounds it."""
+        exact = (self.end - self.start) / self.width_points
+        return max(_rounded_interval(exact), self.min_interval)
 
     def known(self) -> dict[str, Value]:
-        """Grafana's own variables beside the board's."""
-        start, end = milliseconds(self.start), milliseconds(self.end)
+        """Give the values of Grafana's own variables and of the board's."""
+        start, end = _milliseconds(self.start), _milliseconds(self.end)
         length = end - start
         own = {
             "__from": str(start),
@@ -74,17 +84,31 @@ class Surroundings:
 
 
 def expand(text: str, around: Surroundings) -> str:
-    """The SQL that Grafana's PostgreSQL datasource runs. Errors: ExpansionError for a macro it does
-    not know.
+    """Write the SQL of a panel as Grafana's PostgreSQL datasource runs it.
+
+    Errors: ExpansionError for a macro that Grafana would refuse.
     """
-    return macros(global_macros(interpolate(text, around, sql_value), around), around)
+    return _macros(_global_macros(interpolate(text, around, _sql_value), around), around)
+
+
+def expand_alert(text: str, start: datetime, end: datetime) -> str:
+    """Write the SQL of an alert as Grafana runs it, where there are no dashboard variables.
+
+    Errors: ExpansionError for a macro that Grafana would refuse, and for a variable.
+    """
+    around = Surroundings(start, end)
+    expanded = _macros(_global_macros(text, around), around)
+    if "$" in expanded:
+        raise ExpansionError("there are no variables in an alert")
+    return expanded
 
 
 def expand_prometheus(
     text: str, around: Surroundings, scrape: timedelta = timedelta(seconds=15)
 ) -> str:
-    """The PromQL that Grafana's Prometheus datasource runs: `$__rate_interval` is at least four
-    scrapes.
+    """Write the PromQL that Grafana's Prometheus datasource runs.
+
+    Time: `$__rate_interval` is at least four times `scrape`.
     """
     step = max(around.interval, scrape)
     rate = max(step + scrape, 4 * scrape)
@@ -98,72 +122,70 @@ def expand_prometheus(
 def interpolate(
     text: str, around: Surroundings, default: Callable[[str | tuple[str, ...]], str]
 ) -> str:
-    """Put values for variables; what is no variable stays, so that macros reach the datasource."""
+    """Put values in the place of variables; an unknown name stays, as macros must.
+
+    `default` writes a value for which the text names no format.
+    """
     known = around.known()
 
-    def replaced(match: re.Match[str]) -> str:
-        name = match[1] or match[2] or match[4]
-        wanted = match[3] or match[6]
+    def replacement(match: re.Match[str]) -> str:
+        name, form = match[1] or match[2] or match[4], match[3] or match[6]
         if name not in known:
             return match[0]
-        chosen = known[name]
-        return (
-            chosen.value
-            if chosen.raw and isinstance(chosen.value, str)
-            else written(name, chosen, wanted, default)
-        )
+        value = known[name]
+        if value.raw and isinstance(value.value, str):
+            return value.value
+        if form is not None:
+            return _formatted(name, value, form)
+        own = name.startswith("__") and isinstance(value.value, str)
+        return str(value.value) if own else default(value.value)
 
-    return VARIABLE.sub(replaced, text)
+    return _VARIABLE.sub(replacement, text)
 
 
-def written(
-    name: str, chosen: Value, wanted: str | None, default: Callable[[str | tuple[str, ...]], str]
-) -> str:
-    """A value in a format of Grafana's registry. Errors: ExpansionError for one that we do not use."""
-    value = chosen.value
-    many = value if isinstance(value, tuple) else (value,)
-    if wanted is None:
-        return value if name.startswith("__") and isinstance(value, str) else default(value)
-    if wanted.startswith("date"):
-        moment = datetime.fromtimestamp(int(many[0]) / 1000, UTC)
-        asked = wanted.partition(":")[2]
-        return (
-            str(round(moment.timestamp()))
-            if asked == "seconds"
-            else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        )
+def _formatted(name: str, value: Value, form: str) -> str:
+    # the formats of Grafana's registry that boards, links and tests use
+    many = value.value if isinstance(value.value, tuple) else (value.value,)
+    if form.startswith("date"):
+        return _date(int(many[0]), form.partition(":")[2])
     formats: dict[str, Callable[[], str]] = {
         "raw": lambda: ",".join(many),
         "csv": lambda: ",".join(many),
         "pipe": lambda: "|".join(many),
-        "json": lambda: json.dumps(list(many)) if isinstance(value, tuple) else str(value),
-        "text": lambda: chosen.text or " + ".join(many),
-        # a double quote gets a backslash, which PostgreSQL keeps: so our boards do not use it for
-        # SQL
+        "json": lambda: (
+            json.dumps(list(many)) if isinstance(value.value, tuple) else str(value.value)
+        ),
+        "text": lambda: value.text or " + ".join(many),
+        # a double quote gets a backslash, which PostgreSQL keeps: boards do not use it for SQL
         "sqlstring": lambda: ",".join(
             "'" + v.replace("'", "''").replace('"', '\\"') + "'" for v in many
         ),
         "singlequote": lambda: ",".join("'" + v.replace("'", "\\'") + "'" for v in many),
         "queryparam": lambda: "&".join(f"var-{name}={v}" for v in many),
     }
-    if wanted not in formats:
-        raise ExpansionError(f"${{{name}:{wanted}}}: no such format here")
-    return formats[wanted]()
+    if form not in formats:
+        raise ExpansionError(f"${{{name}:{form}}}: no such format here")
+    return formats[form]()
 
 
-def sql_value(value: str | tuple[str, ...]) -> str:
-    """One value has its quotes doubled and stands between quotes of the query's own; several are
-    quoted, comma between.
-    """
+def _date(since_1970_milliseconds: int, form: str) -> str:
+    moment = datetime.fromtimestamp(since_1970_milliseconds / 1000, UTC)
+    if form == "seconds":
+        return str(round(moment.timestamp()))
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _sql_value(value: str | tuple[str, ...]) -> str:
+    # one value stands between quotes of the query's own; several bring theirs
     if isinstance(value, str):
         return value.replace("'", "''")
     return ",".join("'" + v.replace("'", "''") + "'" for v in value)
 
 
-def global_macros(sql: str, around: Surroundings) -> str:
+def _global_macros(sql: str, around: Surroundings) -> str:
     for name, text in (
         ("$__interval_ms", str(round(around.interval.total_seconds() * 1000))),
-        ("$__interval", written_interval(around.interval)),
+        ("$__interval", _written_interval(around.interval)),
         ("$__unixEpochFrom()", str(int(around.start.timestamp()))),
         ("$__unixEpochTo()", str(int(around.end.timestamp()))),
     ):
@@ -171,22 +193,20 @@ def global_macros(sql: str, around: Surroundings) -> str:
     return sql
 
 
-def macros(sql: str, around: Surroundings) -> str:
-    """Grafana's macros; the arguments are split at commas and end at the first bracket, so they
-    hold no call.
-    """
+def _macros(sql: str, around: Surroundings) -> str:
+    # arguments are split at commas and end at the first bracket, so they hold no call
 
-    def replaced(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         name, arguments = match[1], [a.strip(" ") for a in match[2].split(",")]
         first = sql.index(match[0]) + len(match[0])  # Grafana looks at the first such call only
         if name == "__timeGroup" and sql[first : first + 1] == ",":
             name = "__timeGroupAlias"
-        return macro(name, arguments, around)
+        return _macro(name, arguments, around)
 
-    return MACRO.sub(replaced, sql)
+    return _MACRO.sub(replacement, sql)
 
 
-def macro(name: str, arguments: list[str], around: Surroundings) -> str:
+def _macro(name: str, arguments: list[str], around: Surroundings) -> str:
     start, end = around.start, around.end
     column = arguments[0]
     match name:
@@ -195,32 +215,32 @@ def macro(name: str, arguments: list[str], around: Surroundings) -> str:
         case "__timeEpoch":
             return f'extract(epoch from {column}) as "time"'
         case "__timeFilter":
-            return f"{column} BETWEEN '{nanoseconds(start)}' AND '{nanoseconds(end)}'"
+            return f"{column} BETWEEN '{_nanoseconds(start)}' AND '{_nanoseconds(end)}'"
         case "__timeFrom":
-            return f"'{nanoseconds(start)}'"
+            return f"'{_nanoseconds(start)}'"
         case "__timeTo":
-            return f"'{nanoseconds(end)}'"
+            return f"'{_nanoseconds(end)}'"
         case "__timeGroup" | "__timeGroupAlias":
             if len(arguments) < 2:
                 raise ExpansionError(
                     f"macro {name} needs time column and interval and optional fill value"
                 )
-            grouped = f"time_bucket('{seconds_of(arguments[1]):.3f}s',{column})"
+            grouped = f"time_bucket('{_seconds(arguments[1]):.3f}s',{column})"
             return grouped + (' AS "time"' if name.endswith("Alias") else "")
         case "__unixEpochFilter":
             return f"{column} >= {int(start.timestamp())} AND {column} <= {int(end.timestamp())}"
     raise ExpansionError(f'unknown macro "{name}"')
 
 
-def seconds_of(interval: str) -> float:
-    found = INTERVAL.match(interval.strip("'"))
-    if found is None:
+def _seconds(interval: str) -> float:
+    match = _INTERVAL.match(interval.strip("'"))
+    if match is None:
         raise ExpansionError(f"error parsing interval {interval}")
-    return float(found[1]) * UNIT_SECONDS[found[2]]
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
-# up to which length of a point (ms) Grafana rounds to which: rangeUtil.roundInterval
-ROUNDED = (
+# below which exact length of a point Grafana takes which, in milliseconds
+_ROUNDED = (
     (15, 10),
     (35, 20),
     (75, 50),
@@ -252,14 +272,14 @@ ROUNDED = (
 )
 
 
-def rounded_interval(length: timedelta) -> timedelta:
+def _rounded_interval(length: timedelta) -> timedelta:
     exact = length.total_seconds() * 1000
     return timedelta(
-        milliseconds=next((to for below, to in ROUNDED if exact < below), 31_536_000_000)
+        milliseconds=next((to for below, to in _ROUNDED if exact < below), 31_536_000_000)
     )
 
 
-def written_interval(length: timedelta) -> str:
+def _written_interval(length: timedelta) -> str:
     seconds = length.total_seconds()
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         if seconds >= size:
@@ -267,11 +287,11 @@ def written_interval(length: timedelta) -> str:
     return f"{round(seconds * 1000)}ms"
 
 
-def milliseconds(moment: datetime) -> int:
+def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def nanoseconds(moment: datetime) -> str:
-    """Go's RFC3339Nano: without trailing zeros."""
+def _nanoseconds(moment: datetime) -> str:
+    # Go's RFC3339Nano: without trailing zeros
     text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
     return f"{text}Z"

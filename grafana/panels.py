@@ -1,10 +1,12 @@
-"""What a panel is, as data: words, queries, and how it looks. `building.py` makes Grafana's JSON of
-it, `pictures/` a picture.
+"""What a panel is, as data: words, queries, and how it looks.
+
+`to_grafana.py` makes Grafana's JSON of it, `tools/pictures` a picture.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -14,12 +16,12 @@ from grafana.thresholds import Threshold
 
 
 class Unit(StrEnum):
-    """Grafana's units. MONEY is the board's currency: `money.unit_query` names it."""
+    """Grafana's units. CURRENCY is that of the board: `currency.unit_query` names it."""
 
     COUNT = "short"
     WHOLE = "locale"
     RATIO = "percentunit"
-    MONEY = "currency:"
+    CURRENCY = "currency:"
     SECONDS = "s"
     RATE = "cps"
     BYTES = "bytes"
@@ -29,8 +31,10 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Words:
-    """`about` is a sentence or a part of one; `healthy` ends the sentence "Healthy is …"; `nothing`
-    stands where no data is.
+    """What a panel says in words.
+
+    `about` is a sentence or a part of one, `healthy` ends the sentence "Healthy is …", and
+    `nothing` is shown instead of data where there are none.
     """
 
     title: str
@@ -40,13 +44,15 @@ class Words:
 
     @property
     def description(self) -> str:
+        """Join both sentences for the panel's tooltip."""
         return f"{self.about.rstrip('.')}. Healthy is {self.healthy.rstrip('.')}."
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one field looks that differs from its panel. `name` is a field's name, or a pattern
-    between slashes.
+    """How a field looks that differs from its panel.
+
+    `name` is that of the field, or a regular expression between slashes.
     """
 
     name: str
@@ -60,7 +66,7 @@ class Style:
     line: str | None = None  # a chart's: dashed, bars, lines
     right_axis: bool = False
     link: tuple[str, str] | None = None
-    neutral: bool = False  # no thresholds of the panel
+    neutral: bool = False  # the panel's thresholds do not colour it
     maximum: float | None = None
 
 
@@ -89,7 +95,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Bars:
-    """A horizontal bar for each column of a row, or, with `rows`, for each row (its text names it)."""
+    """A horizontal bar per column of a row or, with `rows`, per row, which its text names."""
 
     rows: bool = False
     maximum: float | None = None
@@ -97,14 +103,12 @@ class Bars:
 
 @dataclass(frozen=True)
 class Pie:
-    """Shares of a whole, a slice a row."""
+    """Shares of a whole, a slice per row."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table. `join` names the column by which a sparkline of query B is joined to the rows of
-    query A.
-    """
+    """A table; `join` is the column that gives each row its sparkline of the query `trend`."""
 
     join: str | None = None
     sort: tuple[str, bool] | None = None  # column, descending
@@ -128,6 +132,11 @@ Look = Stat | Chart | Bars | Pie | Grid | Heat | Prose
 
 @dataclass(frozen=True)
 class Panel:
+    """A panel of a board.
+
+    `amounts` are patterns of the fields that are in the board's currency.
+    """
+
     words: Words
     look: Look
     queries: tuple[Query, ...] = ()
@@ -136,21 +145,24 @@ class Panel:
     threshold: Threshold | None = None
     styles: tuple[Style, ...] = ()
     link: tuple[str, str] | None = None
-    money: tuple[str, ...] = field(default=())  # names of the fields that are amounts, as patterns
+    amounts: tuple[str, ...] = ()
 
     @property
     def sql(self) -> tuple[Sql, ...]:
+        """The queries that go to the database."""
         return tuple(q for q in self.queries if isinstance(q, Sql))
 
     @property
     def title(self) -> str:
+        """The title, which is unique on its board."""
         return self.words.title
 
 
 def painted(*names: str, **more: Any) -> tuple[Style, ...]:
-    """Styles that give things their colour."""
+    """Style each of these fields in the colour of what it is named after."""
     return tuple(Style(name, colours.colour(name), **more) for name in names)
 
 
-def painted_all(table: dict[str, str]) -> tuple[Style, ...]:
-    return tuple(Style(name, colour) for name, colour in table.items())
+def painted_all(tones: Mapping[str, str]) -> tuple[Style, ...]:
+    """Style each field of a table of colours."""
+    return tuple(Style(name, tone) for name, tone in tones.items())

@@ -1,4 +1,4 @@
-"""What a panel asks: SQL of TimescaleDB, or PromQL of Prometheus."""
+"""What panels and alerts query: SQL on TimescaleDB, or PromQL on Prometheus."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ PROMETHEUS = dashboard.DataSourceRef(uids.PROMETHEUS_TYPE, uids.PROMETHEUS)
 
 
 class Format(StrEnum):
+    """Grafana's forms of a result: rows become series of time, or stay a table."""
+
     SERIES = "time_series"
     TABLE = "table"
 
 
 class Column(StrEnum):
+    """What a column of a result holds; a text of a series is its name or a label."""
+
     TIME = "time"
     TEXT = "text"
     NUMBER = "number"
@@ -31,7 +35,10 @@ class Column(StrEnum):
 
 @dataclass(frozen=True)
 class Sql:
-    """Shape: `columns` is what comes back, in order; a series has `time` first, ascending."""
+    """A query on TimescaleDB, with Grafana's macros and variables in it.
+
+    Shape: `columns` are those of the result, in order; a series has `time` first, ascending.
+    """
 
     text: str
     columns: Mapping[str, Column] = field(hash=False)
@@ -39,12 +46,16 @@ class Sql:
     ref: str = "A"
 
     def target(self) -> builder.Builder[variants.Dataquery]:
-        return Ready(SqlTarget(self.ref, self.text, self.format))
+        """Give the query as the SDK takes it."""
+        return _Built(SqlTarget(self.ref, self.text, self.format))
 
 
 @dataclass(frozen=True)
 class Prom:
-    """`legend` names a series from its labels; `instant` asks for the value now."""
+    """A query on Prometheus: over the range, or with `instant` at its end.
+
+    `legend` names a series from its labels.
+    """
 
     expr: str
     legend: str = ""
@@ -53,20 +64,25 @@ class Prom:
     ref: str = "A"
 
     def target(self) -> builder.Builder[variants.Dataquery]:
-        made = prometheus.Dataquery().ref_id(self.ref).expr(self.expr).datasource(PROMETHEUS)
-        made = made.legend_format(self.legend or "__auto").editor_mode(
-            prometheus_models.QueryEditorMode.CODE
+        """Give the query as the SDK takes it."""
+        query = (
+            prometheus.Dataquery()
+            .ref_id(self.ref)
+            .expr(self.expr)
+            .datasource(PROMETHEUS)
+            .legend_format(self.legend or "__auto")
+            .editor_mode(prometheus_models.QueryEditorMode.CODE)
         )
         if self.heatmap:
-            made = made.format(prometheus_models.PromQueryFormat.HEATMAP)
-        return made.instant() if self.instant else made.range()
+            query = query.format(prometheus_models.PromQueryFormat.HEATMAP)
+        return query.instant() if self.instant else query.range()
 
 
 Query = Sql | Prom
 
 
 def series(text: str, *values: str, by: str | None = None, ref: str = "A") -> Sql:
-    """A query of time, perhaps a text that names the series, and numbers."""
+    """Query series of time, one per value of the text `by` where it is given."""
     columns = (
         {"time": Column.TIME}
         | ({by: Column.TEXT} if by else {})
@@ -76,11 +92,12 @@ def series(text: str, *values: str, by: str | None = None, ref: str = "A") -> Sq
 
 
 def table(text: str, columns: Mapping[str, Column], ref: str = "A") -> Sql:
+    """Query rows as they are."""
     return Sql(text, columns, Format.TABLE, ref)
 
 
 def numbers(text: str, *values: str, ref: str = "A") -> Sql:
-    """A row of numbers."""
+    """Query one row of numbers."""
     return Sql(text, dict.fromkeys(values, Column.NUMBER), Format.TABLE, ref)
 
 
@@ -91,6 +108,7 @@ class SqlTarget(variants.Dataquery):
         self.ref_id, self.raw_sql, self.format_val = ref_id, raw_sql, format_val
 
     def to_json(self) -> dict[str, object]:
+        """Write the model as the SDK's encoder expects it."""
         return {
             "refId": self.ref_id,
             "datasource": TIMESCALE,
@@ -102,17 +120,18 @@ class SqlTarget(variants.Dataquery):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read the model back, for tests that load what was rendered."""
         return cls(data["refId"], data["rawSql"], data["format"])
 
 
-class Ready(builder.Builder[variants.Dataquery]):
-    """Something that is built already, where a builder is asked for."""
+class _Built(builder.Builder[variants.Dataquery]):
+    """A builder of something that is built already."""
 
-    def __init__(self, made: variants.Dataquery) -> None:
-        self._made = made
+    def __init__(self, query: variants.Dataquery) -> None:
+        self._query = query
 
     def build(self) -> variants.Dataquery:
-        return self._made
+        return self._query
 
 
 runtime.register_dataquery_variant(

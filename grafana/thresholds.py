@@ -1,22 +1,26 @@
-"""Each number above which someone should look, once: panels draw it and alerts fire on it.
-
-`watch` is amber, `act` red. `worse` says on which side of the number trouble lies.
-"""
+"""Each number beyond which someone should look, once: panels draw it and alerts fire on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from flows.registry import FLOWS
+
 
 class Worse(StrEnum):
+    """The side of a threshold on which trouble lies."""
+
     ABOVE = "above"
     BELOW = "below"
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Units: those of the panel; shares and scores are 0 to 1."""
+    """Where a number turns amber (`watch`) and red (`act`).
+
+    Units: those of the panel; shares and scores are 0 to 1.
+    """
 
     act: float
     watch: float | None = None
@@ -37,7 +41,7 @@ LATE_SHARE = Threshold(0.02, 0.005)
 DUPLICATE_SHARE = Threshold(0.2, 0.05)
 RESIDUE_RECORDS = Threshold(1)  # one is too many
 NEW_CODES = Threshold(1)  # codes that were not seen in the week before
-LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
+DEAD_LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
 REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)
 
 # pipeline
@@ -49,21 +53,21 @@ WATERMARK_DELAY_SECONDS = Threshold(300, 60)
 FLUSH_SECONDS = Threshold(1.0, 0.25)
 RETRIES = Threshold(10, 1)  # in five minutes
 RESTARTS = Threshold(3, 1)
-FLOWS_UP = Threshold(4, None, Worse.BELOW)
-FLOW_UP = Threshold(1, None, Worse.BELOW)  # each
+FLOWS_UP = Threshold(len(FLOWS), None, Worse.BELOW)  # one process per flow at least
+FLOW_UP = Threshold(1, None, Worse.BELOW)  # of one flow
 MEMORY_BYTES = Threshold(500 * 2**20, 350 * 2**20)
 CPU_CORES = Threshold(0.95, 0.8)
 CONNECTIONS_SHARE = Threshold(0.9, 0.7)
 CACHE_HIT_SHARE = Threshold(0.9, 0.98, Worse.BELOW)
 
-# how fast the error budget of the latency objective is spent: 1 spends it in just the span of the
-# objective
+# how fast the error budget of the latency objective is spent, as a multiple of the speed that uses
+# it up in a month; windows and multiples are those of the Google SRE workbook, chapter 5
 LATENCY_OBJECTIVE = 0.99  # share of events that are faster than 0.25 s
 BURN_FAST = Threshold(14.4)  # 2 % of a month's budget in an hour
 BURN_STEADY = Threshold(6)  # 5 % in six hours
 BURN_SLOW = Threshold(1)  # 10 % in three days
 
-# below these a share says nothing
+# with fewer of these a share is chance, and its alert stays quiet
 LEAST_ORDERS = 20  # in the usual hour
 LEAST_DAYS = 3  # with sales in that hour
 LEAST_VIEWS = 500

@@ -1,10 +1,10 @@
-"""From our panels to Grafana's: one function for each look, over the SDK's typed builders."""
+"""From our panels to Grafana's: one function per look, over the SDK's typed builders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import grafana_foundation_sdk.models.bargauge  # noqa: F401  registers how bar gauges load
 from grafana_foundation_sdk.builders import (
     bargauge,
     common,
@@ -15,10 +15,7 @@ from grafana_foundation_sdk.builders import (
     text,
     timeseries,
 )
-from grafana_foundation_sdk.builders import (
-    dashboard as builders,
-)
-from grafana_foundation_sdk.models import bargauge as bargauge_models  # noqa: F401  registers how bar gauges load
+from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models import heatmap as heatmap_models
@@ -31,107 +28,120 @@ from grafana.panels import Bars, Chart, Grid, Heat, Panel, Pie, Prose, Stat, Sty
 from grafana.queries import PROMETHEUS, TIMESCALE, Prom, Query
 from grafana.thresholds import Threshold, Worse
 
-MIN_INTERVAL = "1m"  # nothing in the tables is finer
+SQL_INTERVAL = "1m"  # nothing in the tables is finer
+PROMETHEUS_INTERVAL = "15s"  # three scrapes
 
 
 def build(panel: Panel, number: int, at: d.GridPos) -> Any:
-    """Grafana's panel. `number` is its id on the board."""
-    made: Any = LOOKS[type(panel.look)](panel)
-    made.id(number).title(panel.title).description(panel.words.description).grid_pos(at)
+    """Make the SDK's builder of a panel; `number` is its id on the board."""
+    built: Any = LOOKS[type(panel.look)](panel)
+    built.id(number).title(panel.title).description(panel.words.description).grid_pos(at)
     if isinstance(panel.look, Prose):
-        return made
+        return built
     queries = queries_of(panel)
-    made.datasource(PROMETHEUS if all(isinstance(q, Prom) for q in queries) else TIMESCALE)
-    made.targets([q.target() for q in queries]).interval(MIN_INTERVAL if panel.sql else "15s")
-    made.unit("short" if panel.unit is Unit.MONEY else str(panel.unit)).decimals(
-        panel.decimals
-    ).no_value(panel.words.nothing)
-    made.thresholds(steps(panel.threshold))
-    for done in transformations(panel):
-        made.with_transformation(done)
+    built.datasource(PROMETHEUS if all(isinstance(q, Prom) for q in queries) else TIMESCALE)
+    built.targets([q.target() for q in queries])
+    built.interval(SQL_INTERVAL if panel.sql else PROMETHEUS_INTERVAL)
+    built.unit("short" if panel.unit is Unit.CURRENCY else str(panel.unit))
+    built.decimals(panel.decimals).no_value(panel.words.nothing)
+    built.thresholds(steps(panel.threshold))
+    for transformation in _transformations(panel):
+        built.with_transformation(transformation)
     for style in panel.styles:
-        if properties := properties_of(style, panel):
+        if properties := _properties(style):
             pattern = style.name.startswith("/")
             matcher = d.MatcherConfig("byRegexp" if pattern else "byName", style.name)
-            made.with_override(matcher, properties)
+            built.with_override(matcher, properties)
     if panel.link:
-        made.data_links([link(*panel.link)])
-    return made
+        built.data_links([_link(*panel.link)])
+    return built
 
 
 def queries_of(panel: Panel) -> tuple[Query, ...]:
-    """The panel's queries, and the one that names its currency."""
-    return (*panel.queries, unit_query()) if panel.money else panel.queries
+    """Give the panel's queries, and the one that names its currency where it has amounts."""
+    return (*panel.queries, unit_query()) if panel.amounts else panel.queries
 
 
 def steps(threshold: Threshold | None) -> builders.ThresholdsConfig:
-    """Green, amber and red in Grafana's order: from the lowest value up."""
+    """Put green, amber and red in Grafana's order: from the lowest value up."""
     if threshold is None:
-        found = [d.Threshold(None, colours.GREEN)]
+        colour_steps = [d.Threshold(None, colours.GREEN)]
     elif threshold.worse is Worse.ABOVE:
         watch = [] if threshold.watch is None else [d.Threshold(threshold.watch, colours.AMBER)]
-        found = [d.Threshold(None, colours.GREEN), *watch, d.Threshold(threshold.act, colours.RED)]
+        act = d.Threshold(threshold.act, colours.RED)
+        colour_steps = [d.Threshold(None, colours.GREEN), *watch, act]
     else:
-        act = threshold.act
-        watch = [] if threshold.watch is None else [d.Threshold(act, colours.AMBER)]
-        good = act if threshold.watch is None else threshold.watch
-        found = [d.Threshold(None, colours.RED), *watch, d.Threshold(good, colours.GREEN)]
-    return builders.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(found)
+        watch = [] if threshold.watch is None else [d.Threshold(threshold.act, colours.AMBER)]
+        good = threshold.act if threshold.watch is None else threshold.watch
+        colour_steps = [d.Threshold(None, colours.RED), *watch, d.Threshold(good, colours.GREEN)]
+    return builders.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(colour_steps)
 
 
-def transformations(panel: Panel) -> list[d.DataTransformerConfig]:
-    found = []
+def _transformations(panel: Panel) -> list[d.DataTransformerConfig]:
+    transformations = []
     if isinstance(panel.look, Pie) or (isinstance(panel.look, Bars) and panel.look.rows):
         only = d.MatcherConfig("byRefId", panel.queries[0].ref)
-        found.append(d.DataTransformerConfig("rowsToFields", filter_val=only, options={}))
-    if panel.money:
-        found.append(
+        transformations.append(d.DataTransformerConfig("rowsToFields", filter_val=only, options={}))
+    if panel.amounts:
+        transformations.append(
             d.DataTransformerConfig(
                 "configFromData",
                 options={
                     "configRefId": UNIT_REF,
                     "mappings": [{"fieldName": "unit", "handlerKey": "unit"}],
-                    "applyTo": {"id": "byRegexp", "options": f"/^({'|'.join(panel.money)})$/"},
+                    "applyTo": {"id": "byRegexp", "options": f"/^({'|'.join(panel.amounts)})$/"},
                 },
             )
         )
     if isinstance(panel.look, Grid) and panel.look.join:
-        trend = next(q.ref for q in panel.queries if q.ref == "trend")
-        found.append(d.DataTransformerConfig("timeSeriesTable", options={trend: {"stat": "sum"}}))
-        found.append(
+        transformations += [
+            d.DataTransformerConfig("timeSeriesTable", options={"trend": {"stat": "sum"}}),
             d.DataTransformerConfig(
                 "joinByField", options={"byField": panel.look.join, "mode": "outerTabular"}
-            )
-        )
-    return found
+            ),
+        ]
+    return transformations
 
 
-def properties_of(style: Style, panel: Panel) -> list[d.DynamicConfigValue]:
-    """Grafana's overrides for a field."""
-    found: dict[str, Any] = {}
+def _properties(style: Style) -> list[d.DynamicConfigValue]:
+    # Grafana's overrides for a field, in the order of its editor
+    properties = _value_properties(style) | _colour_properties(style) | _custom_properties(style)
+    if style.link is not None:
+        properties["links"] = [_link(*style.link).build()]
+    return [d.DynamicConfigValue(name, value) for name, value in properties.items()]
+
+
+def _value_properties(style: Style) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
     if style.title is not None:
-        found["displayName"] = style.title
-    if style.unit is not None and style.unit is not Unit.MONEY:
-        found["unit"] = str(style.unit)
+        properties["displayName"] = style.title
+    if style.unit is not None and style.unit is not Unit.CURRENCY:
+        properties["unit"] = str(style.unit)
     if style.decimals is not None:
-        found["decimals"] = style.decimals
+        properties["decimals"] = style.decimals
     if style.maximum is not None:
-        found |= {"min": 0, "max": style.maximum}
+        properties |= {"min": 0, "max": style.maximum}
+    return properties
+
+
+def _colour_properties(style: Style) -> dict[str, Any]:
     if style.threshold is not None:
-        found["thresholds"] = steps(style.threshold).build()
-        found["color"] = {"mode": "thresholds"}
-    elif style.neutral:
-        found["color"] = {"mode": "fixed", "fixedColor": style.colour or colours.GREY}
-    elif style.colour is not None:
-        found["color"] = {"mode": "fixed", "fixedColor": style.colour}
+        thresholds = steps(style.threshold).build()
+        return {"thresholds": thresholds, "color": {"mode": "thresholds"}}
+    colour = style.colour or (colours.GREY if style.neutral else None)
+    return {} if colour is None else {"color": {"mode": "fixed", "fixedColor": colour}}
+
+
+def _custom_properties(style: Style) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
     if style.cell == "sparkline":
-        found["min"] = 0
+        properties["min"] = 0
     if style.width is not None:
-        found["custom.width"] = style.width
+        properties["custom.width"] = style.width
     if style.cell is not None:
-        found["custom.cellOptions"] = cell(style)
+        properties["custom.cellOptions"] = _cell(style)
     if style.line == "dashed":
-        found |= {
+        properties |= {
             "custom.drawStyle": "line",
             "custom.lineStyle": {"fill": "dash", "dash": [6, 6]},
             "custom.fillOpacity": 0,
@@ -139,15 +149,13 @@ def properties_of(style: Style, panel: Panel) -> list[d.DynamicConfigValue]:
             "custom.stacking": {"mode": "none", "group": "A"},
         }
     elif style.line == "lines":
-        found |= {"custom.drawStyle": "line", "custom.lineWidth": 2, "custom.fillOpacity": 0}
+        properties |= {"custom.drawStyle": "line", "custom.lineWidth": 2, "custom.fillOpacity": 0}
     if style.right_axis:
-        found["custom.axisPlacement"] = "right"
-    if style.link is not None:
-        found["links"] = [link(*style.link).build()]
-    return [d.DynamicConfigValue(name, value) for name, value in found.items()]
+        properties["custom.axisPlacement"] = "right"
+    return properties
 
 
-def cell(style: Style) -> object:
+def _cell(style: Style) -> object:
     if style.cell == "sparkline":
         return {
             "type": "sparkline",
@@ -163,15 +171,15 @@ def cell(style: Style) -> object:
     return {"type": style.cell}
 
 
-def link(title: str, url: str) -> builders.DashboardLink:
+def _link(title: str, url: str) -> builders.DashboardLink:
     return builders.DashboardLink(title).url(url)
 
 
-def reduce(calc: str) -> common.ReduceDataOptions:
+def _reduce(calc: str) -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs([calc]).fields("").values(False)
 
 
-def stat_panel(panel: Panel) -> Any:
+def _stat(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Stat)
     graph = c.BigValueGraphMode.AREA if look.sparkline else c.BigValueGraphMode.NONE
@@ -180,7 +188,7 @@ def stat_panel(panel: Panel) -> Any:
         stat.Panel()
         .graph_mode(graph)
         .color_mode(c.BigValueColorMode.VALUE)
-        .reduce_options(reduce(look.calc))
+        .reduce_options(_reduce(look.calc))
         .text_mode(c.BigValueTextMode.VALUE_AND_NAME if several else c.BigValueTextMode.VALUE)
         .justify_mode(c.BigValueJustifyMode.AUTO)
         .orientation(c.VizOrientation.HORIZONTAL)
@@ -189,7 +197,7 @@ def stat_panel(panel: Panel) -> Any:
     )
 
 
-def legend(look: Chart) -> common.VizLegendOptions:
+def _legend(look: Chart) -> common.VizLegendOptions:
     mode = c.LegendDisplayMode.TABLE if look.legend_calcs else c.LegendDisplayMode.LIST
     place = c.LegendPlacement.RIGHT if look.legend_right else c.LegendPlacement.BOTTOM
     return (
@@ -201,12 +209,12 @@ def legend(look: Chart) -> common.VizLegendOptions:
     )
 
 
-def chart_panel(panel: Panel) -> Any:
+def _chart(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Chart)
-    made = (
+    built = (
         timeseries.Panel()
-        .legend(legend(look))
+        .legend(_legend(look))
         .tooltip(
             common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
         )
@@ -224,26 +232,26 @@ def chart_panel(panel: Panel) -> Any:
         .color_scheme(builders.FieldColor().mode(d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     )
     if look.stacked:
-        made.stacking(common.StackingConfig().mode(c.StackingMode.NORMAL).group("A"))
+        built.stacking(common.StackingConfig().mode(c.StackingMode.NORMAL).group("A"))
     if look.minimum is not None:
-        made.min(look.minimum)
+        built.min(look.minimum)
     if look.maximum is not None:
-        made.max(look.maximum)
+        built.max(look.maximum)
     if look.limits:
-        made.thresholds_style(
+        built.thresholds_style(
             common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
         )
-    return made
+    return built
 
 
-def bars_panel(panel: Panel) -> Any:
+def _bars(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Bars)
-    made = (
+    built = (
         bargauge.Panel()
         .orientation(c.VizOrientation.HORIZONTAL)
         .display_mode(c.BarGaugeDisplayMode.GRADIENT)
-        .reduce_options(reduce("lastNotNull"))
+        .reduce_options(_reduce("lastNotNull"))
         .value_mode(c.BarGaugeValueMode.TEXT)
         .show_unfilled(True)
         .min(0)
@@ -259,15 +267,15 @@ def bars_panel(panel: Panel) -> Any:
             )
         )
     )
-    return made if look.maximum is None else made.max(look.maximum)
+    return built if look.maximum is None else built.max(look.maximum)
 
 
-def pie_panel(panel: Panel) -> Any:
+def _pie(panel: Panel) -> Any:
     shown = pie_models.PieChartLegendValues
     return (
         piechart.Panel()
         .pie_type(pie_models.PieChartType.DONUT)
-        .reduce_options(reduce("lastNotNull"))
+        .reduce_options(_reduce("lastNotNull"))
         .display_labels([])
         .legend(
             piechart.PieChartLegendOptions()
@@ -283,24 +291,24 @@ def pie_panel(panel: Panel) -> Any:
     )
 
 
-def grid_panel(panel: Panel) -> Any:
+def _grid(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Grid)
-    made = (
+    built = (
         table.Panel()
         .show_header(True)
         .cell_height(c.TableCellHeight.MD if look.tall else c.TableCellHeight.SM)
     )
-    made.color_scheme(builders.FieldColor().mode(d.FieldColorModeId.THRESHOLDS)).inspect(
+    built.color_scheme(builders.FieldColor().mode(d.FieldColorModeId.THRESHOLDS)).inspect(
         False
     ).align(c.FieldTextAlignment.AUTO)
     if look.sort:
         name, descending = look.sort
-        made.sort_by([common.TableSortByFieldState().display_name(name).desc(descending)])
-    return made
+        built.sort_by([common.TableSortByFieldState().display_name(name).desc(descending)])
+    return built
 
 
-def heat_panel(panel: Panel) -> Any:
+def _heat(panel: Panel) -> Any:
     return (
         heatmap.Panel()
         .calculate(False)
@@ -320,21 +328,17 @@ def heat_panel(panel: Panel) -> Any:
     )
 
 
-def prose_panel(panel: Panel) -> Any:
+def _prose(panel: Panel) -> Any:
     assert isinstance(panel.look, Prose)
     return text.Panel().mode(text_models.TextMode.MARKDOWN).content(panel.look.markdown)
 
 
 LOOKS = {
-    Stat: stat_panel,
-    Chart: chart_panel,
-    Bars: bars_panel,
-    Pie: pie_panel,
-    Grid: grid_panel,
-    Heat: heat_panel,
-    Prose: prose_panel,
+    Stat: _stat,
+    Chart: _chart,
+    Bars: _bars,
+    Pie: _pie,
+    Grid: _grid,
+    Heat: _heat,
+    Prose: _prose,
 }
-
-
-def every(panels: Sequence[Panel]) -> list[Query]:
-    return [q for p in panels for q in queries_of(p)]

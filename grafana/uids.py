@@ -1,5 +1,6 @@
-"""Names that panels, alerts and provisioning files share. A uid never changes: links, alerts and
-bookmarks hang on it.
+"""Names that panels, alerts and provisioning files share.
+
+A uid must not change: links, alerts and bookmarks refer to it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ TAG = "shopstream"
 LIVE = "shopstream-live"
 PRODUCTS = "shopstream-products"
 QUALITY = "shopstream-quality"
-LETTERS = "shopstream-letters"
+DEAD_LETTERS = "shopstream-letters"
 PIPELINE = "shopstream-pipeline"
 
-# in the image, and as the container sees it: compose mounts grafana/provisioning here
+# as Grafana in its container sees it: compose mounts grafana/provisioning here
 PROVISIONING_IN_GRAFANA = "/etc/grafana/provisioning"
 RUNBOOK = "docs/runbook.md"

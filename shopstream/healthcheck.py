@@ -1,21 +1,21 @@
-"""`shopstream incoming`: whether records come in; what a container of a producer is asked for its
-health.
-"""
+"""`shopstream incoming`: whether records come in, as the healthcheck of a producer's container."""
 
 from __future__ import annotations
 
 import argparse
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from flows.domain.errors import PermanentError, TransientError
+from flows.domain.errors import PermanentError
 from flows.runtime.settings import Settings, settings_or_exit
 
-PAUSE_SECONDS = 0.2
+LOOK_SECONDS = 0.2
+TIMEOUT_SECONDS = 5
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "--seconds", type=float, default=5.0, metavar="S", help="how long to watch raw.web (5)"
     )
@@ -23,18 +23,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print whether raw.web grew; exit code 1 when it did not."""
     settings = settings_or_exit()
-    grown = growth(settings, settings.topic_raw_web, args.seconds)
-    print(
-        f"{settings.topic_raw_web} grew by {grown} records"
-        if grown
-        else f"{settings.topic_raw_web} does not grow"
-    )
-    return 0 if grown else 1
+    topic = settings.topic("topic_raw_web")
+    records = incoming(settings, topic, args.seconds)
+    print(f"{topic} grew by {records} records" if records else f"{topic} does not grow")
+    return 0 if records else 1
 
 
-def growth(settings: Settings, topic: str, seconds: float) -> int:
-    """Watchdog a topic until it grows, at most so long. Errors: TransientError, PermanentError."""
+def incoming(settings: Settings, topic: str, seconds: float) -> int:
+    """Watch a topic until it grows, for at most so long; gives the records that came.
+
+    Errors: PermanentError for a topic that is not there; KafkaException when the broker does not
+    answer.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": settings.bootstrap,
@@ -43,23 +45,21 @@ def growth(settings: Settings, topic: str, seconds: float) -> int:
         }
     )
     try:
-        first = records(consumer, topic)
+        first = records_ever(consumer, topic)
         until = time.monotonic() + seconds
         while True:
-            grown = records(consumer, topic) - first
+            grown = records_ever(consumer, topic) - first
             if grown or time.monotonic() > until:
                 return grown
-            time.sleep(PAUSE_SECONDS)
-    except KafkaException as error:
-        raise TransientError(f"Kafka does not answer: {error.args[0].str()}") from error
+            time.sleep(LOOK_SECONDS)
     finally:
         consumer.close()
 
 
-def records(consumer: Consumer, topic: str) -> int:
-    """All records that the topic ever had."""
-    found = consumer.list_topics(topic, timeout=5).topics[topic]
-    if found.error is not None:
-        raise PermanentError(f"topic {topic}: {found.error.str()}")
-    places = (TopicPartition(topic, p) for p in found.partitions)
-    return sum(consumer.get_watermark_offsets(place, timeout=5)[1] for place in places)
+def records_ever(consumer: Consumer, topic: str) -> int:
+    """Sum the end offsets of a topic: all records that it ever had."""
+    metadata = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
+    if metadata.error is not None:
+        raise PermanentError(f"topic {topic}: {metadata.error.str()}")
+    partitions = (TopicPartition(topic, p) for p in metadata.partitions)
+    return sum(consumer.get_watermark_offsets(p, timeout=TIMEOUT_SECONDS)[1] for p in partitions)

@@ -10,6 +10,7 @@ from flows.runtime.settings import settings_or_exit
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "--login",
         action="append",
@@ -22,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Migrate, then make the login roles; wrong logins are refused before anything is done."""
     settings = settings_or_exit()
     logins = [roles.Login.parse(text) for text in args.login]
     migrated = migrate(settings.database_url, settings.startup_seconds)

@@ -4,72 +4,67 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from contextlib import closing
 from threading import Event
 from types import FrameType
 
-import psycopg
-
 from database import log
 from database.connection import connect
-from database.maintenance import Upkeep, broken_contract
+from database.maintenance import MaintenanceJob
 from database.rollup import rebuild, roll_up
-from flows.runtime.settings import settings_or_exit
+from flows.domain.errors import ConfigError
+from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry import logs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "--every",
         type=float,
         metavar="SECONDS",
         help=(
-            "go on until stopped, with at least this pause between; also does what `retention`"
-            " does, once an hour"
+            "go on until stopped, with at least this pause between runs; also does what"
+            " `retention` does, once per hour"
         ),
     )
     parser.add_argument(
         "--rebuild",
         action="store_true",
         help=(
-            "count every hour and day anew of which the minutes are still there (as the owner of"
-            " the tables)"
+            "count every hour and day anew whose minutes are still there (as the owner of the"
+            " tables)"
         ),
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Roll up once, or run the job of `--every`."""
     settings = settings_or_exit()
     if args.every is not None:
         if args.every <= 0:
-            print("--every must be above 0", file=sys.stderr)
-            return 2
-        return go_on(args.every)
-    try:
-        with closing(connect(settings.database_url, settings.startup_seconds)) as db:
-            done = rebuild(db) if args.rebuild else roll_up(db)
-    except psycopg.Error as error:
-        raise broken_contract(error) from error
+            raise ConfigError("--every must be above 0")
+        return run_job(settings, args.every)
+    with closing(connect(settings.database_url, settings.startup_seconds)) as db:
+        result = rebuild(db) if args.rebuild else roll_up(db)
     print(
-        f"{done.hours} hours counted, {done.rows} rows changed, {done.refused} changes refused (see"
-        " ops.sealed_changes)"
+        f"{result.hours} hours counted, {result.rows} rows changed,"
+        f" {result.refused} changes refused (see ops.sealed_changes)"
     )
     return 0
 
 
-def go_on(every_seconds: float) -> int:
-    """The supervised job."""
-    settings = settings_or_exit()
+def run_job(settings: Settings, every_seconds: float) -> int:
+    """Run the job that the supervisor starts, until SIGTERM or SIGINT."""
     logs.configure(settings.log_format, settings.log_level, flow="rollup")
     stopping = Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def stop(_: int, __: FrameType | None) -> None:
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-    log.begun(every_seconds)
-    Upkeep(settings, every_seconds, stopping).run()
+        signal.signal(number, stop)
+    log.rollup_started(every_seconds)
+    MaintenanceJob(settings, every_seconds, stopping).run()
     return 0

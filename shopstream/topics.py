@@ -1,15 +1,16 @@
-"""`shopstream topics`: make the Kafka topics, or mend their settings."""
+"""`shopstream topics`: make the Kafka topics, or correct their settings."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
+from flows.domain.errors import ConfigError
 from flows.runtime.settings import settings_or_exit
 from shopstream.kafka import topics
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "--partitions", type=int, default=4, metavar="N", help="of topics that are made now (4)"
     )
@@ -24,9 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Make or correct the topics, with a line per change."""
     if args.partitions < 1:
-        print("--partitions must be 1 or more", file=sys.stderr)
-        return 2
+        raise ConfigError("--partitions must be 1 or more")
     lines = topics.ensure(settings_or_exit(), args.partitions, args.replication)
     for line in lines or ["all topics are there"]:
         print(line)

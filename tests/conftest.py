@@ -81,7 +81,7 @@ def database(server: Services) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def prometheus_programs() -> Path:
     """The folder of prometheus and promtool."""
-    folder = prometheus.found()
+    folder = prometheus.programs()
     if folder is None:
         pytest.skip("needs Prometheus: make services, or Debian's package `prometheus`")
     return folder

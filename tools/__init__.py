@@ -1,1 +1,1 @@
-"""Write what is committed but follows from code: pages of docs/ and pictures of the boards."""
+"""Commands that write what is committed but follows from code: pages of docs/ and pictures."""

@@ -1,30 +1,53 @@
-"""`shopstream pages`: the pages of docs/ that follow from code; a test fails when one drifts."""
+"""`python -m tools.docs_pages`: write the pages of docs/ that follow from code."""
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE, RULES
+from flows.domain.metrics import MetricTable
 from flows.domain.rollups import Grain, additive, rolled
-from flows.domain.rules import EVENT_RULES, ITEM_RULES, JUDGED_RULES
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import FIELDS, environment_name
 from flows.runtime.telemetry.names import FLOWS, LATENCY_SLO_SECONDS, METRIC_FAMILIES, MetricFamily
+from tools.environment_example import environment_example
 
 HEAD = "<!-- written by `make render` -->\n"
 
 
-def metrics_page() -> str:
+def pages() -> dict[Path, str]:
+    """Write the text of every page."""
+    docs = ROOT / "docs"
+    return {
+        docs / "metrics.md": _metrics(),
+        docs / "rules.md": _rules(),
+        docs / "settings.md": _settings(),
+        docs / "telemetry.md": _telemetry(),
+        ROOT / ".env.example": environment_example(),
+    }
+
+
+def _table(columns: Sequence[str], rows: Iterable[str]) -> str:
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    return head + "\n".join(rows)
+
+
+def _metrics() -> str:
     parts = [
-        f"{HEAD}# Metrics\n\nWindows are `[start, start + window)` in UTC by event time. Money is"
-        " in minor units and always stands by its currency. Numbers add up over partitions (the"
-        " views do that); distinct visitors do not add up over rows.\n"
+        f"{HEAD}# Metrics\n"
+        "\n"
+        "Windows are `[start, start + window)` in UTC by event time. Money is in minor units and"
+        " always stands by its currency. Numbers add up over partitions (the views do that);"
+        " distinct visitors do not add up over rows.\n"
     ]
-    return "\n".join(parts + [metric_section(m) for m in CATALOGUE])
+    return "\n".join(parts + [_metric(metric) for metric in CATALOGUE])
 
 
-def metric_section(metric: MetricTable) -> str:
+def _metric(metric: MetricTable) -> str:
     keys = ", ".join(("window_start", *(d.name for d in metric.by)))
     capped = [d.name for d in metric.by if d.cap]
     note = (
@@ -43,97 +66,112 @@ def metric_section(metric: MetricTable) -> str:
     without = f" without {', '.join(lost)}" if lost else ""
     seconds = int(metric.window.total_seconds())
     return (
-        f"## gold.{metric.name}: {metric.title}\n\nWindow {seconds} s, counts {metric.scope}s."
-        f" Keys: {keys}.{note} By hour and day: {coarse}{without}.\n\n| measure | unit | what it"
-        " counts | formula |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"## gold.{metric.name}: {metric.title}\n"
+        "\n"
+        f"Window {seconds} s, counts {metric.scope}s. Keys: {keys}.{note}"
+        f" By hour and day: {coarse}{without}.\n"
+        "\n" + _table(("measure", "unit", "what it counts", "formula"), rows) + "\n"
     )
 
 
-def rules_page() -> str:
-    rows = [
-        f"| {r.name} | {r.dimension} | {r.field} |"
-        for r in (*EVENT_RULES, *ITEM_RULES, *JUDGED_RULES)
-    ]
+def _rules() -> str:
+    rows = [f"| {r.name} | {r.dimension} | {r.field} |" for r in RULES.values()]
     return (
-        f"{HEAD}# Rules\n\nA record that breaks one is refused with all that it broke;"
-        " `quality.rules_1m` counts how often each was checked and broken.\n\n| rule | dimension |"
-        " field |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"{HEAD}# Rules\n"
+        "\n"
+        "A record that breaks one is refused with all that it broke; `quality.rules_1m` counts how"
+        " often each was checked and broken.\n"
+        "\n" + _table(("rule", "dimension", "field"), rows) + "\n"
     )
 
 
-def settings_page() -> str:
+def _settings() -> str:
     rows = [
         f"| `{environment_name(name)}` | {'' if field.default is None else field.default} |"
         f" {field.description} |"
-        for name, field in Settings.model_fields.items()
+        for name, field in FIELDS.items()
     ]
     return (
-        f"{HEAD}# Settings\n\nAll come from the environment. A wrong or misspelt one ends the start"
-        " with exit code 2 and a line that names it.\n\n| variable | default | what it sets"
-        " |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"{HEAD}# Settings\n"
+        "\n"
+        "All come from the environment. A wrong or misspelt one ends the start with exit code 2 and"
+        " a line that names it.\n"
+        "\n" + _table(("variable", "default", "what it sets"), rows) + "\n"
     )
 
 
-def telemetry_page() -> str:
+def _telemetry() -> str:
+    columns = ("number", "kind", "labels", "flows", "what it says")
     return (
-        f"{HEAD}# Telemetry\n\nWhat each flow serves at `/metrics` for Prometheus, from the list in"
+        f"{HEAD}# Telemetry\n"
+        "\n"
+        "What each flow serves at `/metrics` for Prometheus, from the list in"
         " `flows/runtime/telemetry/names.py`. All have the label `flow`; `process_*` (memory, CPU,"
         " files) of the process come on top. The health of the pipeline is here; the shop's"
-        f" numbers are in [metrics.md](metrics.md). Latency is held to {LATENCY_SLO_SECONDS:g}"
-        " s.\n\n| number | kind | labels | flows | what it says |\n|---|---|---|---|---|\n"
-        + "\n".join(map(telemetry_row, METRIC_FAMILIES))
-        + "\n\n## Recording rules\n\nIn"
-        f" `prometheus/rules/recording.yml`:\n\n{recording_rules()}\n\n## Health\n\n{HEALTH}"
+        f" numbers are in [metrics.md](metrics.md). Latency is held to {LATENCY_SLO_SECONDS:g} s.\n"
+        "\n" + _table(columns, map(_telemetry_row, METRIC_FAMILIES)) + "\n"
+        "\n"
+        "## Recording rules\n"
+        "\n"
+        "In `prometheus/rules/recording.yml`:\n"
+        "\n"
+        f"{_recording_rules()}\n"
+        "\n"
+        "## Health\n"
+        "\n"
+        f"{HEALTH}"
     )
 
 
-def telemetry_row(number: MetricFamily) -> str:
-    flows = "all" if number.flows == FLOWS else ", ".join(number.flows)
-    ends = (
-        f" Buckets end at {', '.join(f'{end:g}' for end in number.buckets)}."
-        if number.buckets
-        else ""
-    )
+def _telemetry_row(family: MetricFamily) -> str:
+    flows = "all" if family.flows == FLOWS else ", ".join(family.flows)
+    ends = ", ".join(f"{end:g}" for end in family.buckets)
+    buckets = f" Buckets end at {ends}." if ends else ""
     return (
-        f"| `{number.name}` | {number.kind} | {', '.join(number.labels)} | {flows} |"
-        f" {number.help}{ends} |"
+        f"| `{family.name}` | {family.kind} | {', '.join(family.labels)} | {flows} |"
+        f" {family.help}{buckets} |"
     )
 
 
-def recording_rules() -> str:
-    """The names alone: what they ask is in the file."""
+def _recording_rules() -> str:
+    # the names alone: what they compute is in the file
     text = (ROOT / "prometheus" / "rules" / "recording.yml").read_text()
-    return "\n".join(
-        f"- `{name}`" for name in re.findall(r"^ *- record: (\S+)$", text, re.MULTILINE)
-    )
+    names = re.findall(r"^ *- record: (\S+)$", text, re.MULTILINE)
+    return "\n".join(f"- `{name}`" for name in names)
 
 
 HEALTH = """`/healthz` answers 200 with a line that begins with `ok`, or 503 with the reason:
 
-- `starting, at …`: the flow does not read yet. It gives up after SHOPSTREAM_STARTUP_SECONDS, with exit code 4.
-- `no progress for … s at …, while … records wait`: for SHOPSTREAM_STALL_SECONDS nothing has gone through and nothing was
-  committed, though records wait. The line names what the flow was last seen at (a step, the flush of a sink, polling).
+- `starting, at …`: the flow does not read yet. It gives up after SHOPSTREAM_STARTUP_SECONDS, with
+  exit code 4.
+- `no progress for … s at …, while … records wait`: for SHOPSTREAM_STALL_SECONDS nothing has gone
+  through and nothing was committed, though records wait. The line names what the flow was last seen
+  at (a step, the flush of a sink, polling).
 
-A flow that has nothing to do is green, however long. Each turn to red or back is a line in the log, and `shopstream_healthy`.
+A flow that has nothing to do is green, however long. Each turn to red or back is a line in the log,
+and `shopstream_healthy`.
 """
 
 
-def pages() -> dict[Path, str]:
-    docs = ROOT / "docs"
-    return {
-        docs / "metrics.md": metrics_page(),
-        docs / "rules.md": rules_page(),
-        docs / "settings.md": settings_page(),
-        docs / "telemetry.md": telemetry_page(),
-    }
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and give its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.docs_pages", description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 where a page differs"
+    )
+    check = parser.parse_args(arguments).check
+    texts = pages()
+    changed = [path for path, text in texts.items() if _differs(path, text)]
+    for path in changed:
+        if not check:
+            path.write_text(texts[path])
+        print(f"{path.relative_to(ROOT)}: {'differs' if check else 'written'}")
+    return 1 if check and changed else 0
 
 
-def main() -> None:
-    for path, text in pages().items():
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            print(f"{path.relative_to(ROOT)}: written")
+def _differs(path: Path, text: str) -> bool:
+    return not path.exists() or path.read_text() != text
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

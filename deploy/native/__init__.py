@@ -1,3 +1,1 @@
-"""Run real Apache Kafka and TimescaleDB for one checkout without Docker: `python -m deploy.native
---help`.
-"""
+"""Real Apache Kafka and TimescaleDB for one checkout, without Docker."""

@@ -1,4 +1,4 @@
-"""The command line behind `make services`, `services-stop`, `services-status` and `services-clean`.
+"""Run the services of this checkout: the command behind `make services` and its kin.
 
 Progress goes to stderr; stdout carries the export lines only, so that `eval "$(make -s services)"`
 works.
@@ -23,8 +23,8 @@ def start(checkout: Checkout) -> None:
     with locked(checkout.folder / "lock"):
         identity = checkout.choose_identity()
         broker, database = kafka.Kafka(checkout), postgres.Postgres(checkout)
-        kafka_up = broker.server.pid() is not None and _does(kafka.answers, identity)
-        postgres_up = database.server.pid() is not None and _does(postgres.answers, identity)
+        kafka_up = broker.server.pid() is not None and _answers(kafka.answers, identity)
+        postgres_up = database.server.pid() is not None and _answers(postgres.answers, identity)
         if not (kafka_up and postgres_up):
             # Both are made ready before one is started: where one cannot be had, nothing is left
             # running.
@@ -45,7 +45,7 @@ def start(checkout: Checkout) -> None:
 
 
 def _fetch_prometheus(checkout: Checkout) -> None:
-    """Only tests and `make prometheus` need it: without it the services are up all the same."""
+    # only tests and `make prometheus` need it: without it the services are up all the same
     try:
         prometheus.install(checkout.folder / "install.log")
     except ServicesError as error:
@@ -58,16 +58,16 @@ def watch(checkout: Checkout) -> None:
 
 
 def stop(checkout: Checkout) -> None:
-    """End both, data kept."""
+    """End both; their data is kept."""
     if not checkout.folder.exists():
         return
     with locked(checkout.folder / "lock"):
         checkout.exports_file.unlink(missing_ok=True)
-        for name, ended in (
+        for name, was_running in (
             ("Kafka", kafka.Kafka(checkout).stop()),
             ("PostgreSQL", postgres.Postgres(checkout).stop()),
         ):
-            if ended:
+            if was_running:
                 print(f"services: {name} stopped", file=sys.stderr)
 
 
@@ -80,36 +80,40 @@ def clean(checkout: Checkout) -> None:
 
 
 def status(checkout: Checkout) -> None:
-    """Print a line for each. Errors: one does not answer."""
+    """Print one line per service.
+
+    Errors: ServicesError where one does not answer.
+    """
     identity = checkout.identity()
     if identity is None:
         raise ServicesError("none yet: `make services` starts them.")
     up = True
-    for server, port, answers in (
+    for server, port, probe in (
         (kafka.Kafka(checkout).server, identity.kafka_port, kafka.answers),
         (postgres.Postgres(checkout).server, identity.postgres_port, postgres.answers),
     ):
-        pid, does = server.pid(), _does(answers, identity)
-        up = up and pid is not None and does
+        pid, responds = server.pid(), _answers(probe, identity)
+        up = up and pid is not None and responds
         state = (
             "does not run"
             if pid is None
-            else f"process {pid}, {'answers' if does else 'gives no answer'}"
+            else f"process {pid}, {'answers' if responds else 'gives no answer'}"
         )
         print(f"{server.name:<10} 127.0.0.1:{port}  {state}")
     if not up:
         raise ServicesError("not up: `make services` starts them.")
 
 
-def _does(answers: Callable[[Identity], None], identity: Identity) -> bool:
+def _answers(probe: Callable[[Identity], None], identity: Identity) -> bool:
     try:
-        answers(identity)
+        probe(identity)
     except Exception:  # whatever a client library raises where nothing answers
         return False
     return True
 
 
 def main() -> int:
+    """Run one command; exit code 1 with a sentence where it cannot be done."""
     commands = {"start": start, "stop": stop, "clean": clean, "status": status, "prometheus": watch}
     parser = argparse.ArgumentParser(
         prog="python -m deploy.native", description=__doc__.partition("\n")[0]
@@ -117,14 +121,14 @@ def main() -> int:
     parser.add_argument(
         "command", choices=commands, help="start and stop keep the data; clean removes it"
     )
-    chosen = parser.parse_args().command
+    command = parser.parse_args().command
     if not sys.platform.startswith("linux"):
         print(
             "services: these run on Linux only; elsewhere the embedded ones serve.", file=sys.stderr
         )
         return 1
     try:
-        commands[chosen](Checkout())
+        commands[command](Checkout())
     except ServicesError as error:
         print(f"services: {error}", file=sys.stderr)
         return 1

@@ -34,10 +34,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Checkout:
+    """The checkout whose services these are."""
+
     root: Path = ROOT
 
     @property
     def folder(self) -> Path:
+        """Where its services keep what is theirs; its owner's alone."""
         return self.root / ".shopstream" / "services"
 
     @property
@@ -47,6 +50,7 @@ class Checkout:
 
     @property
     def exports_file(self) -> Path:
+        """The file of `export` lines, there while the services are up."""
         return self.folder / "env"
 
     @property
@@ -54,11 +58,13 @@ class Checkout:
         return self.folder / "identity.json"
 
     def prepare(self) -> None:
-        """Make the folder. A folder copied along with another checkout is emptied: its ports and
-        data are not ours.
+        """Make the folder.
+
+        One that was copied along with another checkout is emptied: its ports and data are that
+        checkout's.
         """
-        found = self.identity()
-        if found is not None and found.checkout != str(self.root):
+        identity = self.identity()
+        if identity is not None and identity.checkout != str(self.root):
             print(
                 "services: this checkout was copied or moved; it gets services of its own",
                 file=sys.stderr,
@@ -68,15 +74,17 @@ class Checkout:
         self.folder.chmod(0o700)
 
     def identity(self) -> Identity | None:
+        """Read what was chosen; None before the first start."""
         try:
             return Identity(**json.loads(self._identity_file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def choose_identity(self) -> Identity:
-        found = self.identity()
-        if found is not None:
-            return found
+        """Read what was chosen, or choose it."""
+        chosen = self.identity()
+        if chosen is not None:
+            return chosen
         kafka, controller, postgres = random.sample(PORTS, 3)
         fresh = Identity(
             str(self.root),
@@ -98,10 +106,12 @@ class Checkout:
         return self.remember(identity)
 
     def remember(self, identity: Identity) -> Identity:
+        """Write it down, for its owner alone."""
         write_private(self._identity_file, json.dumps(asdict(identity), indent=2) + "\n")
         return identity
 
     def exports(self, identity: Identity) -> str:
+        """Name both services as the settings take them, one `export` per line."""
         return (
             f"export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{identity.kafka_port}\n"
             f"export DATABASE_URL=postgresql://shopstream:{identity.password}"

@@ -1,6 +1,4 @@
-"""A small Debian with PostgreSQL 17 and TimescaleDB (Apache edition) in a folder of the user's
-cache.
-"""
+"""A small Debian in the user's cache, with PostgreSQL 17 and TimescaleDB (Apache edition)."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ TIMESCALEDB = "usr/lib/postgresql/17/lib/timescaledb.so"
 
 
 def debian_root(log: Path) -> Path:
-    """Return the folder of that Debian; the first checkout that needs it makes it, which takes root
-    and a minute.
+    """Return the folder of that Debian.
+
+    The first checkout that needs it makes it, which takes root and a minute.
     """
     root = cache_folder() / f"postgresql-17-{SUITE}"
     if root.is_dir():
@@ -81,8 +80,10 @@ def _mirror() -> str:
 
 def _proxies() -> dict[str, str]:
     """Return apt's proxies as debootstrap's downloader reads them."""
-    wanted = ["http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"]
-    output = subprocess.run(["apt-config", "shell", *wanted], capture_output=True, text=True).stdout
+    options = ["http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"]
+    output = subprocess.run(
+        ["apt-config", "shell", *options], capture_output=True, text=True
+    ).stdout
     pairs = (line.partition("=") for line in output.splitlines())
     return {
         name: value.strip("'") for name, _, value in pairs if value.strip("'") not in ("", "DIRECT")
@@ -97,13 +98,16 @@ def _remove(root: Path) -> None:
 
 
 def _unmount_below(root: Path) -> None:
-    """Take away mounts below a folder. Errors: one that stays, because removing files would reach
-    into it.
+    """Take away the mounts below a folder.
+
+    Errors: ServicesError for one that stays: removing files would reach into it.
     """
     for point in reversed(_mounts_below(root)):
         subprocess.run(["umount", "--lazy", point], capture_output=True)
-    if left := _mounts_below(root):
-        raise ServicesError(f"{left[0]} is mounted and cannot be unmounted: unmount it by hand.")
+    if remaining := _mounts_below(root):
+        raise ServicesError(
+            f"{remaining[0]} is mounted and cannot be unmounted: unmount it by hand."
+        )
 
 
 def _mounts_below(root: Path) -> list[str]:

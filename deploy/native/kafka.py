@@ -35,6 +35,8 @@ JVM = (
 
 @dataclass(frozen=True)
 class Kafka:
+    """The broker of one checkout."""
+
     checkout: Checkout
 
     @property
@@ -47,6 +49,7 @@ class Kafka:
 
     @property
     def server(self) -> Server:
+        """The broker's process."""
         folder = self.checkout.folder
         return Server("Kafka", folder / "kafka.pid", str(self._properties), folder / "kafka.log")
 
@@ -76,11 +79,13 @@ class Kafka:
         self.server.wait_until(lambda: answers(identity), process, START_SECONDS)
 
     def stop(self) -> bool:
+        """End the broker; true if it ran."""
         running = self.server.stop(signal.SIGTERM)
         self.server.pid_file.unlink(missing_ok=True)
         return running
 
     def clean(self) -> None:
+        """Remove its data."""
         shutil.rmtree(self._data, ignore_errors=True)
         self._properties.unlink(missing_ok=True)
 
@@ -97,9 +102,9 @@ class Kafka:
 
 
 def answers(identity: Identity) -> None:
-    """Ask the broker for its metadata, and where a group stands: that comes later, with the topic
-    of the groups.
+    """Ask for the broker's metadata and a group's offsets.
 
+    A broker that gives the first may not have the topic of the groups yet.
     Errors: whatever the client raises while there is no broker.
     """
     from confluent_kafka import Consumer, TopicPartition
@@ -110,13 +115,13 @@ def answers(identity: Identity) -> None:
     client = AdminClient({"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", **quiet})
     if not client.list_topics(timeout=2).brokers:
         raise ServicesError("Kafka has no broker yet.")
-    asking = Consumer(
+    consumer = Consumer(
         {"bootstrap.servers": f"127.0.0.1:{identity.kafka_port}", "group.id": "readiness", **quiet}
     )
     try:
-        asking.committed([TopicPartition("readiness", 0)], timeout=5)
+        consumer.committed([TopicPartition("readiness", 0)], timeout=5)
     finally:
-        asking.close()
+        consumer.close()
 
 
 def _java(log: Path) -> str:
@@ -127,25 +132,26 @@ def _java(log: Path) -> str:
         else find_program("java", "default-jre-headless", log)
     )
     try:
-        said = subprocess.run(
+        banner = subprocess.run(
             [java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL
         ).stderr
     except OSError as error:
         raise ServicesError(
             f"Java cannot be run ({error}): install Java {JAVA_AT_LEAST} or newer."
         ) from error
-    version = re.search(r'version "(\d+)', said)
+    version = re.search(r'version "(\d+)', banner)
     if version is None or int(version[1]) < JAVA_AT_LEAST:
-        have = f"{java} is Java {version[1]}" if version else f"{java} names no version"
+        actual = f"{java} is Java {version[1]}" if version else f"{java} names no version"
         raise ServicesError(
-            f"Kafka needs Java {JAVA_AT_LEAST} or newer, {have}: install it, or set JAVA_HOME."
+            f"Kafka needs Java {JAVA_AT_LEAST} or newer, {actual}: install it, or set JAVA_HOME."
         )
     return java
 
 
 def _jars(log: Path) -> Path:
-    """Return the folder of the broker's jars; the first checkout that needs them fetches them with
-    Maven.
+    """Return the folder of the broker's jars.
+
+    The first checkout that needs them fetches them with Maven.
     """
     pom = HERE / "pom.xml"
     version = re.search(r"<kafka.version>(.+)</kafka.version>", pom.read_text())

@@ -1,6 +1,4 @@
-"""PostgreSQL 17 with TimescaleDB: the system's own where it is installed, else one in a small
-Debian (root only).
-"""
+"""PostgreSQL 17 with TimescaleDB: the system's own, else one in a small Debian (root only)."""
 
 from __future__ import annotations
 
@@ -10,12 +8,15 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from deploy.native.checkout import Checkout, Identity
 from deploy.native.debian import TIMESCALEDB, debian_root
 from deploy.native.errors import ServicesError
 from deploy.native.processes import Server, run
+
+if TYPE_CHECKING:
+    from psycopg import sql
 
 HERE = Path(__file__).parent
 START_SECONDS = 60
@@ -27,13 +28,15 @@ DATA_OF_ROOT = Path("/var/lib/shopstream")
 
 @dataclass(frozen=True)
 class Account:
+    """The user and group that the server runs as."""
+
     uid: int
     gid: int
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where a server runs: below which root, with which data folder (as seen from there), as whom."""
+    """Where a server runs: its root folder, its data folder as seen from there, and its account."""
 
     root: Path
     data: Path
@@ -50,24 +53,29 @@ class Home:
         return ["chroot", f"--userspec={uid}:{gid}", "--groups=", str(self.root), *target]
 
     def outside(self, path: Path) -> Path:
+        """Where a path of that root is for this process."""
         return self.root / path.relative_to("/")
 
     def own(self, path: Path) -> None:
+        """Give a file to the server's account."""
         if self.account is not None:
             os.chown(self.outside(path), self.account.uid, self.account.gid)
 
 
 @dataclass(frozen=True)
 class Postgres:
+    """The database server of one checkout."""
+
     checkout: Checkout
 
     @property
     def _link(self) -> Path:
-        """The data folder, or for root a link to it."""
+        # the data folder, or for root a link to it
         return self.checkout.folder / "postgres"
 
     @property
     def server(self) -> Server:
+        """The server's process."""
         data = self._link.resolve()
         mark = data if os.geteuid() != 0 else DATA_OF_ROOT / self.checkout.name
         return Server(
@@ -108,9 +116,11 @@ class Postgres:
         answers(identity)
 
     def stop(self) -> bool:
+        """End the server; true if it ran."""
         return self.server.stop(signal.SIGINT)  # "fast": ends connections, then writes a checkpoint
 
     def clean(self) -> None:
+        """Remove its data."""
         if self._link.is_symlink():
             data = self._link.resolve()
             if (
@@ -122,8 +132,9 @@ class Postgres:
             shutil.rmtree(self._link, ignore_errors=True)
 
     def _initialise(self, home: Home, identity: Identity) -> None:
-        """Make the data folder anew: one that is there is a deleted checkout's, or of a first start
-        that failed.
+        """Make the data folder anew.
+
+        One that is there is a deleted checkout's, or of a first start that failed.
         """
         data = home.outside(home.data)
         if home.account is not None:
@@ -154,15 +165,17 @@ class Postgres:
 
 
 def answers(identity: Identity) -> None:
-    """Read with the exported address. Errors: whatever the driver raises while that is not
-    possible.
+    """Read with the exported address.
+
+    Errors: whatever the driver raises while that is not possible.
     """
     _execute(identity, "shopstream", identity.password, "shopstream", "SELECT 1")
 
 
 def set_up(identity: Identity) -> None:
-    """Make the role and its database, with TimescaleDB there and in every database made later;
-    idempotent.
+    """Make the role and its database, where they are missing.
+
+    TimescaleDB is there, and in every database that is made later.
     """
     from psycopg import sql
 
@@ -182,11 +195,19 @@ def set_up(identity: Identity) -> None:
 
 
 def superuser_answers(identity: Identity) -> None:
+    """Read as the superuser.
+
+    Errors: whatever the driver raises while that is not possible.
+    """
     _execute(identity, "postgres", identity.superuser_password, "postgres", "SELECT 1")
 
 
 def _execute(
-    identity: Identity, user: str, password: str, database: str, statement: object
+    identity: Identity,
+    user: str,
+    password: str,
+    database: str,
+    statement: LiteralString | sql.Composed,
 ) -> object:
     import psycopg
 
@@ -199,7 +220,7 @@ def _execute(
         autocommit=True,
         connect_timeout=3,
     ) as connection:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement)
         return cursor.fetchone() if cursor.description else None
 
 

@@ -22,8 +22,9 @@ STOP_SECONDS = 30
 
 @dataclass(frozen=True)
 class Server:
-    """A server of this checkout: the file with its pid, and an argument that only its command line
-    has.
+    """A server of this checkout.
+
+    It is known by the file with its pid and by `mark`, an argument that only its command line has.
     """
 
     name: str
@@ -32,8 +33,9 @@ class Server:
     log: Path
 
     def pid(self) -> int | None:
-        """Return the pid of the running server; a stale file or a pid that another program got
-        since is None.
+        """Return the pid of the running server.
+
+        A stale file, or a pid that another program got since, is None.
         """
         try:
             pid = int(self.pid_file.read_text().split("\n", 1)[0])
@@ -52,8 +54,9 @@ class Server:
     def wait_until(
         self, answers: Callable[[], None], process: subprocess.Popen[bytes], seconds: float
     ) -> None:
-        """Ask until the server answers. Errors: it ended, or gave no answer in time; with the end
-        of its log.
+        """Ask until the server answers.
+
+        Errors: ServicesError with the end of its log, if it ended or gave no answer in time.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -74,7 +77,7 @@ class Server:
             time.sleep(0.1)
 
     def stop(self, polite: signal.Signals) -> bool:
-        """End the server and wait until it is gone; True if it was running."""
+        """End the server and wait until it is gone; true if it ran."""
         pid = self.pid()
         if pid is None:
             return False
@@ -87,8 +90,8 @@ class Server:
             # the number can.
             if self.pid() != pid:
                 return False
-            for each in (polite, signal.SIGKILL):
-                signal.pidfd_send_signal(handle, each)
+            for number in (polite, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, number)
                 if select.select([handle], [], [], STOP_SECONDS)[0]:
                     return True
                 print(
@@ -102,6 +105,7 @@ class Server:
             os.close(handle)
 
     def last_lines(self, count: int = 15) -> str:
+        """Quote the end of its log."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()[-count:]
         except FileNotFoundError:
@@ -119,8 +123,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def run(command: Sequence[str], failure: str, log: Path, **environment: str) -> None:
-    """Run a step to its end, its output in a file. Errors: `failure` and the last lines of the
-    output.
+    """Run a step to its end, its output in a file.
+
+    Errors: ServicesError with `failure` and the last lines of the output.
     """
     with log.open("wb") as output:
         result = subprocess.run(
@@ -137,9 +142,9 @@ def run(command: Sequence[str], failure: str, log: Path, **environment: str) -> 
 
 def find_program(name: str, package: str, log: Path) -> str:
     """Find a program; as root on a Debian-like system, install the package that has it."""
-    found = shutil.which(name)
-    if found is not None:
-        return found
+    program = shutil.which(name)
+    if program is not None:
+        return program
     missing = f"{name} is missing: install it (Debian and Ubuntu: apt-get install {package})."
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise ServicesError(missing)
@@ -151,7 +156,7 @@ def find_program(name: str, package: str, log: Path) -> str:
     except ServicesError:  # a machine that never fetched its package lists knows no package
         run(["apt-get", "-qq", "update"], f"{missing} apt-get update failed:", log)
         run(install, missing, log, DEBIAN_FRONTEND="noninteractive")
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise ServicesError(missing)
-    return found
+    return program

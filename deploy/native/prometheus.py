@@ -1,6 +1,4 @@
-"""Prometheus and promtool from Debian's package, in a folder of the user's cache: it takes apt, and
-no root.
-"""
+"""Prometheus and promtool from Debian's package, in the user's cache: takes apt, and no root."""
 
 from __future__ import annotations
 
@@ -19,10 +17,8 @@ ADVICE = f"install the package {PACKAGE} (Debian and Ubuntu: apt-get install {PA
 PORT = 9090
 
 
-def found() -> Path | None:
-    """The folder with both programs: the system's, else the one in the cache; None where there is
-    neither.
-    """
+def programs() -> Path | None:
+    """Find the folder with both programs: the system's, else the one in the cache."""
     system = shutil.which("prometheus")
     if system is not None and (Path(system).parent / "promtool").exists():
         return Path(system).parent
@@ -31,21 +27,22 @@ def found() -> Path | None:
 
 
 def install(log: Path) -> Path:
-    """Find them, or fetch and unpack the package (20 MB, once). Errors: ServicesError where there
-    is no apt for it.
+    """Find the programs, or fetch and unpack their package (20 MB, once).
+
+    Errors: ServicesError where there is no apt for it.
     """
-    if (there := found()) is not None:
-        return there
+    if (folder := programs()) is not None:
+        return folder
     with locked(cache_folder() / "prometheus.lock"):
-        if (there := found()) is not None:
-            return there
+        if (folder := programs()) is not None:
+            return folder
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             raise ServicesError(f"Prometheus is missing, and there is no apt to fetch it: {ADVICE}")
         _fetch(log)
-    there = found()
-    if there is None:
+    folder = programs()
+    if folder is None:
         raise ServicesError(f"the package {PACKAGE} holds no programs: {ADVICE}")
-    return there
+    return folder
 
 
 def run_beside(flows: Path) -> int:

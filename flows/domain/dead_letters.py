@@ -1,94 +1,130 @@
-"""Dead letters: a refused record with its exact bytes, where it stood, and everything that is wrong
-with it.
-"""
+"""Make dead letters: a refused record with its bytes, its coordinates and every broken rule."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from flows.domain import rules
+from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
-from flows.domain.judge import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
-from flows.domain.rules import EVENT_RULES, ITEM_RULES, Rule
-from flows.domain.validate import printable, value_of
+from flows.domain.codes import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Code
+from flows.domain.family import Family
+from flows.domain.rules import Rule
+from flows.domain.tables import NEWEST_MS, OLDEST_MS
+from flows.domain.text import printable
+from flows.domain.validate import Pointer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-BY_NAME = {r.name: r for r in (*EVENT_RULES, *ITEM_RULES, *rules.JUDGED_RULES)}
+DeadLetter = dict[str, Any]
+"""A record of `avro/dead_letter.avsc`."""
 
 
-def violation(rule: Rule, field: str, value: str | None) -> dict[str, Any]:
+class RefusedEvents:
+    """Make dead letters of what the judge refused."""
+
+    def __init__(self, family: Family, origin: Origin) -> None:
+        self._origin = origin
+        self._pointer = Pointer(family)
+        every = (*family.rules, *family.item_rules, *rules.JUDGED_RULES)
+        self._rules = {rule.name: rule for rule in every}
+
+    def dead_letters(self, cleaned: Cleaned) -> list[DeadLetter]:
+        """Make the dead letters of a batch, in offset order per partition."""
+        judged, batch = cleaned.judged, cleaned.judged.batch
+        refused = (judged.verdict != ACCEPTED) & (judged.verdict != DUPLICATE) & cleaned.is_new
+        rows = refused.nonzero()[0].tolist()
+        if not rows:
+            return []  # the usual batch, which needs none of the look-ups below
+        index_of = {row: i for i, row in enumerate(judged.events["row"].to_list())}
+        events = _as_dicts(judged.events, [index_of[row] for row in rows if row in index_of])
+        letters = []
+        for row in rows:
+            index = index_of.get(row)
+            event = None if index is None else events[index]  # None: it could not be decoded
+            letters.append(
+                _dead_letter(batch, row, self._origin)
+                | {
+                    "code": str(VERDICTS[judged.verdict[row]][1]),
+                    "violations": self._violations(cleaned, row, index, event),
+                    "schema_fingerprint": event["fingerprint"]
+                    if event
+                    else judged.refused_fingerprints.get(row),
+                    "app_version": _version(event),
+                }
+            )
+        return letters
+
+    def _violations(
+        self, cleaned: Cleaned, row: int, index: int | None, event: dict[str, Any] | None
+    ) -> list[dict[str, Any]]:
+        """Name every rule that the record broke; `index` is its row among the events."""
+        verdict = cleaned.judged.verdict[row]
+        if index is None or event is None:
+            large = VERDICTS[verdict][1] == Code.TOO_LARGE
+            return [_violation(rules.RECORD_TOO_LARGE if large else rules.RECORD_UNREADABLE)]
+        if verdict == LATE:
+            broken = [rules.EVENT_TIME_LATE]
+        elif verdict == CONFLICT:
+            broken = [rules.EVENT_ID_CONFLICT]
+        else:
+            findings = cleaned.judged.findings.broken
+            broken = [self._rules[name] for name, hits in findings.items() if hits[index]]
+        return [_violation(rule, *self._pointer.value_of(rule, event)) for rule in broken]
+
+
+def unreadable(batch: Batch, refused: Sequence[Refusal], origin: Origin) -> list[DeadLetter]:
+    """Make the dead letters of records of our own topics that could not be read."""
+    return [
+        _dead_letter(batch, row, origin)
+        | {"code": str(code), "violations": [_violation(rules.RECORD_UNREADABLE)]}
+        for row, code, _ in refused
+    ]
+
+
+def _dead_letter(batch: Batch, row: int, origin: Origin) -> DeadLetter:
+    return {
+        "source_topic": origin.topic,
+        "source_partition": int(batch.partition[row]),
+        "source_offset": int(batch.offset[row]),
+        "source_timestamp": min(max(int(batch.timestamp[row]), OLDEST_MS), NEWEST_MS),
+        "source_key": batch.key[row].as_py(),
+        "payload": batch.payload[row].as_py(),
+        "flow": origin.flow,
+        "schema_fingerprint": None,
+        "app_version": None,
+        "attempt": 1,
+    }
+
+
+def _violation(rule: Rule, field: str = "", value: str | None = None) -> dict[str, Any]:
     return {"rule": rule.name, "field": field, "dimension": str(rule.dimension), "value": value}
 
 
-def violations_of(
-    judged: Judged, verdict: int, at: int | None, event: dict[str, Any] | None
-) -> list[dict[str, Any]]:
-    """Every rule that the record broke; `at` is its place among the readable events."""
-    if at is None or event is None:
-        large = VERDICTS[verdict][1] == Code.TOO_LARGE
-        return [violation(rules.RECORD_TOO_LARGE if large else rules.RECORD_UNREADABLE, "", None)]
-    if verdict == LATE:
-        return [violation(rules.EVENT_TIME_LATE, *value_of(rules.EVENT_TIME_LATE, event))]
-    if verdict == CONFLICT:
-        return [violation(rules.EVENT_ID_CONFLICT, *value_of(rules.EVENT_ID_CONFLICT, event))]
-    broken = (BY_NAME[name] for name, rows in judged.findings.broken.items() if rows[at])
-    return [violation(rule, *value_of(rule, event)) for rule in broken]
+def _as_dicts(events: pl.DataFrame, indices: list[int]) -> dict[int, dict[str, Any]]:
+    """Give the events at the indices.
+
+    Time: as text, made from numbers, since a wrong one can be beyond what a Python datetime holds
+    (test_the_ends_of_time_are_refused_and_told).
+    """
+    numbered = events[indices].with_columns(pl.col("event_time").to_physical()).to_dicts()
+    return {
+        index: event | {"event_time": _moment(event["event_time"])}
+        for index, event in zip(indices, numbered, strict=True)
+    }
 
 
-def moment(milliseconds: int) -> str:
-    """A time as text; as its number where no calendar has it."""
+def _moment(milliseconds: int) -> str:
+    """Format a time; as its number where it is in no year of a datetime."""
     try:
         return str(EPOCH + timedelta(milliseconds=milliseconds))
     except OverflowError:
         return f"{milliseconds} ms"
 
 
-def letters(cleaned: Cleaned, topic: str) -> list[dict[str, Any]]:
-    """The dead letters of a batch, in order; records as of `avro/dead_letter.avsc`."""
-    judged, batch = cleaned.judged, cleaned.judged.batch
-    refused = (judged.verdict != ACCEPTED) & (judged.verdict != DUPLICATE) & cleaned.is_new
-    rows = refused.nonzero()[0]
-    if not len(rows):
-        return []
-    places = (
-        {row: i for i, row in enumerate(judged.events["row"].to_list())}
-        if len(judged.events)
-        else {}
-    )
-    readable = [places[row] for row in rows.tolist() if row in places]
-    # as numbers: a wild event time is beyond what a Python datetime can be
-    # (test_the_ends_of_time_are_refused_and_told)
-    numbered = judged.events[readable].with_columns(pl.col("event_time").to_physical()).to_dicts()
-    events = {
-        i: event | {"event_time": moment(event["event_time"])}
-        for i, event in zip(readable, numbered, strict=True)
-    }
-    keys, payloads = batch.key.take(rows).to_pylist(), batch.payload.take(rows).to_pylist()
-    found = []
-    for row, key, payload in zip(rows.tolist(), keys, payloads, strict=True):
-        at = places.get(row)
-        event = None if at is None else events[at]
-        version = event and event["app_version"]
-        found.append(
-            {
-                "source_topic": topic,
-                "source_partition": int(batch.partition[row]),
-                "source_offset": int(batch.offset[row]),
-                "source_timestamp": int(batch.timestamp[row]),
-                "source_key": key,
-                "payload": payload,
-                "flow": "clean",
-                "code": str(VERDICTS[judged.verdict[row]][1]),
-                "violations": violations_of(judged, judged.verdict[row], at, event),
-                "schema_fingerprint": event["fingerprint"]
-                if event
-                else judged.refused_fingerprints.get(row),
-                "app_version": None if version is None else printable(version),
-                "attempt": 1,
-            }
-        )
-    return found
+def _version(event: dict[str, Any] | None) -> str | None:
+    version = event.get("app_version") if event else None
+    return None if version is None else printable(version)

@@ -1,7 +1,6 @@
-"""The metric catalogue: what is counted, of which events, by what. Tables, views and flow outputs
-follow from it.
+"""What a metric is: a number counted over events, grouped by dimensions, in windows of event time.
 
-To add a metric, add a `Measure` (or a `MetricTable`) here and run `python -m shopstream migrate`.
+A metric is data. The tables, views and outputs of flows follow from the catalogue (families.py).
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from enum import StrEnum
 
 import polars as pl
 
-from flows.domain.rules import ALWAYS, WHITESPACE
-
 
 class Unit(StrEnum):
+    """What a number counts; amounts of money are integers in minor units."""
+
     COUNT = "count"
     PIECES = "pieces"
     MINOR = "minor units of the row's currency"
 
 
 class Scope(StrEnum):
-    """What a metric counts: events, or the items in them (an event counts once a product)."""
+    """What a metric counts: events, or the items in them."""
 
     EVENT = "event"
     ITEM = "item"
@@ -32,9 +31,8 @@ class Scope(StrEnum):
 class Measure:
     """A number of a row.
 
-    `value` is summed over the rows' events (or items); `distinct` counts the different values of a
-    column;
-    `formula` is SQL over the other measures of the view. One of the three is set.
+    `value` is summed over the row's events (or items); `distinct` counts the different values of a
+    column; `formula` is SQL over the other measures of the view. One of the three is set.
     """
 
     name: str
@@ -48,8 +46,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A column that rows are grouped by. `cap` bounds its different values in a window of a shop;
-    the rest is `(other)`.
+    """A column that rows are grouped by.
+
+    With `cap`, the number of its different values per window and shop is bounded; the rest becomes
+    `(other)`.
     """
 
     name: str
@@ -59,8 +59,9 @@ class Dimension:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Rows of numbers by window and dimensions. Time: event time, windows `[start, start +
-    window)`, UTC.
+    """Rows of numbers by window and dimensions.
+
+    Time: event time, windows `[start, start + window)`, UTC.
     """
 
     name: str
@@ -73,208 +74,19 @@ class MetricTable:
 
     def __post_init__(self) -> None:
         if sum(m.distinct is not None for m in self.measures) > 1:
-            raise ValueError(f"{self.name}: one distinct measure a table")
+            raise ValueError(f"{self.name}: at most one distinct measure per table")
 
     @property
     def stored(self) -> tuple[Measure, ...]:
-        """The measures that are columns of the table; the others are formulas of its view."""
+        """Give the measures that are columns of the table; the others are formulas of its view."""
         return tuple(m for m in self.measures if m.formula is None)
 
 
 def by(*names: str) -> tuple[Dimension, ...]:
+    """Make dimensions of columns of the event or item."""
     return tuple(Dimension(n, pl.col(n)) for n in names)
 
 
 def when(condition: pl.Expr, value: pl.Expr | int = 1) -> pl.Expr:
-    """The value where the condition holds, else 0."""
+    """Give the value where the condition holds, else 0."""
     return pl.when(condition).then(value).otherwise(0)
-
-
-TYPE = pl.col("event_type")
-PURCHASE, REFUND = TYPE == "PURCHASE", TYPE == "REFUND"
-ONCE = pl.col("once")
-QUANTITY = pl.col("quantity").cast(pl.Int64)
-AMOUNT = QUANTITY * pl.col("unit_price_minor")
-
-TRAFFIC_1M = MetricTable(
-    "traffic_1m",
-    "Traffic",
-    Scope.EVENT,
-    ALWAYS,
-    by("shop_id", "event_type", "channel", "device", "country"),
-    (
-        Measure("events", Unit.COUNT, "Events", "Accepted events.", pl.lit(1)),
-        Measure(
-            "visitors",
-            Unit.COUNT,
-            "Visitors",
-            "Different visitors of this row: rows do not add up.",
-            distinct="visitor_id",
-        ),
-    ),
-)
-
-ORDERS_1M = MetricTable(
-    "orders_1m",
-    "Orders",
-    Scope.EVENT,
-    PURCHASE | REFUND,
-    by("shop_id", "currency", "country", "channel", "device"),
-    (
-        Measure("orders", Unit.COUNT, "Orders", "Purchase events.", when(PURCHASE)),
-        Measure(
-            "units",
-            Unit.PIECES,
-            "Units sold",
-            "Pieces in purchases.",
-            when(PURCHASE, pl.col("items_units")),
-        ),
-        Measure(
-            "gross_minor",
-            Unit.MINOR,
-            "Gross sales",
-            "Price times quantity of purchases, before discounts and refunds.",
-            when(PURCHASE, pl.col("items_total_minor")),
-        ),
-        Measure(
-            "discount_minor",
-            Unit.MINOR,
-            "Discounts",
-            "Discounts of purchases.",
-            when(PURCHASE, pl.col("discount_minor").fill_null(0)),
-        ),
-        Measure(
-            "tax_minor",
-            Unit.MINOR,
-            "Tax",
-            "Tax of purchases.",
-            when(PURCHASE, pl.col("tax_minor").fill_null(0)),
-        ),
-        Measure(
-            "shipping_minor",
-            Unit.MINOR,
-            "Shipping",
-            "Shipping of purchases.",
-            when(PURCHASE, pl.col("shipping_minor").fill_null(0)),
-        ),
-        Measure("refunds", Unit.COUNT, "Refunds", "Refund events.", when(REFUND)),
-        Measure(
-            "refund_minor",
-            Unit.MINOR,
-            "Refunded",
-            "Price times quantity of refunds, at refund time.",
-            when(REFUND, pl.col("items_total_minor")),
-        ),
-        Measure(
-            "net_minor",
-            Unit.MINOR,
-            "Net sales",
-            "Gross minus discounts minus refunds.",
-            formula="gross_minor - discount_minor - refund_minor",
-        ),
-    ),
-)
-
-SALES_1M = MetricTable(
-    "sales_1m",
-    "Sales by product",
-    Scope.ITEM,
-    PURCHASE | REFUND,
-    by("shop_id", "currency", "product_id", "category"),
-    (
-        Measure(
-            "units", Unit.PIECES, "Units sold", "Pieces in purchases.", when(PURCHASE, QUANTITY)
-        ),
-        Measure(
-            "gross_minor",
-            Unit.MINOR,
-            "Gross sales",
-            "Price times quantity in purchases.",
-            when(PURCHASE, AMOUNT),
-        ),
-        Measure(
-            "refund_units",
-            Unit.PIECES,
-            "Units refunded",
-            "Pieces in refunds.",
-            when(REFUND, QUANTITY),
-        ),
-        Measure(
-            "refund_minor",
-            Unit.MINOR,
-            "Refunded",
-            "Price times quantity in refunds.",
-            when(REFUND, AMOUNT),
-        ),
-    ),
-)
-
-PRODUCTS_1M = MetricTable(
-    "products_1m",
-    "Product interest",
-    Scope.ITEM,
-    TYPE.is_in(["PAGE_VIEW", "ADD_TO_CART", "CHECKOUT", "PURCHASE"]),
-    by("shop_id", "product_id", "category"),
-    (
-        Measure(
-            "views",
-            Unit.COUNT,
-            "Views",
-            "Page views that show the product.",
-            when(ONCE & (TYPE == "PAGE_VIEW")),
-        ),
-        Measure(
-            "carts",
-            Unit.COUNT,
-            "Added to cart",
-            "Events that put the product in a cart.",
-            when(ONCE & (TYPE == "ADD_TO_CART")),
-        ),
-        Measure(
-            "cart_units",
-            Unit.PIECES,
-            "Units added",
-            "Pieces put in carts.",
-            when(TYPE == "ADD_TO_CART", QUANTITY),
-        ),
-        Measure(
-            "checkouts",
-            Unit.COUNT,
-            "Checkouts",
-            "Checkouts with the product.",
-            when(ONCE & (TYPE == "CHECKOUT")),
-        ),
-        Measure(
-            "purchases",
-            Unit.COUNT,
-            "Purchases",
-            "Purchases with the product.",
-            when(ONCE & PURCHASE),
-        ),
-    ),
-)
-
-SEARCHES_1M = MetricTable(
-    "searches_1m",
-    "Searches",
-    Scope.EVENT,
-    TYPE == "SEARCH",
-    (
-        *by("shop_id"),
-        Dimension(
-            "query", pl.col("search_query").str.strip_chars(WHITESPACE).str.to_lowercase(), cap=True
-        ),
-    ),
-    (
-        Measure("searches", Unit.COUNT, "Searches", "Search events.", pl.lit(1)),
-        Measure(
-            "zero_results",
-            Unit.COUNT,
-            "Without result",
-            "Searches that found nothing.",
-            when((pl.col("search_results") == 0).fill_null(False)),
-        ),
-    ),
-)
-
-CATALOGUE = (TRAFFIC_1M, ORDERS_1M, SALES_1M, PRODUCTS_1M, SEARCHES_1M)

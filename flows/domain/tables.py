@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 
-from flows.domain.metrics import CATALOGUE, MetricTable
+from flows.domain.families import CATALOGUE
+from flows.domain.metrics import MetricTable
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of ours.
+    """A table that flows write.
 
-    `columns` maps names to SQL types in the order of a row. A row whose `keys` are stored replaces
-    the stored one only when its `guard` column is higher; without a guard the first one stays. So
-    writing the same rows again, or older ones, changes nothing. `stamp` is one more column: when
-    the row was last written, by the database's clock. With TimescaleDB a table with a `chunk` is a
-    hypertable of chunks that long, by `window_start`.
+    `columns` maps names to SQL types in the order of a row. A row whose `keys` are stored already
+    replaces the stored one only when its `guard` column is higher; without a guard the first one
+    stays. So writing the same rows again, or older ones, changes nothing. `stamp` is one more
+    column: when the row was last written, by the database's clock. With TimescaleDB a table with a
+    `chunk` is a hypertable by `window_start`, with chunks of that length.
     """
 
     name: str
@@ -33,8 +36,8 @@ class Table:
 class Rows:
     """Rows for a table.
 
-    Shape: the frame has the table's columns; keys may repeat, the highest guard counts, unless
-    `distinct` says that none does.
+    Shape: the frame has the table's columns. A key may repeat, then the row with the highest guard
+    counts; with `distinct`, no key repeats.
     """
 
     table: Table
@@ -42,14 +45,60 @@ class Rows:
     distinct: bool = False
 
 
-# A day of minutes: retention drops whole days, and a screen of some hours touches one chunk or two.
-# See docs/adr/004.
+# The years 1 to 9999, which Python's datetime can express.
+OLDEST_MS, NEWEST_MS = -62_135_596_800_000, 253_402_300_799_999
+# A B-tree of PostgreSQL takes 2,704 bytes per row; the rest is for the key's columns that are no
+# texts, and for what each column adds.
+MOST_KEY_BYTES = 2_000
+
+# The type of a column in a frame of Python values, by its SQL type.
+_ROW_KINDS = {
+    "timestamptz": pl.Int64,
+    "text": pl.String,
+    "jsonb": pl.String,
+    "integer": pl.Int32,
+    "bigint": pl.Int64,
+    "bytea": pl.Binary,
+}
+
+
+def storable(table: Table, row: tuple[Any, ...]) -> bool:
+    """Say whether PostgreSQL takes the row, and every client can read it back.
+
+    Shape: a value per column of the table, times in Unix milliseconds.
+    """
+    key_bytes = 0
+    for (name, kind), cell in zip(table.columns.items(), row, strict=True):
+        if kind == "timestamptz" and not OLDEST_MS <= cell <= NEWEST_MS:
+            return False
+        if kind == "text" and cell is not None:
+            if "\0" in cell:
+                return False
+            key_bytes += len(cell.encode()) if name in table.keys else 0
+    return key_bytes <= MOST_KEY_BYTES
+
+
+def rows_of(table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+    """Make a frame of rows of Python values, times in Unix milliseconds."""
+    kinds = {name: _ROW_KINDS[kind] for name, kind in table.columns.items()}
+    times = [name for name, kind in table.columns.items() if kind == "timestamptz"]
+    frame = pl.DataFrame(rows, schema=kinds, orient="row")
+    return Rows(
+        table,
+        frame.with_columns(pl.col(times).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")),
+    )
+
+
+# A day of minutes: retention drops whole days, and a panel of some hours reads one chunk or two. At
+# 8 events/s a day takes 180 MB with its indexes (docs/adr/004).
 CHUNK_1M = timedelta(days=1)
 
 
 def gold(metric: MetricTable) -> Table:
-    """Where the rows of a metric are stored: with the partition in the key, and the number of
-    events as guard.
+    """Derive the table that stores the rows of a metric.
+
+    The partition is in the key, because partitions are counted apart; the number of events is the
+    guard, because rows hold absolute numbers and only grow.
     """
     keys = {"window_start": "timestamptz", "partition": "integer"} | {
         d.name: "text" for d in metric.by
@@ -128,3 +177,6 @@ DEAD_LETTERS = Table(
     ("source_topic", "source_partition", "source_offset", "flow", "attempt"),
     None,
 )
+
+# Tables whose rows are no windows.
+OTHER_TABLES = (DEAD_LETTERS, PROGRESS)

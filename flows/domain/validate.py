@@ -1,4 +1,4 @@
-"""Run all rules over a batch of events at once."""
+"""Check all rules of a family over a batch of events at once."""
 
 from __future__ import annotations
 
@@ -10,137 +10,138 @@ import numpy as np
 import polars as pl
 
 from flows.domain import rules
-from flows.domain.rules import EVENT_RULES, ITEM_RULES, Rule
-
-ITEM = {
-    "product_id": pl.String,
-    "category": pl.String,
-    "quantity": pl.Int32,
-    "unit_price_minor": pl.Int64,
-}
-ASKED = (*EVENT_RULES, rules.TEXT_HAS_NUL)
-ALL_RULES = (*ASKED, *ITEM_RULES)
-# distinct `when` expressions are evaluated once each: most rules share one
-WHENS = {id(r.when): r.when for r in EVENT_RULES if r.when is not rules.ALWAYS}
-
-
-def breaks(rule: Rule) -> pl.Expr:
-    return (rule.broken.fill_null(False) & rule.when).alias(rule.name)
-
-
-def may_break(rule: Rule) -> pl.Expr:
-    return (
-        breaks(rule)
-        if rule.suspect is None
-        else (rule.suspect.fill_null(False) & rule.when).alias(rule.name)
-    )
-
-
-SELECTED = [
-    *map(may_break, ASKED),
-    *(when.fill_null(False).alias(f"when {key}") for key, when in WHENS.items()),
-]
-ITEM_SELECTED = [*map(may_break, ITEM_RULES)]
+from flows.domain.family import Family, Items
+from flows.domain.items import items_of, summed
+from flows.domain.rules import Rule
+from flows.domain.text import NulFinder, printable
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Which rules were asked and which are broken.
+    """Which rules were checked and which are broken.
 
-    Shape: `checked` and `broken` map a rule's name to one bool an event; a rule that nothing broke
-    is not in `broken`, and a rule that is asked of every event is not in `checked`.
+    Shape: `checked` and `broken` map a rule's name to one bool per event; a rule that nothing broke
+    is not in `broken`, and a rule that is checked for every event is not in `checked`.
     """
 
     checked: dict[str, np.ndarray]
     broken: dict[str, np.ndarray]
 
     def any(self, length: int) -> np.ndarray:
-        """One bool an event: is any rule broken?"""
+        """Mark the events that break any rule."""
         return reduce(np.logical_or, self.broken.values(), np.zeros(length, bool))
 
 
-def items_of(events: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
-    """All items of a batch as one flat frame, and the event (index) that each belongs to."""
-    counts = events["items"].list.len().to_numpy()
-    filled = events["items"] if counts.all() else events["items"].filter(pl.Series(counts > 0))
-    flat = filled.explode().struct.unnest() if len(filled) else pl.DataFrame(schema=ITEM)
-    return flat, np.repeat(np.arange(len(events)), counts)
+class Validator:
+    """Validate the events of a family.
 
-
-def validate(events: pl.DataFrame) -> Findings:
-    """Ask every rule.
-
-    Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest
-    event time that is no future).
+    The expressions are built once: building them again costs a small batch as much as evaluating.
     """
-    items, owner = items_of(events)
-    counts = np.bincount(owner, minlength=len(events))
-    quantity = np.clip(items["quantity"].to_numpy().astype(np.int64), 0, rules.MAX_QUANTITY)
-    amounts = quantity * np.clip(items["unit_price_minor"].to_numpy(), 0, rules.MAX_PRICE_MINOR)
-    events = events.with_columns(
-        pl.Series("items_count", counts, pl.Int64),
-        pl.Series("items_total_minor", sums_of(amounts, counts), pl.Int64),
-    )
-    found = events.select(SELECTED)
-    broken = broken_of(ASKED, events, found)
-    for name, rows in broken_of(ITEM_RULES, items, items.select(ITEM_SELECTED)).items():
-        broken[name] = np.bincount(owner[rows], minlength=len(events)) > 0
-    asked = {key: found[f"when {key}"].to_numpy() for key in WHENS}
-    checked = {r.name: asked[id(r.when)] for r in EVENT_RULES if r.when is not rules.ALWAYS}
-    has_items = counts > 0
-    return Findings(checked | {r.name: has_items for r in ITEM_RULES}, broken)
+
+    def __init__(self, family: Family) -> None:
+        self._items = family.items
+        self._item_rules = family.item_rules
+        self._rules = (*family.rules, rules.TEXT_HAS_NUL)
+        self._conditional = [r for r in family.rules if r.when is not rules.ALWAYS]
+        # rules share few conditions: each is evaluated once
+        self._conditions = {id(r.when): r.when for r in self._conditional}
+        self._questions = [
+            *map(_may_break, self._rules),
+            *(
+                when.fill_null(False).alias(_condition(key))
+                for key, when in self._conditions.items()
+            ),
+        ]
+        self._item_questions = [
+            *map(_may_break, family.item_rules),
+            *([] if self._items is None else _aliased(self._items)),
+        ]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Give every rule that is checked for readable events or their items."""
+        return (*self._rules, *self._item_rules)
+
+    def validate(self, events: pl.DataFrame) -> Findings:
+        """Check every rule.
+
+        Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest
+        event time that is no future).
+        """
+        checked: dict[str, np.ndarray] = {}
+        item_broken: dict[str, np.ndarray] = {}
+        if self._items is not None:
+            flat = items_of(events, self._items)
+            answers = flat.frame.select(self._item_questions)
+            events = events.with_columns(
+                pl.Series(self._items.count, flat.counts, pl.Int64),
+                *summed(flat, answers, self._items.rule_sums),
+            )
+            checked = dict.fromkeys((r.name for r in self._items.rules), flat.counts > 0)
+            for name, rows in _broken(self._items.rules, flat.frame, answers).items():
+                item_broken[name] = np.bincount(flat.owner[rows], minlength=len(events)) > 0
+        answers = events.select(self._questions)
+        holds = {key: answers[_condition(key)].to_numpy() for key in self._conditions}
+        conditional = {r.name: holds[id(r.when)] for r in self._conditional}
+        return Findings(conditional | checked, _broken(self._rules, events, answers) | item_broken)
 
 
-def broken_of(
-    asked: Sequence[Rule], rows: pl.DataFrame, found: pl.DataFrame
+class Pointer:
+    """Say to which field of an event a broken rule points."""
+
+    def __init__(self, family: Family) -> None:
+        self._nul = NulFinder(family)
+        self._items = family.items
+
+    def value_of(self, rule: Rule, event: dict[str, object]) -> tuple[str, str | None]:
+        """Give the field that a broken rule is about, and what stands there."""
+        field = self._nul.field_of(event) if rule is rules.TEXT_HAS_NUL else rule.field
+        if self._items is not None and field.split(".")[0] == self._items.name:
+            return field, self._items_as_text(event, field.partition(".")[2])
+        value = event[field]
+        return field, None if value is None else printable(value)
+
+    def _items_as_text(self, event: dict[str, object], name: str) -> str:
+        assert self._items is not None
+        items = event[self._items.name]
+        assert isinstance(items, list)
+        return printable([item[name] for item in items]) if name else f"{len(items)} items"
+
+
+def _breaks(rule: Rule) -> pl.Expr:
+    return (rule.broken.fill_null(False) & rule.when).alias(rule.name)
+
+
+def _may_break(rule: Rule) -> pl.Expr:
+    if rule.suspect is None:
+        return _breaks(rule)
+    return (rule.suspect.fill_null(False) & rule.when).alias(rule.name)
+
+
+def _condition(key: int) -> str:
+    return f"when {key}"
+
+
+def _aliased(items: Items) -> list[pl.Expr]:
+    return [value.alias(name) for name, value in items.rule_sums.items()]
+
+
+def _broken(
+    checked: Sequence[Rule], rows: pl.DataFrame, answers: pl.DataFrame
 ) -> dict[str, np.ndarray]:
-    """The rules that some row breaks, and which rows; `found` has the rows that may, a column a
-    rule.
+    """Mark the rows that break each rule; a rule that none breaks is left out.
+
+    Shape: `answers` says which rows may break a rule, one column per rule.
     """
     broken = {}
-    for rule in asked:
-        if not found[rule.name].any():
+    for rule in checked:
+        # nearly every column is all false, and Polars finds that out without a copy
+        if not answers[rule.name].any():
             continue
-        hit = found[rule.name].to_numpy().copy()
+        hits = answers[rule.name].to_numpy().copy()
         if rule.suspect is not None:
-            suspects = np.flatnonzero(hit)
-            hit[suspects] = rows[suspects].select(breaks(rule)).to_series().to_numpy()
-        if hit.any():
-            broken[rule.name] = hit
+            suspects = np.flatnonzero(hits)
+            hits[suspects] = rows[suspects].select(_breaks(rule)).to_series().to_numpy()
+        if hits.any():
+            broken[rule.name] = hits
     return broken
-
-
-def sums_of(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums of consecutive stretches of the values, of `counts` values each; exact, for integers."""
-    ends = np.cumsum(counts)
-    sums = np.concatenate(([0], np.cumsum(values)))
-    return sums[ends] - sums[ends - counts]
-
-
-def value_of(rule: Rule, event: dict[str, object]) -> tuple[str, str | None]:
-    """Where a broken rule points in an event: its field, and what stands there."""
-    field = rule.field
-    if rule.name == rules.TEXT_HAS_NUL.name:
-        field = next((f for f in rules.TEXT_FIELDS if "\0" in str(event[f] or "")), "")
-        for name in rules.ITEM_TEXT_FIELDS if not field else ():
-            if any("\0" in item[name] for item in event["items"]):  # type: ignore[attr-defined]
-                field = f"items.{name}"
-                break
-    if field == "items":
-        return field, f"{len(event['items'])} items"  # type: ignore[arg-type]
-    if field.startswith("items."):
-        values = [item[field[6:]] for item in event["items"]]  # type: ignore[attr-defined]
-        return field, printable(values)
-    return field, None if event[field] is None else printable(event[field])
-
-
-def printable(value: object, most: int = 200) -> str:
-    """Text that any log, table or terminal takes: control characters escaped, at most `most`
-    characters.
-    """
-    text = value if isinstance(value, str) else str(value)
-    if not text.isprintable():
-        text = "".join(
-            c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most]
-        )
-    return text if len(text) <= most else text[: most - 1] + "…"

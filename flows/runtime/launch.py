@@ -1,5 +1,4 @@
-"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it
-stopped.
+"""Run one flow as a process: signals, the commit after a drain, and the exit code of a failure.
 
 `python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the
 epoch: 10 s under the first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in
@@ -14,74 +13,128 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from types import FrameType, TracebackType
-from typing import Protocol
 
-from flows.connectors.kafka_sink import Destination
-from flows.connectors.kafka_source import KafkaSource, Subscription
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows.connectors.kafka_consumer import Subscription
+from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, Destination, KafkaSink
+from flows.connectors.kafka_source import KafkaSource, State
+from flows.connectors.records import Pulled, Records
+from flows.connectors.timescale import Database, TimescaleSink
+from flows.domain.batch import Origin
 from flows.domain.errors import ShopstreamError
-from flows.registry import BY_NAME, NAMES
+from flows.domain.tables import Rows, Table
+from flows.registry import BY_NAME, NAMES, Flow
 from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry.telemetry import Telemetry
 
 
-class Sink(Protocol):
-    """A sink of ours."""
-
-    def open(self) -> Flushes: ...
-
-
-class Flushes(Protocol):
-    def flush(self) -> None: ...
-
-
 class Process:
-    """The process around a flow: asked to stop by a signal, it lets the flow drain, then commits."""
+    """The process around a flow: at a signal it lets the flow drain, then commits."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self.telemetry = telemetry
+    def __init__(self, flow: Flow, settings: Settings) -> None:
+        self.flow = flow
+        self.settings = settings
+        self.telemetry = Telemetry(flow.name, settings)
+        self._sources: list[KafkaSource] = []
+        self._sinks: list[KafkaSink | TimescaleSink] = []
         self._stop = False
 
     @classmethod
-    def prepare(cls, flow: str) -> tuple[Settings, Process]:
-        """Settings, telemetry and signal handlers; the first thing that a flow does."""
-        settings = settings_or_exit()
-        process = cls(Telemetry(flow, settings))
-        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more
-        # than sending them
+    def prepare(cls, flow: Flow) -> Process:
+        """Read settings, start telemetry and take signals: the first thing that a flow does."""
+        process = cls(flow, settings_or_exit())
+        # What a batch allocates dies with it; looking for cycles among 10,000 messages costs more
+        # than sending them.
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
-        # Bytewax passes a failure through Rust, whose trace says nothing about ours
+        # Bytewax passes a failure through Rust, whose trace says nothing about ours.
         os.environ["RUST_BACKTRACE"] = "0"
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process._ask)
         sys.excepthook = process._report
         process.telemetry.serve()
-        return settings, process
+        return process
+
+    @property
+    def origin(self) -> Origin:
+        """Who speaks, and of which topic: what tallies and dead letters are signed with."""
+        return Origin(self.flow.name, self.settings.topic(self.flow.reads))
+
+    def source(self, state: State) -> KafkaSource:
+        """Make the source of the flow's topic."""
+        settings = self.settings
+        subscription = Subscription(
+            settings.bootstrap,
+            settings.topic(self.flow.reads),
+            settings.group(self.flow.name),
+            settings.ordinal,
+            settings.count,
+            settings.batch_records,
+            settings.poll_seconds * self.flow.poll_slowdown,
+            settings.startup_seconds,
+        )
+        source = KafkaSource(subscription, state, self.stopping, self.telemetry.source)
+        self._sources.append(source)
+        return source
+
+    def topic_sink(
+        self,
+        topic: str,
+        pulled: Pulled[Records] | None = None,
+        max_bytes: int = Destination.max_bytes,
+    ) -> KafkaSink:
+        """Make the sink of a topic, named by its setting."""
+        destination = Destination(
+            self.settings.bootstrap,
+            self.settings.topic(topic),
+            max_bytes,
+            startup_seconds=self.settings.startup_seconds,
+        )
+        sink = KafkaSink(destination, self.telemetry.sinks, pulled)
+        self._sinks.append(sink)
+        return sink
+
+    def dead_letter_sink(self) -> KafkaSink:
+        """Make the sink of dead letters, whose records may be larger than others."""
+        return self.topic_sink("topic_dead_letters", max_bytes=DEAD_LETTER_BYTES)
+
+    def table_sink(
+        self, *tables: Table, pulled: Pulled[Iterable[Rows]] | None = None
+    ) -> TimescaleSink:
+        """Make the sink of tables."""
+        database = Database(self.settings.database_url, self.settings.startup_seconds)
+        sink = TimescaleSink(database, tables, self.stopping, self.telemetry.sinks, pulled)
+        self._sinks.append(sink)
+        return sink
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
 
     def stopping(self) -> bool:
+        """Tell whether a signal has asked for the end."""
         return self._stop
 
-    def begin(self, source: KafkaSource, *sinks: Sink) -> None:
-        """Connect everything, and see to the end: after a drain Bytewax asks for no further batch,
-        so the last flush and commit are ours.
+    def begin(self) -> None:
+        """Connect the sinks and the source that were made, and arrange for the last commit.
 
         Errors: PermanentError, TransientError.
         """
-        writers = [sink.open() for sink in sinks]
-        reader = source.open()
+        # After a drain Bytewax asks for no further batch, so the last flush and the commit of the
+        # last epoch are left to us, after Bytewax has ended.
+        writers = [sink.open() for sink in self._sinks]
+        readers = [source.open() for source in self._sources]
 
         def finish() -> None:
-            if not reader.drained:
+            if not all(reader.drained for reader in readers):
                 return
             try:
                 for writer in writers:
                     writer.flush()
-                reader.finish()
+                for reader in readers:
+                    reader.finish()
             except Exception as error:
                 self.telemetry.process.last_commit_failed(error)
                 os._exit(error.exit_code if isinstance(error, ShopstreamError) else 1)
@@ -92,9 +145,8 @@ class Process:
     def _report(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """The one place where a failure is logged: what we foresaw in a line with its exit code, a
-        bug with its trace.
-        """
+        # The one place where a failure is logged: one that was foreseen in a line with its exit
+        # code, a bug with its trace.
         if isinstance(error, KeyboardInterrupt):
             os._exit(130)
         known = cause_of(error)
@@ -107,31 +159,8 @@ class Process:
         os._exit(1 if known is None else known.exit_code)
 
 
-def subscription(settings: Settings, topic: str, flow: str) -> Subscription:
-    """What this process reads of a topic."""
-    return Subscription(
-        settings.bootstrap,
-        topic,
-        settings.group(flow),
-        settings.ordinal,
-        settings.count,
-        settings.batch_records,
-        settings.poll_seconds * BY_NAME[flow].poll_slowdown,
-        settings.startup_seconds,
-    )
-
-
-def destination(
-    settings: Settings, topic: str, max_bytes: int = Destination.max_bytes
-) -> Destination:
-    """Where this process writes."""
-    return Destination(
-        settings.bootstrap, topic, max_bytes, startup_seconds=settings.startup_seconds
-    )
-
-
 def cause_of(error: BaseException) -> ShopstreamError | None:
-    """Bytewax wraps what a step raises; ours is somewhere below."""
+    """Find our error below those that Bytewax wraps it in; None for a bug."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ShopstreamError):
@@ -141,12 +170,16 @@ def cause_of(error: BaseException) -> ShopstreamError | None:
 
 
 def main() -> None:
+    """Run a flow by its name."""
     from bytewax.run import cli_main
 
     if len(sys.argv) != 2 or sys.argv[1] not in BY_NAME:
         raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(NAMES)}}}")
-    flow = importlib.import_module(BY_NAME[sys.argv[1]].module).flow()
-    cli_main(flow, epoch_interval=timedelta(seconds=settings_or_exit().epoch_seconds))
+    flow = BY_NAME[sys.argv[1]]
+    dataflow = importlib.import_module(flow.module).flow(*flow.arguments)
+    epoch = timedelta(seconds=settings_or_exit().epoch_seconds)
+    # Bytewax has no annotation there
+    cli_main(dataflow, epoch_interval=epoch)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The answer key on disk: what was sent, what must become of it, and the rows that must come out."""
+"""The answer key on disk: what was sent, what must become of it, and the expected rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generators.answer_key.oracle import VIEWS, Oracle, Rows, Sent, Terms
+from generators.answer_key.oracle import VIEWS, Oracle, Rows, SentRecord, Terms
+from generators.answer_key.verdicts import REJECTED, Verdict
 from generators.errors import ConfigError, LedgerError, UnreachableError
 from generators.records import Answers, Records
 
@@ -40,7 +41,7 @@ EVENTS_SCHEMA = pa.schema(
 class Recorder:
     """Keep what the answer key needs while the run goes on, in columns.
 
-    State: the batches that were sent, and four numbers and a hash a record.
+    State: the batches that were sent, and three numbers and a hash per record.
     """
 
     def __init__(self) -> None:
@@ -51,10 +52,10 @@ class Recorder:
         self._hashes: list[list[bytes | None]] = []
         self._stream = sha256()
 
-    def sent(
+    def record(
         self, records: Records, first: int, last: int, scheduled_us: np.ndarray, now_us: int
     ) -> None:
-        """Remember records [first, last) of a stretch; a stretch is told from its start to its end."""
+        """Remember records [first, last) of a chunk, in calls that go from its start to its end."""
         if records.answers is None:
             raise LedgerError("records without answers cannot be written to a ledger")
         if first == 0:
@@ -74,8 +75,9 @@ class Recorder:
         return self._stream.hexdigest()
 
     def write(self, folder: Path, offsets: np.ndarray, terms: Terms) -> Counter[str]:
-        """Judge everything again, and write events and gold rows. Errors: LedgerError,
-        UnreachableError.
+        """Judge everything again, and write events and gold rows.
+
+        Errors: LedgerError, UnreachableError.
         """
         missing = int((offsets < 0).sum())
         if missing:
@@ -102,16 +104,12 @@ class Recorder:
         for answers, hashes in zip(self._answers, self._hashes, strict=True):
             rows = list(answers.rows())
             last = first + len(rows)
-            at = zip(partition[first:last].tolist(), offsets[first:last].tolist(), strict=True)
-            for (number, offset), (event, _, said), payload_hash in zip(
-                at, rows, hashes, strict=True
+            places = zip(partition[first:last].tolist(), offsets[first:last].tolist(), strict=True)
+            for (number, offset), (event, _, verdict), payload_hash in zip(
+                places, rows, hashes, strict=True
             ):
-                oracle.take(Sent(number, offset, event, payload_hash, said))
-                counts[
-                    f"{said.outcome} {said.code}".strip()
-                    if said.outcome == "rejected"
-                    else said.outcome
-                ] += 1
+                oracle.take(SentRecord(number, offset, event, payload_hash, verdict))
+                counts[_count_name(verdict)] += 1
             yield pa.table(
                 [
                     np.arange(first, last),
@@ -125,34 +123,40 @@ class Recorder:
                         [event and event["event_time"] for event, _, _ in rows], pa.int64()
                     ).cast(pa.timestamp("ms", "UTC")),
                     pa.array(hashes, pa.binary()),
-                    [said.outcome for _, _, said in rows],
-                    [said.code for _, _, said in rows],
-                    pa.array([said.rules for _, _, said in rows], pa.list_(pa.string())),
+                    [verdict.outcome for _, _, verdict in rows],
+                    [verdict.code for _, _, verdict in rows],
+                    pa.array([verdict.rules for _, _, verdict in rows], pa.list_(pa.string())),
                 ],
                 schema=EVENTS_SCHEMA,
             )
             first = last
 
 
+def _count_name(verdict: Verdict) -> str:
+    return f"{REJECTED} {verdict.code}" if verdict.outcome == REJECTED else verdict.outcome
+
+
 def write_gold(folder: Path, rows: Rows) -> None:
-    """Write the expected rows of each view, sorted by key. Shape: keys and values named as in
-    VIEWS.
+    """Write the expected rows of each view, sorted by key.
+
+    Shape: keys and values named as in VIEWS.
     """
     for view, (keys, values) in VIEWS.items():
-        lines = sorted(rows[view].items(), key=lambda line: tuple(map(str, line[0])))
+        sorted_rows = sorted(rows[view].items(), key=lambda item: tuple(map(str, item[0])))
         columns: dict[str, Any] = {}
         for n, name in enumerate(keys):
             columns[name] = pa.array(
-                [key[n] for key, _ in lines], _US if name == "window_start" else pa.string()
+                [key[n] for key, _ in sorted_rows], _US if name == "window_start" else pa.string()
             )
         for n, name in enumerate(values):
-            columns[name] = pa.array([row[n] for _, row in lines], pa.int64())
+            columns[name] = pa.array([row[n] for _, row in sorted_rows], pa.int64())
         pq.write_table(pa.table(columns), folder / f"{view}.parquet", compression="zstd")
 
 
 def claim(folder: Path | None) -> None:
-    """Take a folder for a ledger before anything is sent. Errors: ConfigError when it holds one or
-    cannot be made.
+    """Take a folder for a ledger before anything is sent.
+
+    Errors: ConfigError when it holds a ledger already or cannot be made.
     """
     if folder is None:
         return
@@ -165,17 +169,16 @@ def claim(folder: Path | None) -> None:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write what the run was, last: a ledger with a manifest is whole."""
+    """Write what the run was, after everything else: a ledger with a manifest is complete."""
     text = json.dumps({**facts, "git_commit": _commit()}, indent=2, default=str)
     (folder / "manifest.json").write_text(text + "\n")
 
 
 def _commit() -> str | None:
-    here = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
-            cwd=here,
+            cwd=Path(__file__).resolve().parent,
             capture_output=True,
             text=True,
             timeout=5,
@@ -183,4 +186,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return result.stdout.strip()

@@ -1,7 +1,7 @@
 """The answer key's arithmetic: slow, simple, plain loops over what was sent.
 
-It shares no code with flows/, and judges again, in offset order, what the generator said when it
-sent.
+It shares no code with flows/ (test_the_answer_key_shares_no_code). It judges in offset order what
+the generator judged when it sent, and both must agree.
 """
 
 from __future__ import annotations
@@ -54,23 +54,30 @@ VIEWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "searches_1m": (("window_start", "shop_id", "query"), ("searches", "zero_results")),
 }
 Rows = dict[str, dict[tuple[Any, ...], tuple[int, ...]]]
-_PRODUCT_COUNT = {"PAGE_VIEW": 0, "ADD_TO_CART": 1, "CHECKOUT": 3, "PURCHASE": 4}
+# event type -> column of products_1m; an event counts once per product, however often it lists it
+_PRODUCT_COLUMN = {"PAGE_VIEW": 0, "ADD_TO_CART": 1, "CHECKOUT": 3, "PURCHASE": 4}
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A record on the topic and what was said of it. `event` is None when nobody can read it."""
+class SentRecord:
+    """A record on the topic, with the verdict that it was sent with.
+
+    Shape: `event` is None when nobody can read the bytes.
+    """
 
     partition: int
     offset: int
     event: dict[str, Any] | None
     payload_hash: bytes | None
-    said: Verdict
+    expected: Verdict
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What verdicts and rows depend on. Time: `latest_ms` is what no clock passes in the run."""
+    """What verdicts and rows depend on.
+
+    Time: `latest_ms` is what no clock passes in the run.
+    """
 
     lateness_ms: int
     tolerance_ms: int
@@ -82,7 +89,7 @@ class Oracle:
     """Judge records and add up the accepted ones.
 
     Shape: records of one partition come in offset order; partitions may alternate.
-    State: everything that was ever seen; nothing is forgotten, ids only expire.
+    State: everything that was seen; nothing is dropped, ids only expire.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -98,9 +105,10 @@ class Oracle:
         self._searches: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 2)
         self._queries: dict[tuple[Any, ...], set[str]] = defaultdict(set)
 
-    def take(self, sent: Sent) -> Verdict:
-        """Judge the next record of its partition. Errors: LedgerError when the generator said
-        otherwise.
+    def take(self, sent: SentRecord) -> Verdict:
+        """Judge the next record of its partition.
+
+        Errors: LedgerError when the generator expected another verdict.
         """
         if sent.offset <= self._last.get(sent.partition, -1):
             raise LedgerError(
@@ -109,14 +117,14 @@ class Oracle:
             )
         self._last[sent.partition] = sent.offset
         verdict = (
-            sent.said
+            sent.expected
             if sent.event is None
             else self.judge(sent.partition, sent.event, sent.payload_hash)
         )
-        if verdict != sent.said:
+        if verdict != sent.expected:
             raise LedgerError(
                 f"the ledger disagrees with itself: partition {sent.partition} offset {sent.offset}"
-                f" was said to be {sent.said}, and is {verdict}"
+                f" was expected to be {sent.expected}, and is {verdict}"
             )
         if verdict.outcome == ACCEPTED and sent.event is not None:
             self.add(sent.partition, sent.event)
@@ -145,22 +153,22 @@ class Oracle:
     def add(self, partition: int, event: dict[str, Any]) -> None:
         """Count an accepted event in every view."""
         window = datetime.fromtimestamp(event["event_time"] // 60_000 * 60, UTC)
-        at = (window, event["shop_id"])
+        shop_window = (window, event["shop_id"])
         kind = event["event_type"]
-        traffic = (*at, kind, event["channel"], event["device"], event["country"])
+        traffic = (*shop_window, kind, event["channel"], event["device"], event["country"])
         self._traffic[traffic] += 1
         self._visitors[traffic].add(event["visitor_id"])
         if kind in ("PURCHASE", "REFUND"):
-            self._add_order(at, event)
-        self._add_products(at, event)
+            self._add_order(shop_window, event)
+        self._add_products(shop_window, event)
         if kind == "SEARCH":
-            self._add_search(partition, at, event)
+            self._add_search(partition, shop_window, event)
 
-    def _add_order(self, at: tuple[Any, ...], event: dict[str, Any]) -> None:
+    def _add_order(self, shop_window: tuple[Any, ...], event: dict[str, Any]) -> None:
         total = sum(item["quantity"] * item["unit_price_minor"] for item in event["items"])
         bought = event["event_type"] == "PURCHASE"
         order = self._orders[
-            *at, event["currency"], event["country"], event["channel"], event["device"]
+            *shop_window, event["currency"], event["country"], event["channel"], event["device"]
         ]
         if bought:
             order[0] += 1
@@ -173,31 +181,36 @@ class Oracle:
             order[6] += 1
             order[7] += total
         for item in event["items"]:
-            line = self._sales[*at, event["currency"], item["product_id"], item["category"]]
-            line[0 if bought else 2] += item["quantity"]
-            line[1 if bought else 3] += item["quantity"] * item["unit_price_minor"]
+            product = (event["currency"], item["product_id"], item["category"])
+            sale = self._sales[*shop_window, *product]
+            sale[0 if bought else 2] += item["quantity"]
+            sale[1 if bought else 3] += item["quantity"] * item["unit_price_minor"]
 
-    def _add_products(self, at: tuple[Any, ...], event: dict[str, Any]) -> None:
-        count = _PRODUCT_COUNT.get(event["event_type"])
-        if count is None:
+    def _add_products(self, shop_window: tuple[Any, ...], event: dict[str, Any]) -> None:
+        column = _PRODUCT_COLUMN.get(event["event_type"])
+        if column is None:
             return
         for product in {(item["product_id"], item["category"]) for item in event["items"]}:
-            self._products[*at, *product][count] += 1
+            self._products[*shop_window, *product][column] += 1
         if event["event_type"] == "ADD_TO_CART":
             for item in event["items"]:
-                self._products[*at, item["product_id"], item["category"]][2] += item["quantity"]
+                product = (item["product_id"], item["category"])
+                self._products[*shop_window, *product][2] += item["quantity"]
 
-    def _add_search(self, partition: int, at: tuple[Any, ...], event: dict[str, Any]) -> None:
-        """Keep the first queries of a window, partition and shop, up to the cap; the rest is
-        `(other)`.
+    def _add_search(
+        self, partition: int, shop_window: tuple[Any, ...], event: dict[str, Any]
+    ) -> None:
+        """Count a query by name if it is among the first of its window, else as `(other)`.
+
+        State: up to `query_cap` names per window, partition and shop.
         """
         query = event["search_query"].strip().lower()
-        kept = self._queries[partition, *at]
-        if query not in kept and len(kept) >= self._terms.query_cap:
+        named = self._queries[partition, *shop_window]
+        if query not in named and len(named) >= self._terms.query_cap:
             query = OTHER
         else:
-            kept.add(query)
-        row = self._searches[*at, query]
+            named.add(query)
+        row = self._searches[*shop_window, query]
         row[0] += 1
         row[1] += event["search_results"] == 0
 
@@ -216,7 +229,7 @@ class Oracle:
         }
 
 
-def answer(records: Iterable[Sent], terms: Terms) -> Rows:
+def answer(records: Iterable[SentRecord], terms: Terms) -> Rows:
     """Judge all records and give the expected rows of every view."""
     oracle = Oracle(terms)
     for sent in records:

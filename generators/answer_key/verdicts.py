@@ -1,7 +1,7 @@
-"""What the contract says of one event, judged by hand: the generator's own reading of the rules.
+"""What the contract says of one event: the generator's own reading of the rules.
 
-It shares no code with flows/ (test_the_answer_key_shares_no_code), or a common mistake would prove
-itself.
+It shares no code with flows/ (test_the_answer_key_shares_no_code), or a mistake in common code
+would prove itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ ACCEPTED, DUPLICATE, LATE, REJECTED = "accepted", "duplicate", "late", "rejected
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a pipeline must say of one record. `rules` are sorted, without those of the decode step."""
+    """What a pipeline must say of one record.
+
+    Shape: `rules` are sorted, without those of the decode step.
+    """
 
     outcome: str
     code: str = ""
@@ -60,8 +63,9 @@ IS_CONFLICT = Verdict(REJECTED, "ID_CONFLICT", ("EVENT_ID_CONFLICT",))
 
 
 def judge_rules(event: Mapping[str, Any], now_ms: int, tolerance_ms: int) -> Verdict | None:
-    """Refuse an event that breaks a rule; None when it breaks none.
+    """Refuse an event that breaks a rule.
 
+    Shape: None when it breaks none.
     Time: `now_ms` stands for the record's Kafka timestamp, `event_time` is in milliseconds.
     """
     broken = tuple(sorted(set(_broken(event, now_ms, tolerance_ms))))

@@ -1,17 +1,28 @@
-"""Ways to spoil the bytes of a record, each with the one code that it must get."""
+"""Ways to corrupt the bytes of a record, each with the one code that it must get."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from generators.answer_key.verdicts import MAX_RECORD_BYTES
 from generators.rng import draw_one, stream
 
-Spoil = Callable[[bytes, bytes, int], bytes | None]  # header, body, roll
-# Where the healthy body's first fields lie: event_id is a length byte and 36 characters, the
-# visitor 18 characters.
+Corrupt = Callable[[bytes, bytes, int], bytes | None]  # header, body, roll
+# The first fields of a healthy body: event_id is a length byte and 36 characters, then event_type.
+# The visitor has 18 characters.
 _EVENT_TYPE_AT = 1 + 36
+_VISITOR_CHARACTERS = 18
 _NOISE = stream(0, "noise")
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to corrupt a record; `corrupt` gets header, body and a random number."""
+
+    code: str
+    corrupt: Corrupt
+    help: str
 
 
 def _noise(roll: int) -> bytes:
@@ -46,15 +57,14 @@ def _trailing_bytes(header: bytes, body: bytes, roll: int) -> bytes:
 
 
 def _bad_utf8(header: bytes, body: bytes, roll: int) -> bytes:
-    at = body.index(b"v-") + roll % 18
-    return header + body[:at] + (b"\xff", b"\xc0", b"\x80")[roll % 3] + body[at + 1 :]
+    position = body.index(b"v-") + roll % _VISITOR_CHARACTERS
+    wrong = (b"\xff", b"\xc0", b"\x80")[roll % 3]
+    return header + body[:position] + wrong + body[position + 1 :]
 
 
 def _not_avro(header: bytes, body: bytes, roll: int) -> bytes:
-    """Break an enum's index, a union's index, a string's length or a varint, without moving what
-    follows.
-    """
-    union_at = body.index(b"v-") + 18
+    """Break the index of an enum or a union, a string's length, or a varint; the rest stays."""
+    union_at = body.index(b"v-") + _VISITOR_CHARACTERS
     return (
         header
         + (
@@ -66,21 +76,25 @@ def _not_avro(header: bytes, body: bytes, roll: int) -> bytes:
     )
 
 
-CORRUPTIONS: dict[str, tuple[str, Spoil, str]] = {
-    "empty_null": ("EMPTY", lambda header, body, roll: None, "a null value"),
-    "empty_zero": ("EMPTY", lambda header, body, roll: b"", "a value of no bytes"),
-    "bad_magic": ("BAD_MAGIC", _bad_magic, "neither framing: JSON, HTTP, another version"),
-    "unknown_schema": (
+CORRUPTIONS: dict[str, Corruption] = {
+    "empty_null": Corruption("EMPTY", lambda header, body, roll: None, "a null value"),
+    "empty_zero": Corruption("EMPTY", lambda header, body, roll: b"", "a value of no bytes"),
+    "bad_magic": Corruption(
+        "BAD_MAGIC", _bad_magic, "neither framing: JSON, HTTP, another version"
+    ),
+    "unknown_schema": Corruption(
         "UNKNOWN_SCHEMA",
         _unknown_schema,
         "a fingerprint or id that nobody published",
     ),
-    "truncated_header": ("TRUNCATED", _truncated_header, "ends inside the header"),
-    "truncated_body": ("TRUNCATED", _truncated_body, "ends inside the body"),
-    "trailing_bytes": ("TRAILING_BYTES", _trailing_bytes, "bytes after the event"),
-    "bad_utf8": ("BAD_UTF8", _bad_utf8, "a visitor that is no UTF-8"),
-    "not_avro": ("NOT_AVRO", _not_avro, "an index, length or varint that no reader can read"),
-    "too_large": (
+    "truncated_header": Corruption("TRUNCATED", _truncated_header, "ends inside the header"),
+    "truncated_body": Corruption("TRUNCATED", _truncated_body, "ends inside the body"),
+    "trailing_bytes": Corruption("TRAILING_BYTES", _trailing_bytes, "bytes after the event"),
+    "bad_utf8": Corruption("BAD_UTF8", _bad_utf8, "a visitor that is no UTF-8"),
+    "not_avro": Corruption(
+        "NOT_AVRO", _not_avro, "an index, length or varint that no reader can read"
+    ),
+    "too_large": Corruption(
         "TOO_LARGE",
         lambda header, body, roll: (
             header + body + b"\0" * (MAX_RECORD_BYTES + 1 - len(header) - len(body) + roll % 99)

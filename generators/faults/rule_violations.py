@@ -1,5 +1,6 @@
-"""One way to break each rule, as data: a change to a copy of a healthy event that breaks that rule
-and no other.
+"""One way to break each rule, as data: a change to a copy of a healthy event.
+
+It breaks that rule and no other (test_a_broken_rule_is_the_only_one_broken).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _line(field: str, *values: Any) -> Change:
     )
 
 
-def _refund_without_lines(event: Event, roll: int) -> None:
+def _items_missing(event: Event, roll: int) -> None:
     _purchase(event).update(
         event_type=("PURCHASE", "REFUND", "ADD_TO_CART", "REMOVE_FROM_CART")[roll % 4], items=[]
     )
@@ -104,7 +105,7 @@ RULES: dict[str, Change] = {
     "SHOP_ID_MISSING": _put("shop_id", ""),
     "ORDER_ID_MISSING": _order("order_id", None, ""),
     "CURRENCY_MISSING": _order("currency", None, ""),
-    "ITEMS_MISSING": _refund_without_lines,
+    "ITEMS_MISSING": _items_missing,
     "SEARCH_QUERY_MISSING": _search_query,
     "PRODUCT_ID_MISSING": _line("product_id", ""),
     "EVENT_ID_NOT_UUID": _put(
@@ -142,7 +143,7 @@ RULES: dict[str, Change] = {
 
 
 def break_several(event: Event, roll: int) -> None:
-    """Break two to four rules of different fields at once."""
+    """Break two to four rules at once, each of another field."""
     _order("order_id", None)(event, 0)
     for bit, (rule, change) in enumerate(_TOGETHER.items()):
         if roll >> bit & 1 or rule == "COUNTRY_SHAPE":

@@ -16,8 +16,6 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 
-import pycountry
-
 from generators.errors import ConfigError
 
 COLUMNS = (
@@ -45,17 +43,19 @@ _ISO = re.compile(
 _MONTH_FIRST = re.compile(r"(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4}) (?P<time>[\d:]+)")
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _DATES = "YYYY-MM-DD HH:MM[:SS] or M/D/YYYY H:MM[:SS]"
-_NUMBERED = re.compile(r"([0-9]+)\.0*")
-_NOBODY = {"", "nan", "null"}
-_LONGEST_ROW = (
-    50  # physical lines that a quoted text may span; bounds the search for a closing quote
-)
+_CUSTOMER_NUMBER = re.compile(r"([0-9]+)\.0*")
+_NO_CUSTOMER = {"", "nan", "null"}
+# Physical lines that a quoted text may span; bounds the search for the closing quote.
+_MAX_LINES_OF_ROW = 50
 _UNCLOSED = "a quote is opened and never closed"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice. Units: `price_minor` in pence."""
+    """A line of an invoice.
+
+    Units: `price_minor` in pence.
+    """
 
     stock_code: str
     quantity: int
@@ -64,8 +64,9 @@ class Line:
 
 @dataclass
 class Invoice:
-    """An invoice. Time: `time_ms` is its earliest line, taken as UTC; country and customer are the
-    first told.
+    """An invoice, with the country of its first line and the first customer that a line names.
+
+    Time: `time_ms` is that of its earliest line, taken as UTC.
     """
 
     number: str
@@ -77,8 +78,9 @@ class Invoice:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be read. `line` is where it starts in the file, whose first line is 1,
-    blank or not.
+    """A row that cannot be read.
+
+    Units: `line` is where it starts in the file; the first line is 1, and blank lines count.
     """
 
     line: int
@@ -93,62 +95,64 @@ def read_invoices(path: Path) -> tuple[list[Invoice], list[Rejected]]:
     """
     lines = _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     header, layout = _layout(path, lines)
-    found: dict[str, Invoice] = {}
+    invoices: dict[str, Invoice] = {}
     rejected: list[Rejected] = []
     for number, row, broken in _rows(lines, header + 1, layout):
         try:
             if broken is not None:
                 raise ValueError(broken)
-            _add(found, row, layout)
+            _add(invoices, row, layout)
         except ValueError as error:
             rejected.append(Rejected(number, str(error), row))
-    return list(found.values()), rejected
+    return list(invoices.values()), rejected
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file's rows are written: `where` each column is, `width` how many the header has."""
+    """How a file's rows are written.
+
+    Shape: `columns` gives the index of each column, `width` how many the header has.
+    """
 
     delimiter: str
-    where: dict[str, int]
+    columns: dict[str, int]
     width: int
 
     def fits(self, row: list[str]) -> bool:
-        """Tell whether a row has the header's columns; empty ones behind them do not count."""
+        """Tell whether a row has the fields of the header; empty ones behind them are ignored."""
         return len(row) == self.width or (
             len(row) > self.width and not any(map(str.strip, row[self.width :]))
         )
 
 
-def _add(found: dict[str, Invoice], row: list[str], layout: _Layout) -> None:
+def _add(invoices: dict[str, Invoice], row: list[str], layout: _Layout) -> None:
     if not layout.fits(row):
         raise ValueError(f"{len(row)} columns where the header has {layout.width}")
-    where = layout.where
-    number = row[where["InvoiceNo"]].strip()
+    columns = layout.columns
+    number = row[columns["InvoiceNo"]].strip()
     if not number:
         raise ValueError("InvoiceNo is empty")
     line = Line(
-        row[where["StockCode"]].strip(),
-        read_quantity(row[where["Quantity"]]),
-        pence(row[where["UnitPrice"]]),
+        row[columns["StockCode"]].strip(),
+        read_quantity(row[columns["Quantity"]]),
+        pence(row[columns["UnitPrice"]]),
     )
-    time_ms = read_time(row[where["InvoiceDate"]])
-    customer = read_customer(row[where["CustomerID"]])
-    invoice = found.get(number)
+    time_ms = read_time(row[columns["InvoiceDate"]])
+    customer = read_customer(row[columns["CustomerID"]])
+    invoice = invoices.get(number)
     if invoice is None:
-        invoice = found[number] = Invoice(
-            number, time_ms, customer, country_code(row[where["Country"]])
-        )
+        country = country_code(row[columns["Country"]])
+        invoice = invoices[number] = Invoice(number, time_ms, customer, country)
     invoice.time_ms = min(invoice.time_ms, time_ms)
     invoice.customer = invoice.customer or customer
     invoice.lines.append(line)
 
 
 def _layout(path: Path, lines: list[str]) -> tuple[int, _Layout]:
-    """Find the header, the first line that is not blank, and give its index and what it says."""
-    at = next((index for index, line in enumerate(lines) if line.strip(" ,;\t")), len(lines) - 1)
-    delimiter = max(",;\t", key=lines[at].count)
-    header = [name.strip() for name in _alone(lines[at], delimiter)[0]]
+    """Find the header, the first line that is not blank, and give its index and its columns."""
+    index = next((n for n, line in enumerate(lines) if line.strip(" ,;\t")), len(lines) - 1)
+    delimiter = max(",;\t", key=lines[index].count)
+    header = [name.strip() for name in _parse_line(lines[index], delimiter)[0]]
     while header and not header[-1]:
         header.pop()
     missing = [name for name in COLUMNS if name not in header]
@@ -156,28 +160,30 @@ def _layout(path: Path, lines: list[str]) -> tuple[int, _Layout]:
         raise ConfigError(
             f"{path}: no column {', '.join(missing)}; found {', '.join(header) or 'an empty file'}"
         )
-    return at, _Layout(delimiter, {name: header.index(name) for name in COLUMNS}, len(header))
+    return index, _Layout(delimiter, {name: header.index(name) for name in COLUMNS}, len(header))
 
 
 def _rows(
-    lines: list[str], at: int, layout: _Layout
+    lines: list[str], start: int, layout: _Layout
 ) -> Iterator[tuple[int, list[str], str | None]]:
-    """Give each row with the number of its (first) line, and why it is none.
+    """Give each row with the number of its first line, and the reason when it cannot be parsed.
 
-    A line is a row by itself, so that a quote left open costs its own line only; but see `_joined`.
+    Each line is parsed by itself, so that an unclosed quote loses its own line only. Where a quote
+    is not closed on its line, `_parse_lines` decides whether the row goes on.
     """
-    while at < len(lines):
-        taken = 1
-        if lines[at].strip(" "):
-            row, broken = _alone(lines[at], layout.delimiter)
-            if broken is _UNCLOSED and (joined := _joined(lines, at, layout)) is not None:
-                (row, taken), broken = joined, None
-            yield at + 1, row, broken
-        at += taken
+    index = start
+    while index < len(lines):
+        count = 1
+        if lines[index].strip(" "):
+            row, broken = _parse_line(lines[index], layout.delimiter)
+            if broken is _UNCLOSED and (joined := _parse_lines(lines, index, layout)) is not None:
+                (row, count), broken = joined, None
+            yield index + 1, row, broken
+        index += count
 
 
-def _alone(line: str, delimiter: str) -> tuple[list[str], str | None]:
-    """Parse one physical line. What is broken comes with the line as it is."""
+def _parse_line(line: str, delimiter: str) -> tuple[list[str], str | None]:
+    """Parse one physical line; when that fails, give the line itself and the reason."""
     if '"' not in line:
         return line.split(delimiter), None
     reader = csv.reader((line, ""), delimiter=delimiter)
@@ -185,39 +191,40 @@ def _alone(line: str, delimiter: str) -> tuple[list[str], str | None]:
         row = next(reader)
     except csv.Error as error:
         return [line], str(error)
-    if reader.line_num > 1:  # it wanted more than the line
+    if reader.line_num > 1:  # the reader went on to the next line for the closing quote
         return [line], _UNCLOSED
     return row, None
 
 
-def _joined(lines: list[str], at: int, layout: _Layout) -> tuple[list[str], int] | None:
-    """Parse a row whose quoted text runs over several lines, and give how many; None if the quote
-    was only left open.
+def _parse_lines(lines: list[str], start: int, layout: _Layout) -> tuple[list[str], int] | None:
+    """Parse a row whose quoted text runs over several lines, and count the lines.
 
-    It was, if a line that it takes in is a row of its own, or if the text holds the date of one.
+    Shape: None if the quote was only left open: then a line behind it is a row of its own, or the
+    quoted text holds the date of one.
     """
-    ended = (f"{line}\n" for line in lines[at : at + _LONGEST_ROW])
-    reader = csv.reader(ended, delimiter=layout.delimiter, strict=True)
+    candidates = (f"{line}\n" for line in lines[start : start + _MAX_LINES_OF_ROW])
+    reader = csv.reader(candidates, delimiter=layout.delimiter, strict=True)
     try:
         row = next(reader)
     except csv.Error:
         return None
-    if not layout.fits(row) or any("\n" in text and _swallows(text) for text in row):
+    if not layout.fits(row) or any("\n" in text and _holds_a_date(text) for text in row):
         return None
-    for line in lines[at + 1 : at + reader.line_num]:
-        alone, broken = _alone(line, layout.delimiter)
-        if broken is None and layout.fits(alone):
+    for line in lines[start + 1 : start + reader.line_num]:
+        own_row, broken = _parse_line(line, layout.delimiter)
+        if broken is None and layout.fits(own_row):
             return None
     return row, reader.line_num
 
 
-def _swallows(text: str) -> bool:
+def _holds_a_date(text: str) -> bool:
     return _ISO.search(text) is not None or _MONTH_FIRST.search(text) is not None
 
 
 def _text(path: Path) -> str:
-    """Read and decode a whole file: UTF-8 with or without a mark, UTF-16 with one, else
-    Windows-1252 or Latin-1.
+    """Read and decode a whole file, plain or gzip.
+
+    Shape: UTF-8 with or without a byte order mark, UTF-16 with one, else Windows-1252 or Latin-1.
     """
     try:
         raw = path.read_bytes()
@@ -239,7 +246,10 @@ def _text(path: Path) -> str:
 
 @cache
 def read_quantity(text: str) -> int:
-    """Read a whole number. Errors: ValueError naming what is wrong."""
+    """Read a whole number.
+
+    Errors: ValueError naming what is wrong.
+    """
     number = _decimal("Quantity", text)
     if number != number.to_integral_value() or abs(number) > _INT32:
         raise ValueError(f"Quantity {text!r} is not a whole number of 32 bits")
@@ -248,7 +258,10 @@ def read_quantity(text: str) -> int:
 
 @cache
 def pence(text: str) -> int:
-    """Turn pounds into pence, halves away from zero (2.55 is 255, 0.005 is 1). Errors: ValueError."""
+    """Turn pounds into pence, with halves away from zero (2.55 is 255, 0.005 is 1).
+
+    Errors: ValueError naming what is wrong.
+    """
     number = _decimal("UnitPrice", text) * 100
     if abs(number) > _INT64:
         raise ValueError(f"UnitPrice {text!r} is out of range")
@@ -267,17 +280,20 @@ def _decimal(column: str, text: str) -> Decimal:
 
 @cache
 def read_time(text: str) -> int:
-    """Read `2010-12-01 08:26:00` or `12/1/2010 8:26` as UTC, in milliseconds. Errors: ValueError."""
-    found = _ISO.fullmatch(text.strip()) or _MONTH_FIRST.fullmatch(text.strip())
-    time = _TIME.fullmatch(found["time"]) if found else None
-    if found is None or time is None:
+    """Read `2010-12-01 08:26:00` or `12/1/2010 8:26` as UTC, in milliseconds.
+
+    Errors: ValueError naming what is wrong.
+    """
+    date = _ISO.fullmatch(text.strip()) or _MONTH_FIRST.fullmatch(text.strip())
+    time = _TIME.fullmatch(date["time"]) if date else None
+    if date is None or time is None:
         raise ValueError(f"InvoiceDate {text!r} is not a date written {_DATES}")
     hour, minute, second = (int(part or 0) for part in time.groups())
     try:
-        at = datetime(
-            int(found["year"]),
-            int(found["month"]),
-            int(found["day"]),
+        moment = datetime(
+            int(date["year"]),
+            int(date["month"]),
+            int(date["day"]),
             hour,
             minute,
             second,
@@ -285,25 +301,32 @@ def read_time(text: str) -> int:
         )
     except ValueError as error:
         raise ValueError(f"InvoiceDate {text!r} is not a date written {_DATES}: {error}") from None
-    return int(at.timestamp()) * 1000
+    return int(moment.timestamp()) * 1000
 
 
 @cache
 def read_customer(text: str) -> str | None:
-    """Read `17850`, `17850.0`, `17850.00`, or nobody: nothing, nan, null."""
+    """Read `17850`, `17850.0` or `17850.00`; None for an empty field, nan and null."""
     text = text.strip()
-    if text.lower() in _NOBODY:
+    if text.lower() in _NO_CUSTOMER:
         return None
-    number = _NUMBERED.fullmatch(text)
+    number = _CUSTOMER_NUMBER.fullmatch(text)
     return number[1] if number else text
 
 
 @cache
 def country_code(name: str) -> str:
-    """Give ISO 3166 alpha-2 for a country's name; ZZ when nobody knows it."""
+    """Give ISO 3166 alpha-2 for a country's name, and ZZ for one that the standard lacks."""
     name = name.strip()
     if name in OWN_COUNTRIES:
         return OWN_COUNTRIES[name]
+    # imported only where it is used: the operator's commands do without the extra `load`
+    try:
+        import pycountry
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "countries of invoices need pycountry: pip install 'shopstream[load]'"
+        ) from error
     try:
         return str(pycountry.countries.lookup(name).alpha_2)
     except LookupError:
@@ -311,13 +334,13 @@ def country_code(name: str) -> str:
 
 
 def rejected_name(source: Path) -> str:
-    """Name the report on a file's unreadable rows."""
+    """Name the file that lists the rejected rows of a source."""
     stem = source.name.removesuffix(".gz").removesuffix(".csv")
     return f"{stem}.rejected.csv"
 
 
 def write_rejected(path: Path, rejected: list[Rejected]) -> None:
-    """Write line number, reason and the row itself."""
+    """Write line number, reason and text of each rejected row."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["line", "reason", "row"])

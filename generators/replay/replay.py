@@ -19,15 +19,20 @@ from generators.answer_key.verdicts import (
 )
 from generators.records import Answers, Records
 from generators.replay.invoices import Invoice
-from generators.sending.encoding import Wire, partition_of
+from generators.sending.encoding import Encoding, partition_of
 
 INVOICES = uuid.uuid5(uuid.NAMESPACE_URL, "https://archive.ics.uci.edu/dataset/352/online+retail")
 SHOP = "online-retail"
-_STRETCH = 512
+_CHUNK_RECORDS = 512
 
 
 def invoice_event(invoice: Invoice) -> dict[str, Any]:
-    """Map an invoice to an event. Source: issue 3, "Real input"."""
+    """Map an invoice to one event.
+
+    The id is a UUID of the invoice number, so that a file played twice gives the same events. A
+    number with `C` is a cancellation: a refund of positive quantities, of the order without the
+    `C`. The data set knows no page, channel, device or category, and its prices are in pounds.
+    """
     refund = invoice.number.startswith("C")
     order = invoice.number.removeprefix("C")
     return {
@@ -64,28 +69,28 @@ def invoice_event(invoice: Invoice) -> dict[str, Any]:
 
 
 def invoice_records(
-    invoices: Sequence[Invoice], wire: Wire, partitions: int, terms: Terms, speed: float
+    invoices: Sequence[Invoice], encoding: Encoding, partitions: int, terms: Terms, speed: float
 ) -> Iterator[Records]:
-    """Write invoices in the order of the file.
+    """Write invoices in the order of the file, each with its verdict.
 
-    Time: an invoice is due at its own time at the given speed; one that is older than its
-    forerunner is due with it.
-    State: a watermark a partition. Ids do not repeat: an invoice number is one event.
+    Time: an invoice is due at its own time at the given speed; one that is older than the one
+    before it is due together with that one.
+    State: one watermark per partition. Ids do not repeat, since an invoice number is one event.
     """
     first_ms = invoices[0].time_ms
     newest_ms = first_ms
     watermarks: dict[int, int] = {}
-    for start in range(0, len(invoices), _STRETCH):
-        part = invoices[start : start + _STRETCH]
+    for start in range(0, len(invoices), _CHUNK_RECORDS):
+        chunk = invoices[start : start + _CHUNK_RECORDS]
         events: list[dict[str, Any] | None] = []
         keys: list[bytes] = []
         values: list[bytes | None] = []
         verdicts: list[Verdict] = []
         due: list[int] = []
-        partition = np.zeros(len(part), dtype=np.int32)
-        for n, invoice in enumerate(part):
+        partition = np.zeros(len(chunk), dtype=np.int32)
+        for n, invoice in enumerate(chunk):
             event = invoice_event(invoice)
-            key, value = event["visitor_id"].encode(), wire.value(event)
+            key, value = event["visitor_id"].encode(), encoding.value(event)
             partition[n] = partition_of(key, partitions)
             verdict = _judge(event, value, int(partition[n]), watermarks, terms)
             newest_ms = max(newest_ms, invoice.time_ms)
@@ -94,7 +99,7 @@ def invoice_records(
             values.append(value)
             verdicts.append(verdict)
             events.append(None if verdict.code == "TOO_LARGE" else event)
-        answers = Answers(None, np.arange(len(part)), events, [""] * len(part), verdicts)
+        answers = Answers(None, np.arange(len(chunk)), events, [""] * len(chunk), verdicts)
         yield Records(keys, values, partition, np.array(due, dtype=np.int64), answers)
 
 

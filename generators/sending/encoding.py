@@ -21,19 +21,19 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from generators.errors import ConfigError, UnreachableError
 
 _ROOT = Path(__file__).resolve().parents[2]
-# in a wheel the contracts lie below flows/ (pyproject.toml)
-AVRO = next(p for p in (_ROOT / "avro", _ROOT / "flows" / "avro") if p.is_dir())
+# In a wheel the contracts lie below flows/ (pyproject.toml).
+AVRO = next(folder for folder in (_ROOT / "avro", _ROOT / "flows" / "avro") if folder.is_dir())
 NEWEST = 2
 SINGLE, CONFLUENT = "single", "confluent"
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Wire:
+class Encoding:
     """Write events in any version and framing.
 
-    Shape: a value is header + Avro body; `event_time` of an event given as a dict is an int of
-    milliseconds.
+    Shape: a value is header + Avro body.
+    Units: `event_time` of an event given as a dict is an int of milliseconds.
     Source: Avro 1.12 specification, "Single-object encoding"; Confluent's wire format.
     """
 
@@ -52,12 +52,13 @@ class Wire:
         return CONFLUENT if self.framing == SINGLE else SINGLE
 
     def body(self, event: Event, version: int = NEWEST) -> bytes:
-        """Write one event by the reference implementation. Errors: whatever does not fit the
-        schema's types.
+        """Write one event by the reference implementation.
+
+        Errors: those of fastavro for a value that does not fit the schema's types.
         """
-        out = io.BytesIO()
-        fastavro.schemaless_writer(out, self.parsed[version], event)
-        return out.getvalue()
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self.parsed[version], event)
+        return body.getvalue()
 
     def value(self, event: Event, version: int = NEWEST, framing: str | None = None) -> bytes:
         """Write one event with its header."""
@@ -71,19 +72,22 @@ class Wire:
         )
 
 
-def load_wire(topic: str, registry_url: str | None = None) -> Wire:
-    """Read the contract's versions, and register them where there is a registry."""
+def load_encoding(topic: str, registry_url: str | None = None) -> Encoding:
+    """Read the contract's versions, and register them where there is a registry.
+
+    Errors: ConfigError when the registry refuses one, UnreachableError when it is away.
+    """
     texts = {
         version: (AVRO / "history" / f"web_event.v{version}.avsc").read_text()
         for version in (1, NEWEST)
     }
     headers: dict[tuple[int, str], bytes] = {}
     for version, text in texts.items():
-        mark = fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
-        headers[version, SINGLE] = b"\xc3\x01" + bytes.fromhex(mark)
-        known_as = _registered(registry_url, topic, text) if registry_url else _listed(version)
-        headers[version, CONFLUENT] = b"\x00" + known_as.to_bytes(4, "big")
-    return Wire(
+        crc64 = fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
+        headers[version, SINGLE] = b"\xc3\x01" + bytes.fromhex(crc64)
+        schema_id = _registered(registry_url, topic, text) if registry_url else _listed(version)
+        headers[version, CONFLUENT] = b"\x00" + schema_id.to_bytes(4, "big")
+    return Encoding(
         texts=texts,
         parsed={
             version: fastavro.parse_schema(json.loads(text), named_schemas={})
@@ -108,8 +112,8 @@ def _registered(url: str, topic: str, text: str) -> int:
         headers={"Content-Type": "application/vnd.schemaregistry.v1+json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return int(json.load(answer)["id"])
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(json.load(response)["id"])
     except urllib.error.HTTPError as error:
         with error:
             raise ConfigError(
@@ -120,12 +124,15 @@ def _registered(url: str, topic: str, text: str) -> int:
 
 
 def murmur2(key: bytes) -> int:
-    """Hash a key as Kafka's Java client does. Source: org.apache.kafka.common.utils.Utils.murmur2."""
+    """Hash a key as Kafka's Java client does (test_murmur2_is_the_one_of_the_java_client).
+
+    Source: org.apache.kafka.common.utils.Utils.murmur2.
+    """
     mask, m = 0xFFFFFFFF, 0x5BD1E995
     h = (0x9747B28C ^ len(key)) & mask
     whole = len(key) // 4 * 4
-    for at in range(0, whole, 4):
-        k = int.from_bytes(key[at : at + 4], "little") * m & mask
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * m & mask
         k = (k ^ k >> 24) * m & mask
         h = (h * m & mask) ^ k
     rest = key[whole:]
@@ -136,12 +143,10 @@ def murmur2(key: bytes) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Give the partition that Java's default partitioner gives
-    (test_partitions_agree_with_librdkafka).
-    """
+    """Give the partition of Java's default partitioner (test_partitions_agree_with_librdkafka)."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def partitions_of(keys: list[bytes], partitions: int) -> np.ndarray:
-    """Give the partitions of a pool of keys, once at the start."""
+    """Give the partition of each key of a pool."""
     return np.array([partition_of(key, partitions) for key in keys], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Arrival times of an open loop: fixed by shape, rate and length before the first record is sent."""
+"""Arrival times of an open loop: fixed before the first record is sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_FINE = 4097
+# Knots of a curved shape; between them the rate is constant. An odd number has one in the middle.
+_CURVE_KNOTS = 4097
 FLASH_START, FLASH_END = 0.45, 0.55
 
 
@@ -21,7 +22,7 @@ def _steps(*steps: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curve(total: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    share = np.linspace(0.0, 1.0, _FINE)
+    share = np.linspace(0.0, 1.0, _CURVE_KNOTS)
     count = total(share)
     return share, count / count[-1]
 
@@ -67,23 +68,23 @@ class Schedule:
     def due_us(self, first: int, last: int) -> np.ndarray:
         """Give the due times of events [first, last) in microseconds, ascending."""
         share, count = self.knots
-        at = np.interp((np.arange(first, last) + 0.5) / max(self.events, 1), count, share)
-        due: np.ndarray = np.round(at * self.seconds * 1e6).astype(np.int64)
+        share_of_run = np.interp((np.arange(first, last) + 0.5) / max(self.events, 1), count, share)
+        due: np.ndarray = np.round(share_of_run * self.seconds * 1e6).astype(np.int64)
         return due
 
     def in_flash(self, due_us: np.ndarray) -> np.ndarray:
         """Tell which due times lie in the sale."""
         if self.shape != "flash_sale":
             return np.zeros(len(due_us), dtype=bool)
-        at = due_us / (self.seconds * 1e6)
-        return (at >= FLASH_START) & (at < FLASH_END)
+        share_of_run = due_us / (self.seconds * 1e6)
+        return (share_of_run >= FLASH_START) & (share_of_run < FLASH_END)
 
 
 @dataclass(frozen=True)
 class EventClock:
     """Turn due times into event times.
 
-    Time: `start_ms` is the event time of the schedule's zero; `pace` is event seconds a scheduled
+    Time: `start_ms` is the event time of the schedule's zero; `pace` is event seconds per scheduled
     second.
     """
 

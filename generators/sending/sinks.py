@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from generators.errors import ConfigError, UnreachableError
-from generators.records import Records
+from generators.records import Answer, Records
 
 EMBEDDED_PARTITIONS = 4
-# Queued and unacknowledged: half of the client's own limit, so that produce_batch never refuses a
-# part of a batch, which could put a partition's records out of order.
+# Queued and unacknowledged: half of the client's own limit, because produce_batch would refuse a
+# part of a batch at the limit, which could put a partition's records out of order.
 MOST_QUEUED = 80_000
 CONNECT_SECONDS = 15.0
 FLUSH_SECONDS = 60.0
@@ -23,22 +24,27 @@ _LENGTHS = struct.Struct(">iii")
 
 
 class Sink(Protocol):
-    """Take records in order. `acknowledged` gives the new offsets of each partition since the last
-    call, in order.
-    """
+    """Where records are sent, in order."""
 
     partitions: int
 
-    def put(self, records: Records, first: int, last: int) -> None: ...
-    def acknowledged(self) -> list[np.ndarray]: ...
-    def finish(self) -> None: ...
+    def put(self, records: Records, first: int, last: int) -> None:
+        """Take records [first, last) of a chunk."""
+
+    def acknowledged(self) -> list[np.ndarray]:
+        """Give the new offsets of each partition since the last call, in order."""
+
+    def finish(self) -> None:
+        """Return once everything is delivered."""
 
 
 class KafkaSink:
     """Produce to a topic.
 
     Delivery: idempotent producer, so the reports of a partition come in the order of its records
-    (test_offsets_come_back_in_order). Errors: UnreachableError for a record that was not delivered.
+    (test_offsets_come_back_in_order).
+    Errors: ConfigError for a topic that does not exist, UnreachableError for a record that was not
+    delivered.
     """
 
     def __init__(self, bootstrap: str, topic: str, reported: str) -> None:
@@ -59,26 +65,26 @@ class KafkaSink:
             }
         )
         try:
-            found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
-            if found.error is not None:  # an embedded broker makes the topic on this first use
-                found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
+            metadata = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
+            if metadata.error is not None:  # an embedded broker makes the topic on this first use
+                metadata = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
         except KafkaException as error:
             raise UnreachableError(
                 f"KAFKA_BOOTSTRAP_SERVERS {bootstrap}: {error.args[0].str()}"
             ) from error
-        if found.error is not None:
+        if metadata.error is not None:
             raise ConfigError(
-                f"topic {topic}: {found.error.str()} (make it with: shopstream topics)"
+                f"topic {topic}: {metadata.error.str()} (make it with: shopstream topics)"
             )
-        self.partitions = len(found.partitions)
+        self.partitions = len(metadata.partitions)
         self._offsets = [[] for _ in range(self.partitions)]
 
     def put(self, records: Records, first: int, last: int) -> None:
         """Queue records [first, last), waiting for room."""
         partition = records.partition[first:last]
         for number in range(self.partitions):
-            # produce_batch ignores a partition that stands in a message (confluent-kafka 2.16.1),
-            # hence one call each.
+            # One call per partition: produce_batch ignores a partition that stands in a message
+            # (confluent-kafka 2.16.1).
             rows = (np.flatnonzero(partition == number) + first).tolist()
             if rows:
                 self._produce(
@@ -93,16 +99,16 @@ class KafkaSink:
             self._raise_failure()
         while True:
             try:
-                taken = self._producer.produce_batch(
+                accepted = self._producer.produce_batch(
                     self._topic, messages, partition=partition, on_delivery=self._delivered
                 )
                 break
             except BufferError:
                 self._producer.poll(0.01)
-        if taken != len(messages):
-            wrong = next(message["_error"] for message in messages if "_error" in message)
+        if accepted != len(messages):
+            reason = next(message["_error"] for message in messages if "_error" in message)
             raise UnreachableError(
-                f"{len(messages) - taken} records were not taken by the client: {wrong}"
+                f"{len(messages) - accepted} records were not taken by the client: {reason}"
             )
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
@@ -116,45 +122,63 @@ class KafkaSink:
             raise UnreachableError(self._failed)
 
     def acknowledged(self) -> list[np.ndarray]:
-        """Give what the broker confirmed since the last call."""
+        """Give the offsets that the broker confirmed since the last call."""
         self._producer.poll(0)
         self._raise_failure()
-        found, self._offsets = self._offsets, [[] for _ in range(self.partitions)]
-        return [np.array(offsets, dtype=np.int64) for offsets in found]
+        confirmed, self._offsets = self._offsets, [[] for _ in range(self.partitions)]
+        return [np.array(offsets, dtype=np.int64) for offsets in confirmed]
 
     def finish(self) -> None:
-        """Wait until all is delivered."""
-        left = self._producer.flush(FLUSH_SECONDS)
+        """Wait until everything is delivered."""
+        undelivered = self._producer.flush(FLUSH_SECONDS)
         self._raise_failure()
-        if left:
+        if undelivered:
             raise UnreachableError(
-                f"{left} records are still undelivered after {FLUSH_SECONDS:.0f} s"
+                f"{undelivered} records are still undelivered after {FLUSH_SECONDS:.0f} s"
             )
 
 
+class _OffsetCounter:
+    """Give out offsets as a broker would, for sinks that have none.
+
+    State: the next offset of each partition, and the first that was not reported yet.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self.next = np.zeros(partitions, dtype=np.int64)
+        self._reported = self.next.copy()
+
+    def new(self) -> list[np.ndarray]:
+        """Give each partition's offsets since the last call."""
+        bounds = zip(self._reported.tolist(), self.next.tolist(), strict=True)
+        offsets = [np.arange(first, last) for first, last in bounds]
+        self._reported = self.next.copy()
+        return offsets
+
+
 class FileSink:
-    """Write records to a file, each numbered in its partition as a broker would.
+    """Write records to a file, with offsets as a broker would give them.
 
     Shape: avro: big-endian partition, key length, value length (-1: null), then key and value.
-    json: a line a record with partition, offset, key, and `event`, or `value_base64` where no event
-    can be read.
+    json: one line per record with partition, offset, key, and `event`, or `value_base64` where no
+    event can be read.
     """
 
     def __init__(self, file: IO[bytes], form: str, partitions: int = EMBEDDED_PARTITIONS) -> None:
         self.partitions = partitions
         self._file, self._form = file, form
-        self._next = np.zeros(partitions, dtype=np.int64)
-        self._told = self._next.copy()
-        self._rows: Any = None
-        self._of: Records | None = None
+        self._offsets = _OffsetCounter(partitions)
+        self._answers: Iterator[Answer] | None = None
+        self._answered: Records | None = None
 
     def put(self, records: Records, first: int, last: int) -> None:
         """Write records [first, last)."""
-        if self._form == "json" and records is not self._of:
-            self._of, self._rows = records, records.answers.rows() if records.answers else None
-        parts = records.partition[first:last].tolist()
-        for at, partition in zip(range(first, last), parts, strict=True):
-            key, value = records.keys[at], records.values[at]
+        if self._form == "json" and records is not self._answered:
+            self._answered = records
+            self._answers = records.answers.rows() if records.answers else None
+        partitions = records.partition[first:last].tolist()
+        for index, partition in zip(range(first, last), partitions, strict=True):
+            key, value = records.keys[index], records.values[index]
             if self._form == "json":
                 self._write_line(partition, key, value)
             else:
@@ -162,15 +186,15 @@ class FileSink:
                     _LENGTHS.pack(partition, len(key), -1 if value is None else len(value))
                 )
                 self._file.write(key + (value or b""))
-            self._next[partition] += 1
+            self._offsets.next[partition] += 1
 
     def _write_line(self, partition: int, key: bytes, value: bytes | None) -> None:
         line: dict[str, Any] = {
             "partition": partition,
-            "offset": int(self._next[partition]),
+            "offset": int(self._offsets.next[partition]),
             "key": key.decode(),
         }
-        event = next(self._rows)[0] if self._rows is not None else None
+        event = next(self._answers)[0] if self._answers is not None else None
         if event is not None:
             line["event"] = event
         else:
@@ -178,37 +202,29 @@ class FileSink:
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
     def acknowledged(self) -> list[np.ndarray]:
-        """Give the numbers of what was written since the last call."""
-        found = [
-            np.arange(a, b) for a, b in zip(self._told.tolist(), self._next.tolist(), strict=True)
-        ]
-        self._told = self._next.copy()
-        return found
+        """Give the offsets of the records that were written since the last call."""
+        return self._offsets.new()
 
     def finish(self) -> None:
-        """Flush the file; whoever opened it closes it."""
+        """Flush the file; the caller, who opened it, closes it."""
         self._file.flush()
 
 
 class NullSink:
-    """Number records and drop them: what the generator alone can do."""
+    """Count records and drop them, to see the speed of the generator alone."""
 
     def __init__(self, partitions: int = EMBEDDED_PARTITIONS) -> None:
         self.partitions = partitions
-        self._next = np.zeros(partitions, dtype=np.int64)
-        self._told = self._next.copy()
+        self._offsets = _OffsetCounter(partitions)
 
     def put(self, records: Records, first: int, last: int) -> None:
         """Count records [first, last)."""
-        self._next += np.bincount(records.partition[first:last], minlength=self.partitions)
+        counts = np.bincount(records.partition[first:last], minlength=self.partitions)
+        self._offsets.next += counts
 
     def acknowledged(self) -> list[np.ndarray]:
-        """Give the numbers of what was dropped since the last call."""
-        found = [
-            np.arange(a, b) for a, b in zip(self._told.tolist(), self._next.tolist(), strict=True)
-        ]
-        self._told = self._next.copy()
-        return found
+        """Give the offsets of the records that were dropped since the last call."""
+        return self._offsets.new()
 
     def finish(self) -> None:
         """Do nothing."""

@@ -1,16 +1,21 @@
-"""What a shop has before its doors open: products, shoppers and what they search for. Faker works
-only here.
+"""What a shop has before it opens: products, shoppers, and what they search for.
+
+Faker is called only here, once per run: a name takes it 10 µs, a whole event of the stream 2 µs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from faker import Faker
 
-from generators.rng import bits16, draw, hex_text, lottery, stream
+from generators.errors import ConfigError
+from generators.rng import bits16, choice_table, draw, hex_text, stream
+
+if TYPE_CHECKING:
+    from faker import Faker
 
 CATEGORIES = (
     "lamps",
@@ -60,9 +65,9 @@ FIXED_PAGES = ("/", "/search", "/cart", "/checkout", "/order/thanks", "/account/
 
 @dataclass(frozen=True)
 class Pools:
-    """Arrow pools to take from and lottery tables to choose by.
+    """Arrow pools to take from, and tables to choose by (rng.choice_table).
 
-    Shape: `visitor_*` arrays have one entry a visitor; the product columns one entry a product.
+    Shape: `visitor_*` arrays have one entry per visitor, the product columns one per product.
     Units: `price` in the minor unit of whatever currency the shopper pays in.
     """
 
@@ -87,8 +92,7 @@ class Pools:
 
 def make_pools(seed: int, visitors: int, products: int) -> Pools:
     """Fill the pools from a seed."""
-    fake = Faker("en_GB")
-    fake.seed_instance(seed)
+    fake = _faker(seed)
     names = [f"{fake.color_name()} {fake.random_element(NOUNS)}" for _ in range(products)]
     category = [CATEGORIES[fake.random_int(0, len(CATEGORIES) - 1)] for _ in range(products)]
     price = np.array(
@@ -110,25 +114,38 @@ def make_pools(seed: int, visitors: int, products: int) -> Pools:
         product_ids=pa.array([f"p-{n:04d}" for n in range(products)]),
         product_categories=pa.array(category),
         price=price.astype(np.int64),
-        popularity=lottery(1.0 / np.arange(1, products + 1) ** 0.9),
+        popularity=choice_table(1.0 / np.arange(1, products + 1) ** 0.9),
         pages=pa.array([*FIXED_PAGES, *(f"/c/{name}" for name in CATEGORIES), *slugs]),
         queries=pa.array(queries),
-        query_popularity=lottery(1.0 / np.arange(1, len(queries) + 1)),
+        query_popularity=choice_table(1.0 / np.arange(1, len(queries) + 1)),
         visitor_ids=ids,
         visitor_keys=[text.encode() for text in ids.to_pylist()],
         customer_ids=customers,
-        visitor_country=lottery([weight for weight, _, _ in COUNTRIES.values()])[bits16(traits, 0)],
-        visitor_device=lottery((1, 35, 55, 9))[bits16(traits, 1)],
-        visitor_channel=lottery((1, 30, 28, 12, 10, 14, 5))[bits16(traits, 2)],
-        visitor_habit=lottery((45, 40, 15))[bits16(traits, 3)],
+        visitor_country=choice_table([weight for weight, _, _ in COUNTRIES.values()])[
+            bits16(traits, 0)
+        ],
+        visitor_device=choice_table((1, 35, 55, 9))[bits16(traits, 1)],
+        visitor_channel=choice_table((1, 30, 28, 12, 10, 14, 5))[bits16(traits, 2)],
+        visitor_habit=choice_table((45, 40, 15))[bits16(traits, 3)],
         countries=pa.array(list(COUNTRIES)),
         currencies=pa.array([currency for _, currency, _ in COUNTRIES.values()]),
         shops=pa.array([shop for _, _, shop in COUNTRIES.values()]),
     )
 
 
+def _faker(seed: int) -> Faker:
+    # imported only where it is used: the operator's commands do without the extra `load`
+    try:
+        from faker import Faker
+    except ModuleNotFoundError as error:
+        raise ConfigError("shoppers need Faker: pip install 'shopstream[load]'") from error
+    fake = Faker("en_GB")
+    fake.seed_instance(seed)
+    return fake
+
+
 def _queries(fake: Faker, names: list[str]) -> list[str]:
-    """Write what people type: names in any case, with stray spaces, some with accents."""
+    """Write what people type: names in any case, with spaces around them, some with accents."""
     typed: list[str] = ["café table", "Übertopf"]
     for name in names[:150]:
         typed.append(name.lower())

@@ -1,5 +1,6 @@
-"""Ways through a shop, sampled once at the start from a Markov chain; a session follows one of
-them.
+"""Ways through a shop: session paths, sampled from a Markov chain once at the start.
+
+Each session follows one of them, so that no chain is walked per event.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy as np
 
 from generators.shoppers.pools import HABITS
 
-WALKS_PER_HABIT = 1536
-LONGEST = 40
+PATHS_PER_HABIT = 1536
+MAX_STEPS = 40
+MAX_CART_ITEMS = 8
 
 
 class Step(IntEnum):
@@ -44,7 +46,7 @@ EVENT_TYPES = (
     "REFUND",
 )
 
-# What follows a step, in weights: window-shoppers leave, buyers go on. None is the exit.
+# What follows a step, in weights; None is the exit.
 _NEXT: dict[Step, list[tuple[Step | None, float]]] = {
     Step.HOME: [(Step.LIST, 4), (Step.SEARCH, 3), (Step.PRODUCT, 2), (None, 2)],
     Step.LIST: [(Step.PRODUCT, 6), (Step.LIST, 2), (Step.SEARCH, 1), (None, 1.5)],
@@ -57,16 +59,17 @@ _NEXT: dict[Step, list[tuple[Step | None, float]]] = {
     Step.PURCHASE: [(Step.REFUND, 0.8), (None, 8)],
     Step.REFUND: [(None, 1)],
 }
-_PATIENCE = (2.0, 1.0, 0.45)  # by habit: how the weight of leaving is scaled
+# By habit, what scales the weight of the exit: window-shoppers leave, buyers go on.
+_EXIT_FACTOR = (2.0, 1.0, 0.45)
 
 
 @dataclass(frozen=True)
-class Walks:
-    """All walks end to end.
+class SessionPaths:
+    """All session paths end to end.
 
-    Shape: walk w has the steps [start[w], start[w] + length[w]); step s shows the product slots
-    slots[item_start[s] : item_start[s] + item_count[s]]. Walks of habit h are [h, h + 1) *
-    WALKS_PER_HABIT.
+    Shape: path p has the steps [start[p], start[p] + length[p]); step s shows the product slots
+    slots[item_start[s] : item_start[s] + item_count[s]]. The paths of habit h are [h, h + 1) *
+    PATHS_PER_HABIT.
     """
 
     start: np.ndarray
@@ -77,14 +80,14 @@ class Walks:
     slots: np.ndarray
 
 
-def make_walks(seed: int) -> Walks:
-    """Sample the walks of all habits."""
-    rng = random.Random(f"{seed}/walks")
-    walks = [_walk(rng, habit) for habit in range(HABITS) for _ in range(WALKS_PER_HABIT)]
-    steps = [step for walk in walks for step in walk]
-    length = np.array([len(walk) for walk in walks], dtype=np.int32)
+def make_session_paths(seed: int) -> SessionPaths:
+    """Sample the paths of all habits."""
+    rng = random.Random(f"{seed}/walks")  # the name is part of the seed
+    paths = [_path(rng, habit) for habit in range(HABITS) for _ in range(PATHS_PER_HABIT)]
+    steps = [step for path in paths for step in path]
+    length = np.array([len(path) for path in paths], dtype=np.int32)
     count = np.array([len(slots) for _, slots in steps], dtype=np.int32)
-    return Walks(
+    return SessionPaths(
         start=(np.cumsum(length) - length).astype(np.int32),
         length=length,
         kind=np.array([kind for kind, _ in steps], dtype=np.int8),
@@ -94,14 +97,14 @@ def make_walks(seed: int) -> Walks:
     )
 
 
-def _walk(rng: random.Random, habit: int) -> list[tuple[Step, list[int]]]:
-    """Follow the chain once, keeping the cart: checkout and purchase show what is in it then."""
+def _path(rng: random.Random, habit: int) -> list[tuple[Step, list[int]]]:
+    """Walk the chain once, with a cart: checkout and purchase show what is in it at that step."""
     step: Step | None = rng.choice((Step.HOME, Step.HOME, Step.PRODUCT, Step.LIST))
-    walk: list[tuple[Step, list[int]]] = []
+    path: list[tuple[Step, list[int]]] = []
     cart: list[int] = []
     bought: list[int] = []
     slot = 0
-    while step is not None and len(walk) < LONGEST:
+    while step is not None and len(path) < MAX_STEPS:
         shown: list[int] = []
         if step is Step.PRODUCT:
             slot += 1
@@ -117,22 +120,23 @@ def _walk(rng: random.Random, habit: int) -> list[tuple[Step, list[int]]]:
             shown, bought, cart = list(cart), list(cart), []
         elif step is Step.REFUND:
             shown = rng.sample(bought, rng.randint(1, len(bought)))
-        walk.append((step, shown))
+        path.append((step, shown))
         step = _next(rng, habit, step, cart, slot)
-    return walk
+    return path
 
 
 def _next(rng: random.Random, habit: int, step: Step, cart: list[int], slot: int) -> Step | None:
-    def open_to(follower: Step | None) -> bool:
+    def possible(follower: Step | None) -> bool:
         if follower in (Step.CHECKOUT, Step.REMOVE, Step.CART):
             return bool(cart)
         if follower is Step.ADD:
-            return slot not in cart and len(cart) < 8
+            return slot not in cart and len(cart) < MAX_CART_ITEMS
         return True
 
-    ways = [
-        (to, weight * (_PATIENCE[habit] if to is None else 1.0))
-        for to, weight in _NEXT[step]
-        if open_to(to)
+    followers = [
+        (follower, weight * (_EXIT_FACTOR[habit] if follower is None else 1.0))
+        for follower, weight in _NEXT[step]
+        if possible(follower)
     ]
-    return rng.choices([to for to, _ in ways], [weight for _, weight in ways])[0]
+    steps = [follower for follower, _ in followers]
+    return rng.choices(steps, [weight for _, weight in followers])[0]

@@ -1,5 +1,6 @@
-"""Alerts as data: rules in three groups, and who is told. `render` gives the files that Grafana and
-Prometheus read.
+"""Alerts as data: rules in three groups, and who hears of them.
+
+`render` writes the files that Grafana and Prometheus read.
 """
 
 from grafana.alerts.files import GROUPS, render

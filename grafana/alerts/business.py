@@ -1,14 +1,15 @@
-"""Is the shop selling as it should? Money is asked in each currency; currencies are never added.
+"""Is the shop selling as it should? Amounts are compared per currency, and not added.
 
 Rows of a synthetic history (partition -1) do not count: they prove nothing about the shop. Spans
 end where the counted events end, so that a pipeline that stands still does not look like a shop
-that does: `freshness` tells of that one.
+without customers: the alert `freshness` watches the pipeline.
 """
 
 from __future__ import annotations
 
 from grafana import uids
-from grafana.alerts.rule import MINUTE, Group, Place, Rule, Severity, Sql, Team
+from grafana.alerts.rule import MINUTE, Group, PanelReference, Rule, Severity, Team
+from grafana.queries import Sql, series
 from grafana.thresholds import (
     CONVERSION,
     LEAST_DAYS,
@@ -30,40 +31,59 @@ NOW = f"""WITH clock AS (
 TIME = '$__timeTo()::timestamptz AS "time"'
 
 
-def during(minutes: int) -> str:
-    """SQL: real rows of the newest settled minutes."""
+def _during(minutes: int) -> str:
+    # rows that are not synthetic, of the newest settled minutes
     return (
-        f"partition >= 0 AND window_start >= clock.now - interval '{minutes} minutes' AND"
-        " window_start < clock.now"
+        f"partition >= 0 AND window_start >= clock.now - interval '{minutes} minutes'"
+        " AND window_start < clock.now"
+    )
+
+
+def _of_the_shop(text: str) -> Sql:
+    return series(f"{NOW}, {text}", "value")
+
+
+def _per_currency(text: str, of: str) -> Sql:
+    # a series per currency of the rows in `of`; where there is none, one that is fine
+    return series(
+        f"""{NOW}, {text}
+UNION ALL
+SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM {of})
+ORDER BY 1, 2""",
+        "value",
+        by="currency",
     )
 
 
 REVENUE_DROP = Rule(
     "revenue-drop",
     "Revenue drop",
-    Sql(f"""{NOW}, hours AS (
-  SELECT day, now - make_interval(hours => 24 * day + 1) AS since FROM clock CROSS JOIN generate_series(0, 7) AS day
+    _per_currency(
+        f"""hours AS (
+  SELECT day, now - make_interval(hours => 24 * day + 1) AS since
+  FROM clock CROSS JOIN generate_series(0, 7) AS day
 ), sold AS (
   SELECT hours.day, hour.currency, hour.gross, hour.orders
   FROM hours CROSS JOIN LATERAL (
     SELECT currency, sum(gross_minor)::double precision AS gross, sum(orders) AS orders
     FROM gold.orders_1m_by_partition
-    WHERE partition >= 0 AND window_start >= hours.since AND window_start < hours.since + interval '1 hour'
+    WHERE partition >= 0
+      AND window_start >= hours.since AND window_start < hours.since + interval '1 hour'
     GROUP BY currency
   ) AS hour
 ), usual AS (
   SELECT currency, percentile_cont(0.5) WITHIN GROUP (ORDER BY gross) AS gross
   FROM sold WHERE day > 0 AND gross > 0
   GROUP BY currency
-  HAVING count(*) >= {LEAST_DAYS} AND percentile_cont(0.5) WITHIN GROUP (ORDER BY orders) >= {LEAST_ORDERS}
+  HAVING count(*) >= {LEAST_DAYS}
+    AND percentile_cont(0.5) WITHIN GROUP (ORDER BY orders) >= {LEAST_ORDERS}
 )
 SELECT {TIME}, usual.currency AS currency, coalesce(sold.gross, 0) / usual.gross - 1 AS value
-FROM usual LEFT JOIN sold ON sold.currency = usual.currency AND sold.day = 0
-UNION ALL
-SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM usual)
-ORDER BY 1, 2"""),
+FROM usual LEFT JOIN sold ON sold.currency = usual.currency AND sold.day = 0""",
+        "usual",
+    ),
     REVENUE_CHANGE,
-    Place(uids.LIVE, "net-sales"),
+    PanelReference(uids.LIVE, "Net sales"),
     Severity.CRITICAL,
     "Gross sales in {label.currency} are {percent} against this hour of the days before",
     "The last hour's gross sales in one currency against the median of the same hour of up to"
@@ -75,16 +95,17 @@ ORDER BY 1, 2"""),
 CONVERSION_COLLAPSE = Rule(
     "conversion-collapse",
     "Conversion collapse",
-    Sql(f"""{NOW}, seen AS (
+    _of_the_shop(f"""seen AS (
   SELECT coalesce(sum(events) FILTER (WHERE event_type = 'PAGE_VIEW'), 0) AS views,
     coalesce(sum(events) FILTER (WHERE event_type = 'PURCHASE'), 0) AS purchases
   FROM gold.traffic_1m_by_partition CROSS JOIN clock
-  WHERE event_type IN ('PAGE_VIEW', 'PURCHASE') AND {during(30)}
+  WHERE event_type IN ('PAGE_VIEW', 'PURCHASE') AND {_during(30)}
 )
-SELECT {TIME}, CASE WHEN views < {LEAST_VIEWS} THEN 1 ELSE purchases::double precision / views END AS value
+SELECT {TIME},
+  CASE WHEN views < {LEAST_VIEWS} THEN 1 ELSE purchases::double precision / views END AS value
 FROM seen ORDER BY 1"""),
     CONVERSION,
-    Place(uids.LIVE, "conversion"),
+    PanelReference(uids.LIVE, "Conversion"),
     Severity.CRITICAL,
     "Only {percent} of page views become a purchase",
     "Purchases for each page view over half an hour. People look and do not buy: checkout or"
@@ -95,18 +116,21 @@ FROM seen ORDER BY 1"""),
 REFUND_SPIKE = Rule(
     "refund-spike",
     "Refund spike",
-    Sql(f"""{NOW}, moved AS (
-  SELECT currency, sum(refunds) AS refunds, sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS share
+    _per_currency(
+        f"""moved AS (
+  SELECT currency, sum(refunds) AS refunds,
+    sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS share
   FROM gold.orders_1m_by_partition CROSS JOIN clock
-  WHERE {during(60)}
+  WHERE {_during(60)}
   GROUP BY currency
 )
-SELECT {TIME}, currency, CASE WHEN refunds < {LEAST_REFUNDS} THEN 0 ELSE coalesce(share, 1) END AS value FROM moved
-UNION ALL
-SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM moved)
-ORDER BY 1, 2"""),
+SELECT {TIME}, currency,
+  CASE WHEN refunds < {LEAST_REFUNDS} THEN 0 ELSE coalesce(share, 1) END AS value
+FROM moved""",
+        "moved",
+    ),
     REFUND_SHARE,
-    Place(uids.PRODUCTS, "refunded-share"),
+    PanelReference(uids.PRODUCTS, "Refunded share"),
     Severity.WARNING,
     "Refunds in {label.currency} are {percent} of gross sales",
     "Refunded money as a share of gross sales in one currency over an hour, both at their own"
@@ -117,15 +141,17 @@ ORDER BY 1, 2"""),
 ZERO_RESULTS = Rule(
     "zero-result-searches",
     "Zero-result searches",
-    Sql(f"""{NOW}, searched AS (
+    _of_the_shop(f"""searched AS (
   SELECT coalesce(sum(searches), 0) AS searches, coalesce(sum(zero_results), 0) AS nothing
   FROM gold.searches_1m_by_partition CROSS JOIN clock
-  WHERE {during(30)}
+  WHERE {_during(30)}
 )
-SELECT {TIME}, CASE WHEN searches < {LEAST_SEARCHES} THEN 0 ELSE nothing::double precision / searches END AS value
+SELECT {TIME},
+  CASE WHEN searches < {LEAST_SEARCHES} THEN 0
+    ELSE nothing::double precision / searches END AS value
 FROM searched ORDER BY 1"""),
     ZERO_RESULT_SHARE,
-    Place(uids.LIVE, "searches-without-result"),
+    PanelReference(uids.LIVE, "Searches without result"),
     Severity.WARNING,
     "{percent} of searches find nothing",
     f"Searches without a result as a share of all over half an hour. Quiet below {LEAST_SEARCHES}"

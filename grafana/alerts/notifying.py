@@ -1,9 +1,10 @@
-"""Who is told, when and how: contact points, policies, the night, and the words of a message.
+"""Who hears of an alert, when and how: contact points, policies, the night, and messages.
 
-A channel is there when its variable is set in Grafana's environment. Grafana does not start with an
-empty address, so each has a tail that keeps it from being empty: a fragment, which is never sent,
-and a separator, which is dropped. A route is taken when its matcher holds; the label `channel` is
-on no alert, so it differs from the variable when that is set.
+A channel is used when its variable is set in Grafana's environment. Grafana does not start with an
+empty address, so each has an end that keeps it from being empty: a fragment, which no client sends,
+and a separator, which Grafana drops. A route is taken when its matcher holds; no alert has the
+label `channel`, so it differs from the variable exactly when that is set
+(test_grafana_starts_and_tells_the_channels_that_are_set).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ TITLE = """{{ define "shopstream.title" -}}
 MESSAGE = """{{ define "shopstream.alert" }}
 {{ .Labels.alertname }}: {{ .Annotations.summary }}
   {{ .Annotations.description }}
-  since {{ .StartsAt.UTC.Format "2006-01-02 15:04 UTC" }}, {{ .Labels.severity }}, team {{ .Labels.team }}
+  since {{ .StartsAt.UTC.Format "2006-01-02 15:04 UTC" }}, {{ .Labels.severity }}, \
+team {{ .Labels.team }}
   runbook: {{ .Annotations.runbook_url }}
 {{- if .PanelURL }}
   panel: {{ .PanelURL }}{{ end }}
@@ -47,6 +49,7 @@ TITLE_OF, MESSAGE_OF = (
 
 
 def contact_points() -> dict[str, Any]:
+    """Make the content of the file of contact points: a webhook and an e-mail address."""
     webhook = {
         "url": f"${{{WEBHOOK_VARIABLE}}}#shopstream",
         "httpMethod": "POST",
@@ -80,8 +83,8 @@ def contact_points() -> dict[str, Any]:
     }
 
 
-def route(receiver: str, variable: str) -> dict[str, Any]:
-    """A channel: what is critical goes out at once and at any hour, the rest waits for the morning."""
+def _route(receiver: str, variable: str) -> dict[str, Any]:
+    # what is critical goes out at once and at any hour, the rest waits for the morning
     return {
         "receiver": receiver,
         "object_matchers": [["channel", "!=", f"${{{variable}}}"]],
@@ -104,8 +107,9 @@ def route(receiver: str, variable: str) -> dict[str, Any]:
 
 
 def policies() -> dict[str, Any]:
-    """The whole tree: Grafana has only one. The root hears what nobody else was named for, and its
-    failure is in the log.
+    """Make the content of the file of policies: the whole tree, since Grafana has only one.
+
+    The root gets what no channel takes; that it cannot be sent is then in Grafana's log.
     """
     root = {
         "orgId": 1,
@@ -114,12 +118,13 @@ def policies() -> dict[str, Any]:
         "group_wait": "30s",
         "group_interval": "5m",
         "repeat_interval": "4h",
-        "routes": [route(EMAIL, EMAIL_VARIABLE), route(WEBHOOK, WEBHOOK_VARIABLE)],
+        "routes": [_route(EMAIL, EMAIL_VARIABLE), _route(WEBHOOK, WEBHOOK_VARIABLE)],
     }
     return {"apiVersion": 1, "policies": [root]}
 
 
 def mute_timings() -> dict[str, Any]:
+    """Make the content of the file of the night."""
     times = [{"start_time": start, "end_time": end} for start, end in NIGHT]
     return {
         "apiVersion": 1,
@@ -134,6 +139,7 @@ def mute_timings() -> dict[str, Any]:
 
 
 def templates() -> dict[str, Any]:
+    """Make the content of the file of message templates."""
     return {
         "apiVersion": 1,
         "templates": [{"orgId": 1, "name": "shopstream", "template": f"{TITLE}\n{MESSAGE}\n"}],

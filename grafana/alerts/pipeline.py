@@ -1,8 +1,8 @@
-"""Does the pipeline run, keep up, and keep its promise? Prometheus knows; it can watch all of these
-without Grafana too.
-"""
+"""Does the pipeline run, keep up, and keep its promise? Prometheus can watch it alone too."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from flows.registry import NAMES
 from grafana import uids
@@ -11,13 +11,12 @@ from grafana.alerts.rule import (
     Group,
     NoData,
     OnError,
-    Place,
-    Prom,
+    PanelReference,
     Rule,
     Severity,
-    Sql,
     Team,
 )
+from grafana.queries import Prom, series
 from grafana.thresholds import (
     BURN_FAST,
     BURN_SLOW,
@@ -34,40 +33,49 @@ from grafana.thresholds import (
 TARGETS = ("kafka", "database")
 ERRORS = "shopstream:latency_slo_errors:ratio_rate"
 EVENTS = 'shopstream_event_latency_seconds_count{flow="metrics"}'
-SLO = Place(uids.PIPELINE, "latency-percentiles")
+LATENCY = PanelReference(uids.PIPELINE, "Latency percentiles")
 
 
-def each(label: str, values: tuple[str, ...], expr: str) -> Prom:
-    """PromQL: the expression, and 0 for each value that it has no series for."""
+def _each(label: str, values: tuple[str, ...], expr: str) -> Prom:
+    # 0 for each value that the expression has no series for
     zeros = " or ".join(
         f'label_replace(vector(0), "{label}", "{value}", "", "")' for value in values
     )
-    return Prom(f"({expr}) or {zeros}")
+    return Prom(f"({expr}) or {zeros}", instant=True)
 
 
-def burn(
-    slug: str, long: str, short: str, threshold: Threshold, severity: Severity, spends: str
-) -> Rule:
-    """The latency objective's error budget is spent too fast over a long span, and still is over a
-    short one.
-    """
-    budget = round(1 - LATENCY_OBJECTIVE, 6)
-    expr = (
-        f"max({ERRORS}{long} / {budget:g} and on () ({ERRORS}{short} / {budget:g} >"
-        f" {threshold.act:g}) and on () (sum(increase({EVENTS}[{long}])) >= {LEAST_RECORDS})) or"
-        " vector(0)"
-    )
+@dataclass(frozen=True)
+class Burn:
+    """The latency objective's error budget is spent too fast, over a long span and a short one."""
+
+    speed: str
+    long: str
+    short: str
+    threshold: Threshold
+    severity: Severity
+    spends: str
+
+
+def _burn(burn: Burn) -> Rule:
+    # the short span ends the alert soon after events are fast again
+    budget, limit = f"{round(1 - LATENCY_OBJECTIVE, 6):g}", f"{burn.threshold.act:g}"
     return Rule(
-        slug,
-        f"Latency objective: {slug.removeprefix('latency-burn-')} burn",
-        Prom(expr),
-        threshold,
-        SLO,
-        severity,
+        f"latency-burn-{burn.speed}",
+        f"Latency objective: {burn.speed} burn",
+        Prom(
+            f"max({ERRORS}{burn.long} / {budget}"
+            f" and on () ({ERRORS}{burn.short} / {budget} > {limit})"
+            f" and on () (sum(increase({EVENTS}[{burn.long}])) >= {LEAST_RECORDS}))"
+            " or vector(0)",
+            instant=True,
+        ),
+        burn.threshold,
+        LATENCY,
+        burn.severity,
         "Slow events spend the latency budget {number} times too fast",
-        f"{LATENCY_OBJECTIVE:.0%} of events are to be on the dashboard within 0.25 s. Over {long},"
-        f" and still over {short}, slow ones are more than {threshold.act:g} times what that"
-        f" allows: {spends}.",
+        f"{LATENCY_OBJECTIVE:.0%} of events are to be on the dashboard within 0.25 s. Over"
+        f" {burn.long}, and still over {burn.short}, slow ones are more than {limit} times what"
+        f" that allows: {burn.spends}.",
         2 * MINUTE,
     )
 
@@ -75,12 +83,15 @@ def burn(
 FRESHNESS = Rule(
     "freshness",
     "Numbers are stale",
-    Sql("""SELECT $__timeTo()::timestamptz AS "time",
+    series(
+        """SELECT $__timeTo()::timestamptz AS "time",
   extract(epoch FROM $__timeTo()::timestamptz - max(watermark))::double precision AS value
 FROM ops.progress WHERE flow = 'metrics' AND partition >= 0
-ORDER BY 1"""),
+ORDER BY 1""",
+        "value",
+    ),
     FRESHNESS_SECONDS,
-    Place(uids.LIVE, "freshness"),
+    PanelReference(uids.LIVE, "Freshness"),
     Severity.CRITICAL,
     "The newest counted event is {duration} old (0s: none was ever counted)",
     "Age of the newest event in the tables that people look at. Either nobody sends, or something"
@@ -88,15 +99,15 @@ ORDER BY 1"""),
     2 * MINUTE,
     NoData.ALERTING,
     OnError.ERROR,
-    Prom('min(shopstream_watermark_delay_seconds{flow="metrics"})'),
+    Prom('min(shopstream_watermark_delay_seconds{flow="metrics"})', instant=True),
 )
 
 FLOW_DOWN = Rule(
     "flow-down",
     "Flow down",
-    each("flow", NAMES, 'min by (flow) (up{job="shopstream"})'),
+    _each("flow", NAMES, 'min by (flow) (up{job="shopstream"})'),
     FLOW_UP,
-    Place(uids.PIPELINE, "flows-up"),
+    PanelReference(uids.PIPELINE, "Flows up"),
     Severity.CRITICAL,
     "The flow {label.flow} does not run",
     "A process of the flow does not answer Prometheus, or there is none.",
@@ -108,13 +119,13 @@ FLOW_DOWN = Rule(
 LAG = Rule(
     "lag-growing",
     "Lag growing",
-    each(
+    _each(
         "flow",
         NAMES,
         "max by (flow) (shopstream_lag_seconds and deriv(shopstream_lag_seconds[10m]) > 0)",
     ),
     LAG_SECONDS,
-    Place(uids.PIPELINE, "lag-in-seconds"),
+    PanelReference(uids.PIPELINE, "Lag in seconds"),
     Severity.CRITICAL,
     "{label.flow} is {duration} behind and falls further",
     "Age of the oldest unread record of a flow, in its worst partition of those where that age has"
@@ -126,9 +137,9 @@ LAG = Rule(
 RETRIED = Rule(
     "retries",
     "Database or broker retries",
-    each("target", TARGETS, "sum by (target) (increase(shopstream_retries_total[5m]))"),
+    _each("target", TARGETS, "sum by (target) (increase(shopstream_retries_total[5m]))"),
     RETRIES,
-    Place(uids.PIPELINE, "retries"),
+    PanelReference(uids.PIPELINE, "Retries"),
     Severity.WARNING,
     "{number} calls to the {label.target} had to be repeated in five minutes",
     "Flows wait and try again while the database or Kafka does not answer: nothing is lost, but"
@@ -137,37 +148,19 @@ RETRIED = Rule(
     on_error=OnError.ERROR,
 )
 
-PIPELINE = Group(
-    "pipeline",
-    Team.PLATFORM,
-    (
-        FRESHNESS,
-        FLOW_DOWN,
-        LAG,
-        burn(
-            "latency-burn-fast",
-            "1h",
-            "5m",
-            BURN_FAST,
-            Severity.CRITICAL,
-            "a month's budget would last two days",
-        ),
-        burn(
-            "latency-burn-steady",
-            "6h",
-            "30m",
-            BURN_STEADY,
-            Severity.CRITICAL,
-            "a month's budget would last five days",
-        ),
-        burn(
-            "latency-burn-slow",
-            "3d",
-            "6h",
-            BURN_SLOW,
-            Severity.WARNING,
-            "the budget will not last the month",
-        ),
-        RETRIED,
+BURNS = (
+    Burn("fast", "1h", "5m", BURN_FAST, Severity.CRITICAL, "a month's budget would last two days"),
+    Burn(
+        "steady",
+        "6h",
+        "30m",
+        BURN_STEADY,
+        Severity.CRITICAL,
+        "a month's budget would last five days",
     ),
+    Burn("slow", "3d", "6h", BURN_SLOW, Severity.WARNING, "the budget will not last the month"),
+)
+
+PIPELINE = Group(
+    "pipeline", Team.PLATFORM, (FRESHNESS, FLOW_DOWN, LAG, *map(_burn, BURNS), RETRIED)
 )

@@ -1,5 +1,6 @@
-"""The rules that Prometheus can watch itself: for those who run it without Grafana, and for
-promtool to test.
+"""The rules that Prometheus can watch itself.
+
+They are for those who run it without Grafana, and for promtool to test.
 """
 
 from __future__ import annotations
@@ -7,41 +8,47 @@ from __future__ import annotations
 from typing import Any
 
 from grafana import uids
-from grafana.alerts.rendering import seconds
-from grafana.alerts.rule import Group, Prom, Rule
+from grafana.alerts.rendering import duration
+from grafana.alerts.rule import Group, Rule
 from grafana.alerts.text import for_prometheus
+from grafana.queries import Prom
 from grafana.thresholds import Worse
 
 
-def groups(found: tuple[Group, ...]) -> dict[str, Any]:
-    watched = [(g, [(r, q) for r in g.rules if (q := r.promql) is not None]) for g in found]
+def rules_file(groups: tuple[Group, ...]) -> dict[str, Any]:
+    """Make the content of Prometheus' rule file; a group without such rules is left out."""
+    watched = [
+        (group, [_rule(rule, query, group) for rule in group.rules if (query := rule.promql)])
+        for group in groups
+    ]
     return {
         "groups": [
             {
-                "name": f"shopstream-alerts-{g.name}",
-                "interval": seconds(g.interval),
-                "rules": [rule(r, q, g) for r, q in rules],
+                "name": f"shopstream-alerts-{group.name}",
+                "interval": duration(group.interval),
+                "rules": rules,
             }
-            for g, rules in watched
+            for group, rules in watched
             if rules
         ]
     }
 
 
-def alert_name(found: Rule) -> str:
-    return "Shopstream" + "".join(word.capitalize() for word in found.slug.split("-"))
+def alert_name(rule: Rule) -> str:
+    """Give the rule's name in Prometheus: `ShopstreamFlowDown` for `flow-down`."""
+    return "Shopstream" + "".join(word.capitalize() for word in rule.slug.split("-"))
 
 
-def rule(found: Rule, asked: Prom, of: Group) -> dict[str, Any]:
-    compare = ">" if found.threshold.worse is Worse.ABOVE else "<"
+def _rule(rule: Rule, query: Prom, group: Group) -> dict[str, Any]:
+    compare = ">" if rule.threshold.worse is Worse.ABOVE else "<"
     return {
-        "alert": alert_name(found),
-        "expr": f"({asked.expr}) {compare} {found.limit:g}",
-        "for": seconds(found.hold),
-        "labels": {"severity": str(found.severity), "team": str(of.team), "area": of.name},
+        "alert": alert_name(rule),
+        "expr": f"({query.expr}) {compare} {rule.limit:g}",
+        "for": duration(rule.hold),
+        "labels": {"severity": str(rule.severity), "team": str(group.team), "area": group.name},
         "annotations": {
-            "summary": for_prometheus(found.summary),
-            "description": found.description,
-            "runbook_url": f"{uids.RUNBOOK}#{found.slug}",
+            "summary": for_prometheus(rule.summary),
+            "description": rule.description,
+            "runbook_url": f"{uids.RUNBOOK}#{rule.slug}",
         },
     }

@@ -1,11 +1,13 @@
-"""Can the numbers be trusted? Minutes here are those of the Kafka timestamp; the newest one still
-fills.
+"""Can the numbers be trusted? Minutes are those of the Kafka timestamp.
+
+The newest minute is left out, because its records are still counted.
 """
 
 from __future__ import annotations
 
 from grafana import uids
-from grafana.alerts.rule import MINUTE, Group, OnError, Place, Prom, Rule, Severity, Sql, Team
+from grafana.alerts.rule import MINUTE, Group, OnError, PanelReference, Rule, Severity, Team
+from grafana.queries import Prom, Sql, series
 from grafana.thresholds import (
     LATE_SHARE,
     LEAST_RECORDS,
@@ -20,29 +22,34 @@ NOW = "$__timeTo()::timestamptz"
 CODED = "flow = 'clean' AND partition >= 0 AND code <> ''"
 
 
-def during(minutes: int) -> str:
-    """SQL: real rows of the newest whole minutes."""
+def _during(minutes: int) -> str:
+    # rows that are not synthetic, of the newest whole minutes
     since, until = f"{NOW} - interval '{minutes + 1} minutes'", f"{NOW} - interval '1 minute'"
     return f"partition >= 0 AND window_start >= {since} AND window_start < {until}"
 
 
-def share(of: str) -> Sql:
-    """Records with some outcome as a share of all."""
-    return Sql(f"""WITH judged AS (
-  SELECT coalesce(sum(records), 0) AS records, coalesce(sum(records) FILTER (WHERE {of}), 0) AS found
+def _share(of: str) -> Sql:
+    # records for which `of` holds as a share of all
+    return series(
+        f"""WITH judged AS (
+  SELECT coalesce(sum(records), 0) AS records,
+    coalesce(sum(records) FILTER (WHERE {of}), 0) AS found
   FROM quality.outcomes_1m_by_partition
-  WHERE flow = 'clean' AND {during(15)}
+  WHERE flow = 'clean' AND {_during(15)}
 )
-SELECT {NOW} AS "time", CASE WHEN records < {LEAST_RECORDS} THEN 0 ELSE found::double precision / records END AS value
-FROM judged ORDER BY 1""")
+SELECT {NOW} AS "time",
+  CASE WHEN records < {LEAST_RECORDS} THEN 0 ELSE found::double precision / records END AS value
+FROM judged ORDER BY 1""",
+        "value",
+    )
 
 
 DEAD_LETTER_SHARE = Rule(
     "dead-letter-share",
     "Dead-letter share",
-    share("outcome IN ('rejected', 'late')"),
+    _share("outcome IN ('rejected', 'late')"),
     REFUSED_SHARE,
-    Place(uids.QUALITY, "refused"),
+    PanelReference(uids.QUALITY, "Refused"),
     Severity.CRITICAL,
     "{percent} of the records are refused",
     "Rejected and late records as a share of all over a quarter of an hour. Quiet below"
@@ -52,9 +59,9 @@ DEAD_LETTER_SHARE = Rule(
 LATE = Rule(
     "late-share",
     "Late share",
-    share("outcome = 'late'"),
+    _share("outcome = 'late'"),
     LATE_SHARE,
-    Place(uids.QUALITY, "late"),
+    PanelReference(uids.QUALITY, "Late"),
     Severity.WARNING,
     "{percent} of the records come too late to be counted",
     "Records behind their partition's watermark by more than the allowed lateness, as a share of"
@@ -64,7 +71,8 @@ LATE = Rule(
 NEW_CODE = Rule(
     "new-reject-code",
     "New reject code",
-    Sql(f"""WITH refused AS (
+    series(
+        f"""WITH refused AS (
   SELECT code, sum(records) AS records
   FROM quality.outcomes_1m_by_partition
   WHERE {CODED} AND window_start >= {NOW} - interval '1 hour' AND window_start < {NOW}
@@ -74,7 +82,8 @@ NEW_CODE = Rule(
   WHERE NOT EXISTS (
     SELECT FROM quality.outcomes_1m_by_partition AS before
     WHERE {CODED} AND before.code = refused.code
-      AND window_start >= {NOW} - interval '7 days 1 hour' AND window_start < {NOW} - interval '1 hour'
+      AND window_start >= {NOW} - interval '7 days 1 hour'
+      AND window_start < {NOW} - interval '1 hour'
   ) AND EXISTS (
     SELECT FROM quality.outcomes_1m_by_partition
     WHERE flow = 'clean' AND partition >= 0 AND window_start < {NOW} - interval '1 day'
@@ -83,9 +92,12 @@ NEW_CODE = Rule(
 SELECT {NOW} AS "time", code, records::double precision AS value FROM fresh
 UNION ALL
 SELECT {NOW}, 'none', 0 WHERE NOT EXISTS (SELECT FROM fresh)
-ORDER BY 1, 2"""),
+ORDER BY 1, 2""",
+        "value",
+        by="code",
+    ),
     NEW_CODES,
-    Place(uids.LETTERS, "new-codes"),
+    PanelReference(uids.DEAD_LETTERS, "New codes"),
     Severity.WARNING,
     "Records are refused with {label.code}, which was not seen for a week",
     "A code of the last hour that no record had in the seven days before it: a new kind of"
@@ -97,19 +109,23 @@ ORDER BY 1, 2"""),
 SCORE = Rule(
     "quality-score",
     "Quality score",
-    Sql(f"""WITH scores AS (
+    series(
+        f"""WITH scores AS (
   SELECT dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score
   FROM quality.rules_1m_by_partition
-  WHERE flow = 'clean' AND {during(15)}
+  WHERE flow = 'clean' AND {_during(15)}
   GROUP BY dimension
   HAVING sum(checked) >= {LEAST_RECORDS}
 )
 SELECT {NOW} AS "time", dimension, score AS value FROM scores
 UNION ALL
 SELECT {NOW}, 'overall', coalesce(avg(score), 1) FROM scores
-ORDER BY 1, 2"""),
+ORDER BY 1, 2""",
+        "value",
+        by="dimension",
+    ),
     QUALITY_SCORE,
-    Place(uids.QUALITY, "quality-score"),
+    PanelReference(uids.QUALITY, "Quality score"),
     Severity.WARNING,
     "The quality score of {label.dimension} is {percent}",
     "Passed checks of all checks of a dimension over a quarter of an hour; overall is their mean.",
@@ -118,12 +134,15 @@ ORDER BY 1, 2"""),
 RESIDUE = Rule(
     "residue",
     "Accounting residue",
-    Sql(f"""SELECT {NOW} AS "time", coalesce(sum(abs(residue)), 0)::double precision AS value
+    series(
+        f"""SELECT {NOW} AS "time", coalesce(sum(abs(residue)), 0)::double precision AS value
 FROM quality.residue_1m_by_partition
 WHERE window_start >= {NOW} - interval '6 hours' AND window_start < {NOW} - interval '3 minutes'
-ORDER BY 1"""),
+ORDER BY 1""",
+        "value",
+    ),
     RESIDUE_RECORDS,
-    Place(uids.QUALITY, "accounting-residue"),
+    PanelReference(uids.QUALITY, "Accounting residue"),
     Severity.CRITICAL,
     "{number} records have no outcome, or more than one",
     "Offsets that clean went past less the outcomes it told of, minute by minute over six hours:"
@@ -136,9 +155,9 @@ ORDER BY 1"""),
 BUDGET = Rule(
     "reject-budget",
     "Reject budget close",
-    Prom("max(max_over_time(shopstream_budget_ratio[5m])) or vector(0)"),
+    Prom("max(max_over_time(shopstream_budget_ratio[5m])) or vector(0)", instant=True),
     REJECT_BUDGET_RATIO,
-    Place(uids.PIPELINE, "reject-budget"),
+    PanelReference(uids.PIPELINE, "Reject budget"),
     Severity.CRITICAL,
     "{percent} of the reject budget are used",
     "The highest share of its reject budget that a run of records has used in five minutes. At 100"

@@ -6,72 +6,73 @@ from datetime import timedelta
 from typing import Any
 
 from grafana import uids
-from grafana.alerts.panels import Find
-from grafana.alerts.rule import Group, Prom, Rule, Sql
+from grafana.alerts.rule import Group, Rule
 from grafana.alerts.text import for_grafana
+from grafana.boards import BY_UID
+from grafana.queries import Query, Sql
 from grafana.thresholds import Worse
 
 EXPRESSION = {"type": "__expr__", "uid": "__expr__"}
-RANGE_SECONDS = 900  # spans are in the queries; this is only what Grafana wants to have
+RANGE_SECONDS = 900  # Grafana wants a range; the queries bring spans of their own
 KEEP_FIRING = "3m"  # from Grafana 12 on; 11.6 passes over it
 
 
-def seconds(span: timedelta) -> str:
+def duration(span: timedelta) -> str:
+    """Write a span as Grafana and Prometheus read it."""
     return f"{int(span.total_seconds())}s"
 
 
-def group(found: Group, panel: Find) -> dict[str, Any]:
-    """A file with one group."""
+def group_file(group: Group) -> dict[str, Any]:
+    """Make the content of the file with one group.
+
+    Errors: LookupError when an alert refers to a panel that its board does not have.
+    """
     return {
         "apiVersion": 1,
         "groups": [
             {
                 "orgId": 1,
-                "name": found.name,
+                "name": group.name,
                 "folder": uids.ALERT_FOLDER,
-                "interval": seconds(found.interval),
-                "rules": [rule(r, found, panel) for r in found.rules],
+                "interval": duration(group.interval),
+                "rules": [_rule(rule, group) for rule in group.rules],
             }
         ],
     }
 
 
-def rule(found: Rule, of: Group, panel: Find) -> dict[str, Any]:
-    number = panel(found.place)
-    shown = {} if number is None else {"dashboardUid": found.place.board, "panelId": number}
-    linked = (
-        {}
-        if number is None
-        else {"__dashboardUid__": found.place.board, "__panelId__": str(number)}
-    )
+def _rule(rule: Rule, group: Group) -> dict[str, Any]:
+    board = rule.panel.board
+    panel_id = BY_UID[board].panel_id(rule.panel.title)
     return {
-        "uid": found.uid,
-        "title": found.title,
+        "uid": rule.uid,
+        "title": rule.title,
         "condition": "C",
-        "data": data(found),
-        **shown,
-        "noDataState": str(found.no_data),
-        "execErrState": str(found.on_error),
-        "for": seconds(found.hold),
+        "data": _data(rule),
+        "dashboardUid": board,
+        "panelId": panel_id,
+        "noDataState": str(rule.no_data),
+        "execErrState": str(rule.on_error),
+        "for": duration(rule.hold),
         "keepFiringFor": KEEP_FIRING,
         "isPaused": False,
-        "labels": {"severity": str(found.severity), "team": str(of.team), "area": of.name},
+        "labels": {"severity": str(rule.severity), "team": str(group.team), "area": group.name},
         "annotations": {
-            "summary": for_grafana(found.summary),
-            "description": found.description,
-            "runbook_url": f"{uids.RUNBOOK}#{found.slug}",
-            **linked,
+            "summary": for_grafana(rule.summary),
+            "description": rule.description,
+            "runbook_url": f"{uids.RUNBOOK}#{rule.slug}",
+            "__dashboardUid__": board,
+            "__panelId__": str(panel_id),
         },
     }
 
 
-def data(found: Rule) -> list[dict[str, Any]]:
-    """A asks, B takes the last value of each series, C compares. `model` is taken as it stands:
-    macros survive, variables do not.
-    """
-    asked = {"from": RANGE_SECONDS, "to": 0}
+def _data(rule: Rule) -> list[dict[str, Any]]:
+    # A queries, B takes the last value of each series, C compares. Grafana takes `model` as it
+    # stands: macros work in it, variables do not.
+    span = {"from": RANGE_SECONDS, "to": 0}
     now = {"from": 0, "to": 0}
-    compare = "gt" if found.threshold.worse is Worse.ABOVE else "lt"
+    compare = "gt" if rule.threshold.worse is Worse.ABOVE else "lt"
     reduce = {
         "refId": "B",
         "type": "reduce",
@@ -85,31 +86,31 @@ def data(found: Rule) -> list[dict[str, Any]]:
         "type": "threshold",
         "datasource": EXPRESSION,
         "expression": "B",
-        "conditions": [{"evaluator": {"type": compare, "params": [found.limit]}}],
+        "conditions": [{"evaluator": {"type": compare, "params": [rule.limit]}}],
     }
-    model = query(found.query)
+    model = _model(rule.query)
     source = model["datasource"]["uid"]
     return [
-        {"refId": "A", "relativeTimeRange": asked, "datasourceUid": source, "model": model},
+        {"refId": "A", "relativeTimeRange": span, "datasourceUid": source, "model": model},
         {"refId": "B", "relativeTimeRange": now, "datasourceUid": "__expr__", "model": reduce},
         {"refId": "C", "relativeTimeRange": now, "datasourceUid": "__expr__", "model": threshold},
     ]
 
 
-def query(asked: Sql | Prom) -> dict[str, Any]:
-    common = {"refId": "A", "intervalMs": 60_000, "maxDataPoints": 100}
-    if isinstance(asked, Sql):
+def _model(query: Query) -> dict[str, Any]:
+    common = {"refId": query.ref, "intervalMs": 60_000, "maxDataPoints": 100}
+    if isinstance(query, Sql):
         return common | {
             "datasource": {"type": uids.TIMESCALE_TYPE, "uid": uids.TIMESCALE},
             "editorMode": "code",
-            "format": "time_series",
+            "format": str(query.format),
             "rawQuery": True,
-            "rawSql": asked.text,
+            "rawSql": query.text,
         }
     return common | {
         "datasource": {"type": uids.PROMETHEUS_TYPE, "uid": uids.PROMETHEUS},
         "editorMode": "code",
-        "expr": asked.expr,
-        "instant": True,
-        "range": False,
+        "expr": query.expr,
+        "instant": query.instant,
+        "range": not query.instant,
     }

@@ -1,8 +1,8 @@
-"""What an alert rule is, as data. `rendering.py` makes Grafana's YAML of it, `prometheus.py` a
-Prometheus rule.
+"""What an alert rule is, as data.
 
-Texts may hold the value as `{percent}`, `{number}` or `{duration}`, and labels as `{label.NAME}`;
-each renderer puts its own template there.
+`rendering.py` makes Grafana's YAML of it, `prometheus.py` a Prometheus rule. Texts may hold the
+value as `{percent}`, `{number}` or `{duration}`, and labels as `{label.NAME}`; each renderer puts
+its own template there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from grafana.queries import Prom, Query
 from grafana.thresholds import Threshold
 
 MINUTE = timedelta(minutes=1)
@@ -24,6 +25,8 @@ class Severity(StrEnum):
 
 
 class Team(StrEnum):
+    """Who can do something about it."""
+
     SHOP = "shop"
     DATA = "data"
     PLATFORM = "platform"
@@ -44,43 +47,28 @@ class OnError(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sql:
-    """Shape: a row a series: `time`, texts that become labels, and one number; always at least one
-    row.
-    """
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Prom:
-    """An expression for the value now; always at least one series."""
-
-    expr: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """The panel that shows what the alert is about: the board's uid and the panel's title as a
-    slug.
-    """
+class PanelReference:
+    """The panel that shows what an alert is about: uid of its board, and its title."""
 
     board: str
-    panel: str
+    title: str
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An alert: what is asked, from where on it is trouble, for how long, and what to tell whom.
+    """An alert: a query, the limit of its value, how long it holds, and what to say.
 
-    `also` is the PromQL of a rule that asks SQL here, where Prometheus can watch the same.
+    Shape: the query returns at least one series, each with one number; texts become labels. An SQL
+    query has columns `time`, perhaps one text, and `value`.
+
+    `also` is the PromQL by which Prometheus can watch what this rule reads from SQL.
     """
 
     slug: str
     title: str
-    query: Sql | Prom
+    query: Query
     threshold: Threshold
-    place: Place
+    panel: PanelReference
     severity: Severity
     summary: str
     description: str
@@ -92,24 +80,30 @@ class Rule:
 
     @property
     def limit(self) -> float:
-        """Above (or below) what the rule fires. Panels are red from `act` on, and Grafana 11.6 has
-        no "at least".
+        """The number above which, or below which, the rule fires.
+
+        A panel is red from `act` on, but Grafana 11.6 has no "at least", so a count is compared
+        with `act` less a half.
         """
         return self.threshold.act - 0.5 if self.whole else self.threshold.act
 
     @property
     def uid(self) -> str:
-        """For ever: Grafana never forgets a rule that its file no longer names."""
+        """Grafana's name for the rule, which must not change.
+
+        Grafana keeps a rule that its file no longer names.
+        """
         return f"shopstream-{self.slug}"
 
     @property
     def promql(self) -> Prom | None:
+        """The query by which Prometheus can watch the same, where it can."""
         return self.query if isinstance(self.query, Prom) else self.also
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rules of one concern, asked together."""
+    """Rules of one concern, evaluated together."""
 
     name: str
     team: Team

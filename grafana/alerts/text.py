@@ -1,6 +1,4 @@
-"""The words of an alert, with the value and the labels put in by Grafana's or by Prometheus'
-templates.
-"""
+"""The words of an alert, with templates of Grafana or Prometheus for the value and the labels."""
 
 from __future__ import annotations
 
@@ -13,12 +11,13 @@ FORMS = {"percent": "humanizePercentage", "number": "humanize", "duration": "hum
 
 
 def worded(text: str, value: str) -> str:
-    """Replace `{percent}`, `{number}`, `{duration}` and `{label.NAME}`. Errors: KeyError for any
-    other word in braces.
+    """Put templates in the place of `{percent}`, `{number}`, `{duration}` and `{label.NAME}`.
+
+    Errors: KeyError for any other word in braces.
     """
 
-    def template(found: re.Match[str]) -> str:
-        word = found[1]
+    def template(match: re.Match[str]) -> str:
+        word = match[1]
         if word.startswith("label."):
             return "{{ $labels." + word.removeprefix("label.") + " }}"
         return "{{ " + f"{FORMS[word]} {value}" + " }}"
@@ -27,8 +26,10 @@ def worded(text: str, value: str) -> str:
 
 
 def for_grafana(text: str) -> str:
+    """Write a text with Grafana's templates."""
     return worded(text, GRAFANA_VALUE)
 
 
 def for_prometheus(text: str) -> str:
+    """Write a text with Prometheus' templates."""
     return worded(text, PROMETHEUS_VALUE)

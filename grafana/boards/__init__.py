@@ -1,13 +1,13 @@
-"""The boards, a file each."""
+"""The boards, one per file."""
 
 from __future__ import annotations
 
-from grafana.boards.dead_letters import LETTERS
+from grafana.boards.dead_letters import DEAD_LETTERS
 from grafana.boards.live import LIVE
 from grafana.boards.pipeline import PIPELINE
 from grafana.boards.products import PRODUCTS
 from grafana.boards.quality import QUALITY
 
-BOARDS = (LIVE, PRODUCTS, QUALITY, LETTERS, PIPELINE)
+BOARDS = (LIVE, PRODUCTS, QUALITY, DEAD_LETTERS, PIPELINE)
 TITLES = {board.uid: board.title for board in BOARDS}
 BY_UID = {board.uid: board for board in BOARDS}

@@ -1,30 +1,26 @@
-"""Dead letters: what was refused, why, since when and by whose hand, down to the record."""
+"""Dead letters: what was refused, why, since when and by whose release, down to the record."""
 
 from __future__ import annotations
 
 from grafana import colours, thresholds, uids
-from grafana.dashboard import Board, Variable
+from grafana.dashboard import Board, Variable, choices
 from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, roughly, to_the_minute
+from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
 
 REFUSED = "code <> ''"
 CODE = Variable(
     "code",
     "code",
     "Code",
-    table(
-        "SELECT code AS __text, code AS __value\n"
-        f"FROM {roughly(Source('quality.outcomes', ('code', 'records'), (REFUSED,)))}\n"
-        "GROUP BY code ORDER BY sum(records) DESC, code",
-        {"__text": Column.TEXT, "__value": Column.TEXT},
-    ),
+    choices(Source("quality.outcomes", ("code", "records"), (REFUSED,)), "code", "records"),
 )
 COUNTED = Source("quality.outcomes", ("flow", "code", "records"), (REFUSED, CODE.condition))
+JUDGED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",))
+REFUSED_RECORDS = f"coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)"
 STORED = f"quality.dead_letters\nWHERE $__timeFilter(source_timestamp) AND {CODE.condition}"
-MOST = (
-    50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
-)
+# read and counted in a tenth of a second; a storm of millions must not stop the board
+MOST = 50_000
 NOTHING = "nothing was refused in this range"
 
 TOTAL = Panel(
@@ -37,8 +33,9 @@ TOTAL = Panel(
     Stat("sum"),
     (
         series(
-            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\nFROM'
-            f" {in_points(COUNTED)}\nGROUP BY 1 ORDER BY 1",
+            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\n'
+            f"FROM {in_points(COUNTED)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Dead letters",
         ),
     ),
@@ -55,13 +52,14 @@ SHARE = Panel(
     Stat("lastNotNull"),
     (
         series(
-            "WITH r AS (SELECT * FROM "
-            + in_points(Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",)))
-            + f")\nSELECT {bucket()} AS time,\n  coalesce(sum(records) FILTER (WHERE code <> '' AND"
-            f" {CODE.condition}), 0)::double precision\n  / nullif(sum(records), 0) AS"
-            f' "Share"\nFROM r GROUP BY 1\nUNION ALL SELECT to_timestamp({TO}),'
-            f" coalesce(sum(records) FILTER (WHERE code <> '' AND {CODE.condition}), 0)::double"
-            " precision\n  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\nORDER BY 1",
+            f"WITH r AS (SELECT * FROM {in_points(JUDGED)})\n"
+            f"SELECT {bucket()} AS time,\n"
+            f"  {REFUSED_RECORDS}::double precision\n"
+            '  / nullif(sum(records), 0) AS "Share"\n'
+            "FROM r GROUP BY 1\n"
+            f"UNION ALL SELECT to_timestamp({TO}), {REFUSED_RECORDS}::double precision\n"
+            "  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\n"
+            "ORDER BY 1",
             "Share",
         ),
     ),
@@ -80,14 +78,16 @@ OLDEST = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            "SELECT extract(epoch FROM now() - min(source_timestamp))::double precision AS"
-            f' "oldest"\nFROM quality.dead_letters\nWHERE {CODE.condition} HAVING count(*) > 0',
+            "SELECT extract(epoch FROM now() - min(source_timestamp))::double precision"
+            ' AS "oldest"\n'
+            "FROM quality.dead_letters\n"
+            f"WHERE {CODE.condition} HAVING count(*) > 0",
             "oldest",
         ),
     ),
     Unit.SECONDS,
     1,
-    thresholds.LETTER_AGE_SECONDS,
+    thresholds.DEAD_LETTER_AGE_SECONDS,
 )
 NEW_CODES = Panel(
     Words(
@@ -99,11 +99,14 @@ NEW_CODES = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\nbefore AS (SELECT"
-            f" DISTINCT code FROM quality.outcomes_1h\n  WHERE window_start >= to_timestamp({FROM}"
-            f" - 7 * 86400) AND window_start < to_timestamp({FROM} / 3600 * 3600)\n    AND code <>"
-            " '')\nSELECT count(*) FILTER (WHERE before.code IS NULL) AS \"new codes\", count(*)"
-            ' AS "codes"\nFROM now LEFT JOIN before USING (code) HAVING count(*) > 0',
+            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\n"
+            "before AS (SELECT DISTINCT code FROM quality.outcomes_1h\n"
+            f"  WHERE window_start >= to_timestamp({FROM} - 7 * 86400)"
+            f" AND window_start < to_timestamp({FROM} / 3600 * 3600)\n"
+            "    AND code <> '')\n"
+            'SELECT count(*) FILTER (WHERE before.code IS NULL) AS "new codes",'
+            ' count(*) AS "codes"\n'
+            "FROM now LEFT JOIN before USING (code) HAVING count(*) > 0",
             "new codes",
             "codes",
         ),
@@ -115,14 +118,15 @@ NEW_CODES = Panel(
 )
 
 
-def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy: str) -> Panel:
+def _stacked(title: str, about: str, column: str, tones: dict[str, str], healthy: str) -> Panel:
     return Panel(
         Words(title, about, healthy, NOTHING),
         Chart(bars=True, stacked=True),
         (
             series(
-                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\nFROM"
-                f" {by_grain(COUNTED)}\nGROUP BY 1, 2 ORDER BY 1, 2",
+                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\n"
+                f"FROM {by_grain(COUNTED)}\n"
+                "GROUP BY 1, 2 ORDER BY 1, 2",
                 "value",
                 by="metric",
             ),
@@ -132,14 +136,14 @@ def stacked(title: str, about: str, column: str, tones: dict[str, str], healthy:
     )
 
 
-BY_CODE = stacked(
+BY_CODE = _stacked(
     "By code",
     "Refused records over time by the code that says why",
     "code",
     colours.CODES,
     "no rising bar and no new colour",
 )
-BY_STAGE = stacked(
+BY_STAGE = _stacked(
     "By stage",
     "Refused records over time by the flow that refused them",
     "flow",
@@ -153,8 +157,9 @@ CODES = Panel(
     Bars(rows=True),
     (
         table(
-            f"SELECT code AS name, sum(records) AS value\nFROM {to_the_minute(COUNTED)}\nGROUP BY 1"
-            " ORDER BY 2 DESC, 1 LIMIT 12",
+            "SELECT code AS name, sum(records) AS value\n"
+            f"FROM {to_the_minute(COUNTED)}\n"
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 12",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -172,9 +177,10 @@ VERSIONS = Panel(
     Bars(rows=True),
     (
         table(
-            "SELECT coalesce(app_version, '(none)') AS name, count(*) AS value\nFROM (SELECT"
-            f" app_version FROM {STORED}\n  ORDER BY source_timestamp DESC LIMIT {MOST}) AS"
-            " newest\nGROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
+            "SELECT coalesce(app_version, '(none)') AS name, count(*) AS value\n"
+            f"FROM (SELECT app_version FROM {STORED}\n"
+            f"  ORDER BY source_timestamp DESC LIMIT {MOST}) AS newest\n"
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -209,14 +215,18 @@ NEWEST = Panel(
     Grid(),
     (
         table(
-            "SELECT source_timestamp AS received, code, flow AS stage, coalesce(app_version,"
-            " '(none)') AS version,\n  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->>"
-            " 'field' AS field,\n  left(violations -> 0 ->> 'value', 80) AS value,"
-            " jsonb_array_length(violations) AS rules,\n  source_topic || '/' || source_partition"
-            " || '/' || source_offset AS place, schema_fingerprint AS schema,\n "
-            " octet_length(payload) AS bytes,\n  regexp_replace(encode(substring(payload FROM 1"
-            " FOR 96), 'escape'), '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\nFROM"
-            f" {STORED}\nORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
+            "SELECT source_timestamp AS received, code, flow AS stage,"
+            " coalesce(app_version, '(none)') AS version,\n"
+            "  violations -> 0 ->> 'rule' AS rule, violations -> 0 ->> 'field' AS field,\n"
+            "  left(violations -> 0 ->> 'value', 80) AS value,"
+            " jsonb_array_length(violations) AS rules,\n"
+            "  source_topic || '/' || source_partition || '/' || source_offset AS place,"
+            " schema_fingerprint AS schema,\n"
+            "  octet_length(payload) AS bytes,\n"
+            "  regexp_replace(encode(substring(payload FROM 1 FOR 96), 'escape'),"
+            " '\\\\\\\\|\\\\[0-7]{3}|[^ -~]', '·', 'g') AS payload\n"
+            f"FROM {STORED}\n"
+            "ORDER BY source_timestamp DESC, source_offset DESC LIMIT 100",
             {
                 "received": Column.TIME,
                 "code": Column.TEXT,
@@ -259,12 +269,13 @@ HELP = Panel(
     Prose(
         "1. **Why?** The table names the first broken rule, its field and value.\n"
         "2. **Whose?** *By producer version* says which release sends it.\n"
-        f"3. **Fixed?** [Replay]({uids.RUNBOOK}#replay) them: section *replay* of `{uids.RUNBOOK}`."
+        f"3. **Fixed?** [Replay]({uids.RUNBOOK}#replay) them: section *replay* of"
+        f" `{uids.RUNBOOK}`."
     ),
 )
 
-LETTERS = Board(
-    uids.LETTERS,
+DEAD_LETTERS = Board(
+    uids.DEAD_LETTERS,
     "Dead letters",
     "What was refused, why, since when and by whose hand, down to the record.",
     (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.domain.metrics import ORDERS_1M, SALES_1M, SEARCHES_1M, TRAFFIC_1M, MetricTable
+from flows.domain.metrics import MetricTable
+from flows.domain.web.metrics import ORDERS_1M, SALES_1M, SEARCHES_1M, TRAFFIC_1M
 from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, source, trend
 from grafana.currency import major
@@ -32,7 +33,7 @@ TO_PRODUCTS = (
 TO_PIPELINE = ("Pipeline", f"/d/{uids.PIPELINE}?${{__url_time_range}}")
 
 
-def counted(event: str) -> str:
+def _events(event: str) -> str:
     return f"sum(events) FILTER (WHERE event_type = '{event}')"
 
 
@@ -47,7 +48,7 @@ NET = headline(
         ORDERS_1M,
         ("net_minor",),
         major("sum(net_minor)"),
-        Unit.MONEY,
+        Unit.CURRENCY,
         2,
         change=thresholds.REVENUE_CHANGE,
         colour=colours.colour("Net sales"),
@@ -82,7 +83,7 @@ AOV = headline(
         ORDERS_1M,
         ("gross_minor", "discount_minor", "orders"),
         f"{major('sum(gross_minor - discount_minor)')} / nullif(sum(orders), 0)",
-        Unit.MONEY,
+        Unit.CURRENCY,
         2,
         rate=True,
         colour=colours.TEAL,
@@ -98,7 +99,7 @@ CONVERSION = headline(
         ),
         TRAFFIC_1M,
         ("event_type", "events"),
-        f"coalesce({counted('PURCHASE')}, 0)::double precision / {counted('PAGE_VIEW')}",
+        f"coalesce({_events('PURCHASE')}, 0)::double precision / {_events('PAGE_VIEW')}",
         Unit.RATIO,
         2,
         rate=True,
@@ -109,6 +110,11 @@ CONVERSION = headline(
 
 # Distinct visitors add up over segments of one minute (a visitor has one country, channel and
 # device), never over minutes.
+LAST_HOUR = (
+    f"window_start >= to_timestamp(greatest({FROM}, {TO} - 3600))"
+    f" AND window_start < to_timestamp({TO} - 60)"
+)
+VIEWED = " AND ".join(("event_type = 'PAGE_VIEW'", *source(TRAFFIC_1M).conditions))
 VISITORS = Panel(
     Words(
         "Visitors in a minute",
@@ -120,19 +126,18 @@ VISITORS = Panel(
     Stat("lastNotNull"),
     (
         series(
-            'SELECT window_start AS time, sum(visitors) AS "Visitors"\nFROM gold.traffic_1m\n'
-            f"WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start <"
-            f" to_timestamp({TO} - 60)\n"
-            f"  AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
+            'SELECT window_start AS time, sum(visitors) AS "Visitors"\n'
+            "FROM gold.traffic_1m\n"
+            f"WHERE {LAST_HOUR}\n"
+            f"  AND {VIEWED}\n"
             "GROUP BY 1 ORDER BY 1",
             "Visitors",
         ),
         numbers(
-            'SELECT max(visitors) AS "busiest minute"\nFROM (SELECT window_start, sum(visitors) AS'
-            " visitors FROM gold.traffic_1m\n"
-            f"  WHERE window_start >= to_timestamp(greatest({FROM}, {TO} - 3600)) AND window_start"
-            f" < to_timestamp({TO} - 60)\n"
-            f"    AND event_type = 'PAGE_VIEW' AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
+            'SELECT max(visitors) AS "busiest minute"\n'
+            "FROM (SELECT window_start, sum(visitors) AS visitors FROM gold.traffic_1m\n"
+            f"  WHERE {LAST_HOUR}\n"
+            f"    AND {VIEWED}\n"
             "  GROUP BY 1) AS minutes",
             "busiest minute",
             ref="B",
@@ -154,10 +159,11 @@ FRESHNESS = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            "SELECT greatest(extract(epoch FROM now() - max(watermark)), 0)::double precision AS"
-            ' "newest event",\n  greatest(extract(epoch FROM now() - min(watermark)), 0)::double'
-            " precision AS \"slowest partition\"\nFROM ops.progress WHERE flow = 'metrics' HAVING"
-            " count(*) > 0",
+            "SELECT greatest(extract(epoch FROM now() - max(watermark)), 0)::double precision"
+            ' AS "newest event",\n'
+            "  greatest(extract(epoch FROM now() - min(watermark)), 0)::double precision"
+            ' AS "slowest partition"\n'
+            "FROM ops.progress WHERE flow = 'metrics' HAVING count(*) > 0",
             "newest event",
             "slowest partition",
         ),
@@ -170,6 +176,12 @@ FRESHNESS = Panel(
 )
 
 SALES = source(ORDERS_1M, "net_minor", "orders", "refund_minor")
+STEPS = source(
+    TRAFFIC_1M,
+    "event_type",
+    "events",
+    more=("event_type IN ('PAGE_VIEW', 'ADD_TO_CART', 'CHECKOUT', 'PURCHASE')",),
+)
 REVENUE_LINE = Panel(
     Words(
         "Net sales over time",
@@ -182,22 +194,24 @@ REVENUE_LINE = Panel(
         series(
             f'SELECT window_start AS time, {major("sum(net_minor)")} AS "Net sales",\n'
             f'  -{major("sum(refund_minor)")} AS "Refunded"\n'
-            f"FROM {by_grain(SALES)}\nGROUP BY 1 ORDER BY 1",
+            f"FROM {by_grain(SALES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Net sales",
             "Refunded",
         ),
         series(
             f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,\n"
             f'  {major("sum(net_minor)")} AS "Period before"\n'
-            f"FROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1",
+            f"FROM {by_grain(SALES, BEFORE)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Period before",
             ref="B",
         ),
     ),
-    Unit.MONEY,
+    Unit.CURRENCY,
     2,
     styles=(*painted("Net sales", "Refunded"), *painted("Period before", line="dashed")),
-    money=(".*",),
+    amounts=(".*",),
 )
 ORDERS_LINE = Panel(
     Words(
@@ -209,13 +223,16 @@ ORDERS_LINE = Panel(
     Chart(bars=True),
     (
         series(
-            f'SELECT window_start AS time, sum(orders) AS "Orders"\nFROM {by_grain(SALES)}\nGROUP'
-            " BY 1 ORDER BY 1",
+            'SELECT window_start AS time, sum(orders) AS "Orders"\n'
+            f"FROM {by_grain(SALES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Orders",
         ),
         series(
-            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time, sum(orders) AS"
-            f' "Period before"\nFROM {by_grain(SALES, BEFORE)}\nGROUP BY 1 ORDER BY 1',
+            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,"
+            ' sum(orders) AS "Period before"\n'
+            f"FROM {by_grain(SALES, BEFORE)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Period before",
             ref="B",
         ),
@@ -235,21 +252,15 @@ FUNNEL = Panel(
     Bars(rows=True),
     (
         table(
-            "WITH r AS (SELECT * FROM "
-            + to_the_minute(
-                source(
-                    TRAFFIC_1M,
-                    "event_type",
-                    "events",
-                    more=("event_type IN ('PAGE_VIEW', 'ADD_TO_CART', 'CHECKOUT', 'PURCHASE')",),
-                )
-            )
-            + "),\nsteps AS (SELECT place, name, sum(events) AS events\n  FROM (VALUES (1,"
-            " 'PAGE_VIEW', 'Page views'), (2, 'ADD_TO_CART', 'Added to cart'), (3, 'CHECKOUT',"
-            " 'Checkouts'),\n    (4, 'PURCHASE', 'Purchases')) AS s (place, event_type, name)"
-            " JOIN r USING (event_type) GROUP BY 1, 2)\nSELECT name || coalesce(' · ' ||"
-            " round(100.0 * events / nullif(lag(events) OVER (ORDER BY place), 0), 1) || ' %',"
-            " '') AS step, events\nFROM steps ORDER BY place",
+            f"WITH r AS (SELECT * FROM {to_the_minute(STEPS)}),\n"
+            "steps AS (SELECT place, name, sum(events) AS events\n"
+            "  FROM (VALUES (1, 'PAGE_VIEW', 'Page views'), (2, 'ADD_TO_CART', 'Added to cart'),"
+            " (3, 'CHECKOUT', 'Checkouts'),\n"
+            "    (4, 'PURCHASE', 'Purchases')) AS s (place, event_type, name)"
+            " JOIN r USING (event_type) GROUP BY 1, 2)\n"
+            "SELECT name || coalesce(' · ' || round(100.0 * events"
+            " / nullif(lag(events) OVER (ORDER BY place), 0), 1) || ' %', '') AS step, events\n"
+            "FROM steps ORDER BY place",
             {"step": Column.TEXT, "events": Column.NUMBER},
         ),
     ),
@@ -268,10 +279,10 @@ TOP = Panel(
     Grid(join="product", sort=("Gross sales", True)),
     (
         table(
-            f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross, sum(units) AS"
-            " units\nFROM"
-            f" {to_the_minute(source(SALES_1M, 'product_id', 'gross_minor', 'units'))}\nGROUP BY 1"
-            " HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
+            f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross,"
+            " sum(units) AS units\n"
+            f"FROM {to_the_minute(source(SALES_1M, 'product_id', 'gross_minor', 'units'))}\n"
+            "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
             {"product": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER},
         ),
         trend(SALES_1M, "product_id", "gross_minor", 20),
@@ -279,17 +290,17 @@ TOP = Panel(
     Unit.WHOLE,
     styles=(
         Style("product", title="Product", link=TO_PRODUCTS),
-        Style("gross", title="Gross sales", decimals=2, unit=Unit.MONEY),
+        Style("gross", title="Gross sales", decimals=2, unit=Unit.CURRENCY),
         Style("units", title="Units", decimals=0),
         Style(
             "Trend #trend", colours.colour("Gross sales"), title="Over the range", cell="sparkline"
         ),
     ),
-    money=("gross",),
+    amounts=("gross",),
 )
 
 
-def share(column: str, tones: dict[str, str]) -> Panel:
+def _share(column: str, tones: dict[str, str]) -> Panel:
     return Panel(
         Words(
             f"Traffic by {column}",
@@ -298,16 +309,17 @@ def share(column: str, tones: dict[str, str]) -> Panel:
             "no events in this range",
         ),
         Pie(),
-        (ranked(TRAFFIC_1M, column, "events", 12),),
+        (_ranked(TRAFFIC_1M, column, "events", 12),),
         Unit.WHOLE,
         styles=painted_all(tones),
     )
 
 
-def ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
+def _ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
     rows = to_the_minute(source(metric, column, measure))
     return table(
-        f"SELECT {column} AS name, sum({measure}) AS value\nFROM {rows}\n"
+        f"SELECT {column} AS name, sum({measure}) AS value\n"
+        f"FROM {rows}\n"
         f"GROUP BY 1 HAVING sum({measure}) > 0 ORDER BY 2 DESC, 1 LIMIT {most}",
         {"name": Column.TEXT, "value": Column.NUMBER},
     )
@@ -321,7 +333,7 @@ COUNTRIES = Panel(
         "no orders in this range",
     ),
     Bars(rows=True),
-    (ranked(ORDERS_1M, "country", "orders", 10),),
+    (_ranked(ORDERS_1M, "country", "orders", 10),),
     Unit.WHOLE,
 )
 
@@ -335,10 +347,10 @@ SEARCHED = Panel(
     Grid(),
     (
         table(
-            "SELECT query, sum(searches) AS searches, sum(zero_results)::double precision /"
-            " sum(searches) AS zero\nFROM"
-            f" {to_the_minute(source(SEARCHES_1M, 'query', 'searches', 'zero_results'))}\nGROUP BY"
-            " 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 12",
+            "SELECT query, sum(searches) AS searches, sum(zero_results)::double precision"
+            " / sum(searches) AS zero\n"
+            f"FROM {to_the_minute(source(SEARCHES_1M, 'query', 'searches', 'zero_results'))}\n"
+            "GROUP BY 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 12",
             {"query": Column.TEXT, "searches": Column.NUMBER, "zero": Column.NUMBER},
         ),
     ),
@@ -367,10 +379,10 @@ ZERO = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=12),
     (
         series(
-            "SELECT window_start AS time, sum(zero_results)::double precision /"
-            ' nullif(sum(searches), 0) AS "Without result"\n'
-            f"FROM {by_grain(source(SEARCHES_1M, 'searches', 'zero_results'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            "SELECT window_start AS time, sum(zero_results)::double precision"
+            ' / nullif(sum(searches), 0) AS "Without result"\n'
+            f"FROM {by_grain(source(SEARCHES_1M, 'searches', 'zero_results'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Without result",
         ),
     ),
@@ -392,8 +404,8 @@ LIVE = Board(
         (
             8,
             (
-                (8, share("channel", colours.CHANNELS)),
-                (8, share("device", colours.DEVICES)),
+                (8, _share("channel", colours.CHANNELS)),
+                (8, _share("device", colours.DEVICES)),
                 (8, COUNTRIES),
             ),
         ),

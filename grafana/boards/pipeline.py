@@ -1,9 +1,10 @@
-"""Pipeline: does every flow keep up, how long does an event take, and what do broker, database and
-processes say.
-"""
+"""Pipeline: does every flow keep up, how long does an event take, how are the processes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from flows.registry import NAMES
 from grafana import colours, thresholds, uids
 from grafana.dashboard import Board
 from grafana.panels import Chart, Grid, Heat, Panel, Stat, Style, Unit, Words, painted_all
@@ -16,50 +17,54 @@ FLOWS = painted_all(colours.FLOWS)
 RATE = "$__rate_interval"
 
 
-def stat(
-    words: Words,
-    expr: str,
-    unit: Unit,
-    decimals: int,
-    threshold: Threshold | None,
-    colour: str = colours.GREEN,
-) -> Panel:
-    styles = () if threshold else (Style("/.*/", colour, neutral=True),)
+@dataclass(frozen=True)
+class Scale:
+    """The unit of a panel, its decimals, and where it turns amber and red."""
+
+    unit: Unit
+    decimals: int
+    threshold: Threshold | None = None
+
+
+def _stat(words: Words, expr: str, scale: Scale, colour: str = colours.GREEN) -> Panel:
+    styles = () if scale.threshold else (Style("/.*/", colour, neutral=True),)
     return Panel(
-        words, Stat("lastNotNull"), (Prom(expr, "now"),), unit, decimals, threshold, styles
+        words,
+        Stat("lastNotNull"),
+        (Prom(expr, "now"),),
+        scale.unit,
+        scale.decimals,
+        scale.threshold,
+        styles,
     )
 
 
-def chart(
+def _chart(
     words: Words,
     queries: tuple[Prom, ...],
-    unit: Unit,
-    decimals: int,
+    scale: Scale,
     look: Chart | None = None,
-    threshold: Threshold | None = None,
     styles: tuple[Style, ...] = FLOWS,
 ) -> Panel:
-    shape = look or Chart(limits=threshold is not None, legend_calcs=("lastNotNull", "max"))
-    return Panel(words, shape, queries, unit, decimals, threshold, styles)
+    shape = look or Chart(limits=scale.threshold is not None, legend_calcs=("lastNotNull", "max"))
+    return Panel(words, shape, queries, scale.unit, scale.decimals, scale.threshold, styles)
 
 
-def quantile(q: float, metric: str, by: str = "") -> str:
-    return f"histogram_quantile({q:g}, sum by (le{by}) (rate({metric}_bucket[{RATE}])))"
+def _quantile(q: float, metric: str, by: str) -> str:
+    return f"histogram_quantile({q:g}, sum by (le, {by}) (rate({metric}_bucket[{RATE}])))"
 
 
-UP = stat(
+UP = _stat(
     Words(
         "Flows up",
-        "Flow processes that answer Prometheus, of clean, metrics, deadletters and quality",
-        "4 or more",
+        f"Flow processes that answer Prometheus, of {', '.join(NAMES[:-1])} and {NAMES[-1]}",
+        f"{len(NAMES)} or more",
         NONE,
     ),
     f"sum(up{{{JOB}}})",
-    Unit.WHOLE,
-    0,
-    thresholds.FLOWS_UP,
+    Scale(Unit.WHOLE, 0, thresholds.FLOWS_UP),
 )
-EVENTS = stat(
+EVENTS = _stat(
     Words(
         "Events a second",
         "Records of raw.web that clean judged, a second",
@@ -67,12 +72,10 @@ EVENTS = stat(
         NONE,
     ),
     'sum(shopstream:records:rate1m{flow="clean"})',
-    Unit.RATE,
-    1,
-    None,
+    Scale(Unit.RATE, 1),
     colours.BLUE,
 )
-P99 = stat(
+P99 = _stat(
     Words(
         "Latency p99",
         "From Kafka to the committed row, 99 of 100 events are faster",
@@ -80,11 +83,9 @@ P99 = stat(
         NONE,
     ),
     'shopstream:event_latency_seconds:p99{flow="metrics"}',
-    Unit.SECONDS,
-    2,
-    thresholds.LATENCY_SECONDS,
+    Scale(Unit.SECONDS, 2, thresholds.LATENCY_SECONDS),
 )
-LAG = stat(
+LAG = _stat(
     Words(
         "Lag",
         "Age of the oldest record that a flow has not read yet, the worst partition",
@@ -92,11 +93,9 @@ LAG = stat(
         NONE,
     ),
     "max(shopstream_lag_seconds)",
-    Unit.SECONDS,
-    1,
-    thresholds.LAG_SECONDS,
+    Scale(Unit.SECONDS, 1, thresholds.LAG_SECONDS),
 )
-BUDGET = stat(
+BUDGET = _stat(
     Words(
         "Reject budget",
         "Share of a partition's reject budget that is used; at 100 % clean stops itself",
@@ -104,19 +103,15 @@ BUDGET = stat(
         NONE,
     ),
     "max(shopstream_budget_ratio)",
-    Unit.RATIO,
-    0,
-    thresholds.REJECT_BUDGET_RATIO,
+    Scale(Unit.RATIO, 0, thresholds.REJECT_BUDGET_RATIO),
 )
-RESTARTED = stat(
+RESTARTED = _stat(
     Words("Restarts", "Starts of flow processes in the last hour, beyond the first", "0", NONE),
     f"sum(changes(shopstream_start_time_seconds{{{JOB}}}[1h]))",
-    Unit.WHOLE,
-    0,
-    thresholds.RESTARTS,
+    Scale(Unit.WHOLE, 0, thresholds.RESTARTS),
 )
 
-RECORDS = chart(
+RECORDS = _chart(
     Words(
         "Records a second by outcome",
         "What clean made of the records it read",
@@ -124,12 +119,11 @@ RECORDS = chart(
         NONE,
     ),
     (Prom('sum by (outcome) (shopstream:records:rate1m{flow="clean"})', "{{outcome}}"),),
-    Unit.RATE,
-    0,
+    Scale(Unit.RATE, 0),
     Chart(stacked=True, fill=40, legend_calcs=("mean", "max")),
     styles=painted_all(colours.OUTCOMES),
 )
-BY_FLOW = chart(
+BY_FLOW = _chart(
     Words(
         "Records a second by flow",
         "How fast each flow reads its topic",
@@ -137,8 +131,7 @@ BY_FLOW = chart(
         NONE,
     ),
     (Prom("sum by (flow) (shopstream:records:rate1m)", "{{flow}}"),),
-    Unit.RATE,
-    0,
+    Scale(Unit.RATE, 0),
     Chart(legend_calcs=("mean", "max")),
 )
 HEAT = Panel(
@@ -160,7 +153,7 @@ HEAT = Panel(
     Unit.SECONDS,
     2,
 )
-PERCENTILES = chart(
+PERCENTILES = _chart(
     Words(
         "Latency percentiles",
         "From Kafka to the committed row; the dashed lines are the objective of 0.25 s and the"
@@ -172,12 +165,10 @@ PERCENTILES = chart(
         Prom(f'shopstream:event_latency_seconds:{p}{{flow="metrics"}}', p, ref=ref)
         for p, ref in (("p50", "A"), ("p95", "B"), ("p99", "C"))
     ),
-    Unit.SECONDS,
-    2,
-    threshold=thresholds.LATENCY_SECONDS,
+    Scale(Unit.SECONDS, 2, thresholds.LATENCY_SECONDS),
     styles=painted_all(colours.PERCENTILES),
 )
-LAG_RECORDS = chart(
+LAG_RECORDS = _chart(
     Words(
         "Lag in records",
         "Records that a flow has not read yet, over all partitions",
@@ -185,11 +176,9 @@ LAG_RECORDS = chart(
         NONE,
     ),
     (Prom("sum by (flow) (shopstream_lag_records)", "{{flow}}"),),
-    Unit.COUNT,
-    0,
-    threshold=thresholds.LAG_RECORDS,
+    Scale(Unit.COUNT, 0, thresholds.LAG_RECORDS),
 )
-LAG_SECONDS = chart(
+LAG_SECONDS = _chart(
     Words(
         "Lag in seconds",
         "Age of the oldest unread record, the worst partition of each flow",
@@ -197,11 +186,9 @@ LAG_SECONDS = chart(
         NONE,
     ),
     (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),),
-    Unit.SECONDS,
-    1,
-    threshold=thresholds.LAG_SECONDS,
+    Scale(Unit.SECONDS, 1, thresholds.LAG_SECONDS),
 )
-WATERMARK = chart(
+WATERMARK = _chart(
     Words(
         "Watermark delay",
         "How far the worst partition's event time is behind the clock; a quiet shop's grows too",
@@ -209,11 +196,9 @@ WATERMARK = chart(
         NONE,
     ),
     (Prom("max by (flow) (shopstream_watermark_delay_seconds)", "{{flow}}"),),
-    Unit.SECONDS,
-    1,
-    threshold=thresholds.WATERMARK_DELAY_SECONDS,
+    Scale(Unit.SECONDS, 1, thresholds.WATERMARK_DELAY_SECONDS),
 )
-BATCH = chart(
+BATCH = _chart(
     Words(
         "Batch size",
         "Records in a batch, the median and the 95th percentile of each flow",
@@ -221,18 +206,17 @@ BATCH = chart(
         NONE,
     ),
     (
-        Prom(quantile(0.5, "shopstream_batch_records", ", flow"), "{{flow}}"),
-        Prom(quantile(0.95, "shopstream_batch_records", ", flow"), "{{flow}} p95", ref="B"),
+        Prom(_quantile(0.5, "shopstream_batch_records", "flow"), "{{flow}}"),
+        Prom(_quantile(0.95, "shopstream_batch_records", "flow"), "{{flow}} p95", ref="B"),
     ),
-    Unit.COUNT,
-    0,
+    Scale(Unit.COUNT, 0),
     Chart(legend_calcs=("lastNotNull",), fill=0),
     styles=(
         *FLOWS,
         *(Style(f"{flow} p95", tone, line="dashed") for flow, tone in colours.FLOWS.items()),
     ),
 )
-FLUSH = chart(
+FLUSH = _chart(
     Words(
         "Flush and commit",
         "95th percentile of writing a batch to a sink, and of committing offsets",
@@ -240,15 +224,13 @@ FLUSH = chart(
         NONE,
     ),
     (
-        Prom(quantile(0.95, "shopstream_flush_seconds", ", flow, sink"), "{{flow}} {{sink}}"),
-        Prom(quantile(0.95, "shopstream_commit_seconds", ", flow"), "{{flow}} commit", ref="B"),
+        Prom(_quantile(0.95, "shopstream_flush_seconds", "flow, sink"), "{{flow}} {{sink}}"),
+        Prom(_quantile(0.95, "shopstream_commit_seconds", "flow"), "{{flow}} commit", ref="B"),
     ),
-    Unit.SECONDS,
-    3,
-    threshold=thresholds.FLUSH_SECONDS,
+    Scale(Unit.SECONDS, 3, thresholds.FLUSH_SECONDS),
     styles=(),
 )
-ROWS = chart(
+ROWS = _chart(
     Words(
         "Rows a second",
         "Rows written to the database, by what they changed; unchanged ones cost no write",
@@ -256,12 +238,11 @@ ROWS = chart(
         NONE,
     ),
     (Prom(f"sum by (change) (rate(shopstream_rows_total[{RATE}]))", "{{change}}"),),
-    Unit.RATE,
-    0,
+    Scale(Unit.RATE, 0),
     Chart(stacked=True, fill=40, legend_calcs=("mean",)),
     styles=painted_all(colours.CHANGES),
 )
-RETRIES = chart(
+RETRIES = _chart(
     Words(
         "Retries",
         "Calls to Kafka and to the database that had to be repeated, in five minutes: how both are,"
@@ -270,12 +251,10 @@ RETRIES = chart(
         NONE,
     ),
     (Prom("sum by (target) (increase(shopstream_retries_total[5m]))", "{{target}}"),),
-    Unit.WHOLE,
-    0,
-    threshold=thresholds.RETRIES,
+    Scale(Unit.WHOLE, 0, thresholds.RETRIES),
     styles=(Style("kafka", colours.ORANGE), Style("database", colours.TEAL)),
 )
-REWINDS = chart(
+REWINDS = _chart(
     Words(
         "Rewinds",
         "How long a start took to rebuild its state, the newest start of each flow",
@@ -283,18 +262,15 @@ REWINDS = chart(
         NONE,
     ),
     (Prom("max by (flow) (shopstream_rewind_seconds)", "{{flow}}"),),
-    Unit.SECONDS,
-    1,
+    Scale(Unit.SECONDS, 1),
     Chart(step=True, legend_calcs=("max",)),
 )
-MEMORY = chart(
+MEMORY = _chart(
     Words("Memory", "Resident memory of each flow's processes, the biggest", "below 350 MiB", NONE),
     (Prom(f"max by (flow) (process_resident_memory_bytes{{{JOB}}})", "{{flow}}"),),
-    Unit.BYTES,
-    0,
-    threshold=thresholds.MEMORY_BYTES,
+    Scale(Unit.BYTES, 0, thresholds.MEMORY_BYTES),
 )
-CPU = chart(
+CPU = _chart(
     Words(
         "Processor",
         "Cores that each flow's processes use, the busiest; a flow works on one",
@@ -302,9 +278,7 @@ CPU = chart(
         NONE,
     ),
     (Prom(f"max by (flow) (rate(process_cpu_seconds_total{{{JOB}}}[{RATE}]))", "{{flow}}"),),
-    Unit.PLAIN,
-    2,
-    threshold=thresholds.CPU_CORES,
+    Scale(Unit.PLAIN, 2, thresholds.CPU_CORES),
 )
 DATABASE = Panel(
     Words(
@@ -316,12 +290,13 @@ DATABASE = Panel(
     Grid(),
     (
         table(
-            "SELECT pg_database_size(current_database()) AS size,\n  (SELECT sum(numbackends) FROM"
-            " pg_stat_database)::double precision / current_setting('max_connections')::integer AS"
-            " connections,\n  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS"
-            " cached, deadlocks, temp_bytes AS spilled,\n  extract(epoch FROM now() -"
-            " pg_postmaster_start_time())::double precision AS up\nFROM pg_stat_database WHERE"
-            " datname = current_database()",
+            "SELECT pg_database_size(current_database()) AS size,\n"
+            "  (SELECT sum(numbackends) FROM pg_stat_database)::double precision"
+            " / current_setting('max_connections')::integer AS connections,\n"
+            "  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS cached,"
+            " deadlocks, temp_bytes AS spilled,\n"
+            "  extract(epoch FROM now() - pg_postmaster_start_time())::double precision AS up\n"
+            "FROM pg_stat_database WHERE datname = current_database()",
             {
                 "size": Column.NUMBER,
                 "connections": Column.NUMBER,
@@ -366,7 +341,8 @@ PARTITIONS = Panel(
     Grid(),
     (
         table(
-            "SELECT flow, source_topic AS topic, partition, source_offset AS reached, watermark,\n"
+            "SELECT flow, source_topic AS topic, partition,"
+            " source_offset AS reached, watermark,\n"
             "  greatest(extract(epoch FROM now() - watermark), 0)::double precision AS age\n"
             "FROM ops.progress ORDER BY flow, source_topic, partition LIMIT 64",
             {

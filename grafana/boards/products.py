@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.domain.metrics import PRODUCTS_1M, SALES_1M
+from flows.domain.web.metrics import PRODUCTS_1M, SALES_1M
 from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, over_time, source, trend
 from grafana.currency import major
@@ -13,15 +13,15 @@ from grafana.queries import Column, numbers, series, table
 from grafana.ranges import by_grain, to_the_minute
 
 OFFERED = ("shop", "currency")
-ALL_SHOPS_MONEY = applies(PRODUCTS_1M, OFFERED)
+NOT_BY = applies(PRODUCTS_1M, OFFERED)
 
 
-def rate(title: str, about: str, of: str, to: str, colour: str) -> Panel:
+def _rate(title: str, about: str, of: str, to: str, colour: str) -> Panel:
     return headline(
         Headline(
             Words(
                 title,
-                about + ALL_SHOPS_MONEY,
+                about + NOT_BY,
                 "a share near that of the days before",
                 "nothing was looked at in this range",
             ),
@@ -47,7 +47,7 @@ GROSS = headline(
         SALES_1M,
         ("gross_minor",),
         major("sum(gross_minor)"),
-        Unit.MONEY,
+        Unit.CURRENCY,
         2,
         change=thresholds.REVENUE_CHANGE,
         colour=colours.colour("Gross sales"),
@@ -98,8 +98,8 @@ SOLD = Panel(
     (
         numbers(
             'SELECT nullif(count(*), 0) AS "products" FROM (SELECT product_id\n'
-            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'units'))}\n  GROUP BY 1 HAVING"
-            " sum(units) > 0) AS sold",
+            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'units'))}\n"
+            "  GROUP BY 1 HAVING sum(units) > 0) AS sold",
             "products",
         ),
     ),
@@ -107,6 +107,9 @@ SOLD = Panel(
     styles=(Style("products", colours.GREY, neutral=True),),
 )
 
+SALES = source(SALES_1M, "product_id", "category", "gross_minor", "units", "refund_minor")
+SEEN = source(PRODUCTS_1M, "product_id", "views", "carts", "purchases")
+SEEN_BY_CATEGORY = source(PRODUCTS_1M, "product_id", "category", "views", "carts", "purchases")
 TABLE = Panel(
     Words(
         "Products",
@@ -118,18 +121,20 @@ TABLE = Panel(
     Grid(join="product", sort=("Gross sales", True)),
     (
         table(
-            "WITH sold AS (SELECT product_id, max(category) AS category, sum(gross_minor) AS"
-            " gross, sum(units) AS units,\n    sum(refund_minor) AS refunded\n  FROM"
-            f" {to_the_minute(source(SALES_1M, 'product_id', 'category', 'gross_minor', 'units', 'refund_minor'))}\n"
-            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 30),\nseen AS"
-            " (SELECT product_id, sum(views) AS views, sum(carts) AS carts, sum(purchases) AS"
-            " purchases\n  FROM"
-            f" {to_the_minute(source(PRODUCTS_1M, 'product_id', 'views', 'carts', 'purchases'))}\n "
-            " WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\nSELECT product_id AS"
-            f" product, category, {major('gross')} AS gross, units,\n  refunded::double precision /"
-            " nullif(gross, 0) AS refunded, views,\n  carts::double precision / nullif(views, 0)"
-            " AS carted,\n  purchases::double precision / nullif(carts, 0) AS bought\nFROM sold"
-            " LEFT JOIN seen USING (product_id) ORDER BY sold.gross DESC, 1",
+            "WITH sold AS (SELECT product_id, max(category) AS category,"
+            " sum(gross_minor) AS gross, sum(units) AS units,\n"
+            "    sum(refund_minor) AS refunded\n"
+            f"  FROM {to_the_minute(SALES)}\n"
+            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 30),\n"
+            "seen AS (SELECT product_id, sum(views) AS views, sum(carts) AS carts,"
+            " sum(purchases) AS purchases\n"
+            f"  FROM {to_the_minute(SEEN)}\n"
+            "  WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\n"
+            f"SELECT product_id AS product, category, {major('gross')} AS gross, units,\n"
+            "  refunded::double precision / nullif(gross, 0) AS refunded, views,\n"
+            "  carts::double precision / nullif(views, 0) AS carted,\n"
+            "  purchases::double precision / nullif(carts, 0) AS bought\n"
+            "FROM sold LEFT JOIN seen USING (product_id) ORDER BY sold.gross DESC, 1",
             {
                 "product": Column.TEXT,
                 "category": Column.TEXT,
@@ -147,7 +152,7 @@ TABLE = Panel(
     styles=(
         Style("product", title="Product", width=110),
         Style("category", title="Category", width=120),
-        Style("gross", title="Gross sales", unit=Unit.MONEY, decimals=2),
+        Style("gross", title="Gross sales", unit=Unit.CURRENCY, decimals=2),
         Style("units", title="Units"),
         Style(
             "refunded",
@@ -168,24 +173,24 @@ TABLE = Panel(
             width=260,
         ),
     ),
-    money=("gross",),
+    amounts=("gross",),
 )
 
 RATES = Panel(
     Words(
         "From view to purchase",
-        "Carts for each view, and purchases for each cart, of products" + ALL_SHOPS_MONEY,
+        "Carts for each view, and purchases for each cart, of products" + NOT_BY,
         "lines near those of the days before",
         "nothing was looked at in this range",
     ),
     Chart(legend_calcs=("lastNotNull",)),
     (
         series(
-            "SELECT window_start AS time, sum(carts)::double precision / nullif(sum(views), 0) AS"
-            ' "View to cart",\n'
+            "SELECT window_start AS time,"
+            ' sum(carts)::double precision / nullif(sum(views), 0) AS "View to cart",\n'
             '  sum(purchases)::double precision / nullif(sum(carts), 0) AS "Cart to purchase"\n'
-            f"FROM {by_grain(source(PRODUCTS_1M, 'views', 'carts', 'purchases'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            f"FROM {by_grain(source(PRODUCTS_1M, 'views', 'carts', 'purchases'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "View to cart",
             "Cart to purchase",
         ),
@@ -209,15 +214,15 @@ REFUNDS = Panel(
     (
         series(
             f'SELECT window_start AS time, {major("sum(refund_minor)")} AS "Refunded",\n'
-            '  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS "Refunded'
-            ' share"\n'
-            f"FROM {by_grain(source(SALES_1M, 'refund_minor', 'gross_minor'))}\nGROUP BY 1 ORDER"
-            " BY 1",
+            "  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)"
+            ' AS "Refunded share"\n'
+            f"FROM {by_grain(source(SALES_1M, 'refund_minor', 'gross_minor'))}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Refunded",
             "Refunded share",
         ),
     ),
-    Unit.MONEY,
+    Unit.CURRENCY,
     2,
     styles=(
         *painted("Refunded"),
@@ -230,7 +235,7 @@ REFUNDS = Panel(
             right_axis=True,
         ),
     ),
-    money=("Refunded",),
+    amounts=("Refunded",),
 )
 CATEGORIES = Panel(
     Words(
@@ -248,15 +253,15 @@ CATEGORIES = Panel(
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
-    Unit.MONEY,
+    Unit.CURRENCY,
     2,
-    money=(".*",),
+    amounts=(".*",),
 )
 UNBOUGHT = Panel(
     Words(
         "Looked at, not bought",
         "Products with most views for each purchase: candidates for a better price, picture or"
-        " stock" + ALL_SHOPS_MONEY,
+        " stock" + NOT_BY,
         "no surprise in this list",
         "nothing was looked at in this range",
     ),
@@ -264,11 +269,12 @@ UNBOUGHT = Panel(
     (
         table(
             "SELECT product_id AS product, max(category) AS category, sum(views) AS views,"
-            " sum(carts) AS carts,\n  sum(purchases) AS purchases, sum(purchases)::double"
-            " precision / nullif(sum(views), 0) AS conversion\nFROM"
-            f" {to_the_minute(source(PRODUCTS_1M, 'product_id', 'category', 'views', 'carts', 'purchases'))}\nGROUP"
-            " BY 1 HAVING sum(views) > 0 ORDER BY sum(views) / (1.0 + sum(purchases)) DESC, 1"
-            " LIMIT 12",
+            " sum(carts) AS carts,\n"
+            "  sum(purchases) AS purchases,"
+            " sum(purchases)::double precision / nullif(sum(views), 0) AS conversion\n"
+            f"FROM {to_the_minute(SEEN_BY_CATEGORY)}\n"
+            "GROUP BY 1 HAVING sum(views) > 0"
+            " ORDER BY sum(views) / (1.0 + sum(purchases)) DESC, 1 LIMIT 12",
             {
                 "product": Column.TEXT,
                 "category": Column.TEXT,
@@ -303,7 +309,7 @@ PRODUCTS = Board(
                 (4, REFUND_SHARE),
                 (
                     4,
-                    rate(
+                    _rate(
                         "View to cart",
                         "Events that put a product in a cart, for each view of it",
                         "views",
@@ -313,7 +319,7 @@ PRODUCTS = Board(
                 ),
                 (
                     4,
-                    rate(
+                    _rate(
                         "Cart to purchase",
                         "Purchases with a product, for each time it was put in a cart",
                         "carts",

@@ -13,20 +13,18 @@ OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = '
 REFUSED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'", "code <> ''"))
 RULES = Source("quality.rules", ("rule", "dimension", "checked", "broken"))
 SCORES = (
-    "SELECT {time}dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS"
-    " score\nFROM {rows} GROUP BY {keys}"
+    "SELECT {time}dimension,"
+    " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score\n"
+    "FROM {rows} GROUP BY {keys}"
 )
-TO_LETTERS = ("Dead letters", f"/d/{uids.LETTERS}?${{__url_time_range}}")
-MOST = (
-    50_000  # read and counted in a tenth of a second; a storm of millions must not stop the board
-)
+TO_DEAD_LETTERS = ("Dead letters", f"/d/{uids.DEAD_LETTERS}?${{__url_time_range}}")
+# read and counted in a tenth of a second; a storm of millions must not stop the board
+MOST = 50_000
 SETTLING_SECONDS = 180  # newer minutes may still be on their way to one of the two tables
 
 
-def settled(column: str) -> str:
-    """SQL: whole minutes of the range's last six hours, whose records have reached both tables.
-    Synthetic rows have no letters.
-    """
+def _settled(column: str) -> str:
+    # whole minutes of the range's last six hours whose records have reached both tables
     since, until = (
         f"greatest({FROM}, {TO} - 21600) / 60 * 60",
         f"({TO} - {SETTLING_SECONDS}) / 60 * 60",
@@ -34,26 +32,32 @@ def settled(column: str) -> str:
     return f"{column} >= to_timestamp({since}) AND {column} < to_timestamp({until})"
 
 
-def share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
-    """A stat: records of some outcome as a share of all."""
-    value = (
-        f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision /"
-        " nullif(sum(records), 0)"
+def _of_all(condition: str) -> str:
+    return (
+        f"coalesce(sum(records) FILTER (WHERE {condition}), 0)::double precision"
+        " / nullif(sum(records), 0)"
     )
+
+
+def _share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
+    value = _of_all(condition)
     rows = in_points(OUTCOMES)
     return Panel(
         Words(title, about, healthy, "no records in this range"),
         Stat("lastNotNull"),
         (
             series(
-                f"WITH r AS (SELECT * FROM {rows})\nSELECT {bucket()} AS time, {value} AS"
-                f' "{title}"\nFROM r GROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), {value} FROM'
-                " r HAVING count(*) > 0\nORDER BY 1",
+                f"WITH r AS (SELECT * FROM {rows})\n"
+                f'SELECT {bucket()} AS time, {value} AS "{title}"\n'
+                "FROM r GROUP BY 1\n"
+                f"UNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\n"
+                "ORDER BY 1",
                 title,
             ),
             numbers(
-                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\nFROM'
-                f" {to_the_minute(OUTCOMES)}\nHAVING count(*) > 0",
+                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\n'
+                f"FROM {to_the_minute(OUTCOMES)}\n"
+                "HAVING count(*) > 0",
                 "records",
                 ref="B",
             ),
@@ -62,7 +66,7 @@ def share(title: str, about: str, condition: str, threshold: Threshold, healthy:
         2,
         threshold,
         (Style(title), Style("records", unit=Unit.WHOLE, decimals=0, neutral=True)),
-        TO_LETTERS,
+        TO_DEAD_LETTERS,
     )
 
 
@@ -78,7 +82,8 @@ OVERALL = Panel(
     (
         series(
             f"WITH r AS (SELECT * FROM {in_points(RULES)})\n"
-            f'SELECT time, avg(score) AS "Quality score"\nFROM ('
+            'SELECT time, avg(score) AS "Quality score"\n'
+            "FROM ("
             + SCORES.format(time=f"{bucket()} AS time, ", rows="r", keys="1, 2")
             + f") AS scores\nGROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), avg(score) FROM ("
             + SCORES.format(time="", rows="r", keys="1")
@@ -102,19 +107,24 @@ RESIDUE = Panel(
     (
         numbers(
             'SELECT sum(abs(residue)) AS "residue" FROM quality.residue_1m_by_partition\n'
-            f"WHERE {settled('window_start')} HAVING count(*) > 0",
+            f"WHERE {_settled('window_start')} HAVING count(*) > 0",
             "residue",
         ),
         numbers(
-            "WITH counted AS (SELECT window_start, sum(records) AS records FROM"
-            " quality.outcomes_1m_by_partition\n  WHERE flow = 'clean' AND outcome IN ('rejected',"
-            f" 'late') AND partition >= 0 AND {settled('window_start')}\n  GROUP BY 1),\nstored AS"
-            " (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0)) AS window_start,"
-            " count(*) AS records\n  FROM quality.dead_letters WHERE flow = 'clean' AND"
-            f" source_partition >= 0 AND {settled('source_timestamp')}\n  GROUP BY 1)\nSELECT"
-            ' sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0))) AS "refused,'
-            ' not stored"\nFROM counted FULL JOIN stored USING (window_start) HAVING'
-            " count(*) > 0",
+            "WITH counted AS (SELECT window_start, sum(records) AS records"
+            " FROM quality.outcomes_1m_by_partition\n"
+            "  WHERE flow = 'clean' AND outcome IN ('rejected', 'late')"
+            f" AND partition >= 0 AND {_settled('window_start')}\n"
+            "  GROUP BY 1),\n"
+            "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0))"
+            " AS window_start, count(*) AS records\n"
+            # synthetic rows have partition -1 and no dead letters
+            "  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0"
+            f" AND {_settled('source_timestamp')}\n"
+            "  GROUP BY 1)\n"
+            "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0)))"
+            ' AS "refused, not stored"\n'
+            "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
             "refused, not stored",
             ref="B",
         ),
@@ -136,9 +146,10 @@ DIMENSIONS = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "min"), minimum=None, maximum=1, fill=0),
     (
         series(
-            "SELECT window_start AS time, dimension AS metric, sum(checked - broken)::double"
-            f" precision / nullif(sum(checked), 0) AS value\nFROM {by_grain(RULES)}\nGROUP BY 1, 2"
-            " ORDER BY 1, 2",
+            "SELECT window_start AS time, dimension AS metric,"
+            " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS value\n"
+            f"FROM {by_grain(RULES)}\n"
+            "GROUP BY 1, 2 ORDER BY 1, 2",
             "value",
             by="metric",
         ),
@@ -158,9 +169,10 @@ BY_DIMENSION = Panel(
     Bars(rows=True, maximum=1),
     (
         table(
-            "SELECT dimension AS name, sum(checked - broken)::double precision /"
-            f" nullif(sum(checked), 0) AS value\nFROM {to_the_minute(RULES)}\nGROUP BY 1 HAVING"
-            " sum(checked) > 0 ORDER BY 2, 1",
+            "SELECT dimension AS name, sum(checked - broken)::double precision"
+            " / nullif(sum(checked), 0) AS value\n"
+            f"FROM {to_the_minute(RULES)}\n"
+            "GROUP BY 1 HAVING sum(checked) > 0 ORDER BY 2, 1",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
@@ -179,7 +191,8 @@ OUTCOMES_LINE = Panel(
     (
         series(
             "SELECT window_start AS time, outcome AS metric, sum(records) AS value\n"
-            f"FROM {by_grain(OUTCOMES)}\nGROUP BY 1, 2 ORDER BY 1, 2",
+            f"FROM {by_grain(OUTCOMES)}\n"
+            "GROUP BY 1, 2 ORDER BY 1, 2",
             "value",
             by="metric",
         ),
@@ -206,7 +219,7 @@ CODES = Panel(
     ),
     Unit.WHOLE,
     styles=painted_all(colours.CODES),
-    link=TO_LETTERS,
+    link=TO_DEAD_LETTERS,
 )
 BROKEN = Panel(
     Words(
@@ -218,10 +231,10 @@ BROKEN = Panel(
     Grid(sort=("Broken", True)),
     (
         table(
-            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n "
-            " sum(broken)::double precision / nullif(sum(checked), 0) AS share\nFROM"
-            f" {to_the_minute(RULES)}\nGROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1"
-            " LIMIT 40",
+            "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n"
+            "  sum(broken)::double precision / nullif(sum(checked), 0) AS share\n"
+            f"FROM {to_the_minute(RULES)}\n"
+            "GROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1 LIMIT 40",
             {
                 "rule": Column.TEXT,
                 "dimension": Column.TEXT,
@@ -260,13 +273,15 @@ VERSIONS = Panel(
     (
         table(
             "WITH newest AS (SELECT coalesce(app_version, '(none)') AS version, code,"
-            " source_timestamp FROM quality.dead_letters\n  WHERE flow = 'clean' AND"
-            f" $__timeFilter(source_timestamp) ORDER BY source_timestamp DESC LIMIT {MOST}),\npairs"
-            " AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest FROM"
-            " newest GROUP BY 1, 2)\nSELECT version, sum(refused) AS refused, sum(refused)::double"
-            " precision / sum(sum(refused)) OVER () AS share,\n  (array_agg(code ORDER BY refused"
-            " DESC, code))[1] AS code, max(newest) AS newest\nFROM pairs GROUP BY 1 ORDER BY 2"
-            " DESC, 1 LIMIT 20",
+            " source_timestamp FROM quality.dead_letters\n"
+            "  WHERE flow = 'clean' AND $__timeFilter(source_timestamp)"
+            f" ORDER BY source_timestamp DESC LIMIT {MOST}),\n"
+            "pairs AS (SELECT version, code, count(*) AS refused, max(source_timestamp) AS newest"
+            " FROM newest GROUP BY 1, 2)\n"
+            "SELECT version, sum(refused) AS refused, sum(refused)::double precision"
+            " / sum(sum(refused)) OVER () AS share,\n"
+            "  (array_agg(code ORDER BY refused DESC, code))[1] AS code, max(newest) AS newest\n"
+            "FROM pairs GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
             {
                 "version": Column.TEXT,
                 "refused": Column.NUMBER,
@@ -277,7 +292,7 @@ VERSIONS = Panel(
         ),
     ),
     Unit.WHOLE,
-    link=TO_LETTERS,
+    link=TO_DEAD_LETTERS,
     styles=(
         Style("version", title="App version"),
         Style("refused", title="Refused"),
@@ -305,14 +320,16 @@ SHARES = Panel(
     (
         series(
             "SELECT window_start AS time,\n"
-            "  coalesce(sum(records) FILTER (WHERE outcome IN ('rejected', 'late')), 0)::double"
-            " precision / nullif(sum(records), 0)"
-            ' AS "Refused",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'late'), 0)::double precision /"
-            ' nullif(sum(records), 0) AS "Late",\n'
-            "  coalesce(sum(records) FILTER (WHERE outcome = 'duplicate'), 0)::double precision /"
-            " nullif(sum(records), 0)"
-            f' AS "Duplicate"\nFROM {by_grain(OUTCOMES)}\nGROUP BY 1 ORDER BY 1',
+            + ",\n".join(
+                f'  {_of_all(condition)} AS "{name}"'
+                for name, condition in (
+                    ("Refused", "outcome IN ('rejected', 'late')"),
+                    ("Late", "outcome = 'late'"),
+                    ("Duplicate", "outcome = 'duplicate'"),
+                )
+            )
+            + f"\nFROM {by_grain(OUTCOMES)}\n"
+            "GROUP BY 1 ORDER BY 1",
             "Refused",
             "Late",
             "Duplicate",
@@ -340,7 +357,7 @@ QUALITY = Board(
                 (4, RESIDUE),
                 (
                     4,
-                    share(
+                    _share(
                         "Accepted",
                         "Records that were trusted and counted, of all records of raw.web",
                         "outcome = 'accepted'",
@@ -350,7 +367,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Refused",
                         "Records with a dead letter, late ones included, of all records of raw.web",
                         "outcome IN ('rejected', 'late')",
@@ -360,7 +377,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Late",
                         "Records too far behind their partition to be counted, of all records of"
                         " raw.web",
@@ -371,7 +388,7 @@ QUALITY = Board(
                 ),
                 (
                     4,
-                    share(
+                    _share(
                         "Duplicates",
                         "Records whose event was known already, of all records of raw.web; they are"
                         " counted once",

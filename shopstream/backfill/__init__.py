@@ -1,1 +1,1 @@
-"""A synthetic past in the tables."""
+"""Synthetic history: rows of past days as flows would have counted them, and their removal."""

@@ -1,60 +1,63 @@
-"""Rows of every gold table and its roll-ups from a day of events, by the metric catalogue, a whole
-day at once.
+"""Count the rows of every gold table and its roll-ups from the events of a whole day.
 
-What flows count batch by batch is counted here in one go; `test_history_is_counted_as_flows_count`
-holds the two together.
+The metric catalogue says how. Flows count batch by batch what is counted here in one go;
+`test_history_is_counted_as_flows_count` holds the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 
-from flows.domain.counting import once
-from flows.domain.metrics import CATALOGUE, MetricTable, Scope
+from flows.domain.family import Family
+from flows.domain.items import first_of_event, items_of, summed
+from flows.domain.metrics import MetricTable, Scope
 from flows.domain.rollups import ROLLUPS, SYNTHETIC, Rollup, of_metric
 from flows.domain.tables import GOLD, Table
-from flows.domain.validate import items_of, sums_of
+from flows.domain.web import WEB
 
-SHARED = ("event_time", "event_type", "shop_id", "currency")
-Made = tuple[Table, pl.DataFrame]
-"""Rows of a table. Shape: its columns in order, sorted by key."""
+TableRows = tuple[Table, pl.DataFrame]
+"""A table and rows of it.
+
+Shape: the columns of the table in order, sorted by key.
+"""
 
 
-def gold_rows(events: pl.DataFrame) -> Iterator[list[Made]]:
-    """For each metric its minutes, hours and days. Shape: events of whole UTC days, columns of
-    web_event.
+def gold_rows(events: pl.DataFrame, family: Family = WEB) -> Iterator[list[TableRows]]:
+    """Count the minutes, hours and days of each metric.
+
+    Shape: events of whole UTC days, with the columns of the family's contract.
     """
-    frames = by_scope(events)
-    for metric in CATALOGUE:
+    frames = by_scope(events, family)
+    for metric in family.metrics:
         minutes = minutes_of(metric, frames[metric.scope])
         yield [(GOLD[metric.name], minutes), *coarser(minutes, of_metric(metric))]
 
 
-def by_scope(events: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
-    """What metrics read: events with two sums over their items, and the items with what they read
-    of their event.
+def by_scope(events: pl.DataFrame, family: Family) -> dict[Scope, pl.DataFrame]:
+    """Make what metrics read: events with sums over their items, and items with their event.
+
+    Shape: an item has the columns of its event beside its own, and `once`.
     """
-    items, owner = items_of(events)
-    counts = np.bincount(owner, minlength=len(events))
-    quantity = items["quantity"].to_numpy().astype(np.int64)
-    amounts = quantity * items["unit_price_minor"].to_numpy()
-    sums = {"items_units": sums_of(quantity, counts), "items_total_minor": sums_of(amounts, counts)}
-    shared = events[list(SHARED)][owner]
+    items = family.items
+    if items is None:
+        return {Scope.EVENT: events}
+    flat = items_of(events, items)
+    values = flat.frame.select(value.alias(name) for name, value in items.metric_sums.items())
+    inherited = events.drop(items.name, *items.columns, strict=False)[flat.owner]
+    once = pl.Series("once", first_of_event(flat, items.once_per))
     return {
-        Scope.EVENT: events.with_columns(
-            **{name: pl.Series(values) for name, values in sums.items()}
-        ),
-        Scope.ITEM: items.hstack([*shared.get_columns(), pl.Series("once", once(items, owner))]),
+        Scope.EVENT: events.with_columns(summed(flat, values, items.metric_sums)),
+        Scope.ITEM: flat.frame.hstack([*inherited.get_columns(), once]),
     }
 
 
 def minutes_of(metric: MetricTable, frame: pl.DataFrame) -> pl.DataFrame:
+    """Count the rows of a metric's windows."""
     table = GOLD[metric.name]
     every = f"{int(metric.window.total_seconds())}s"
-    # a trailing space keeps apart what a measure is called from a column that it reads
+    # a measure may be called as a column that it reads: a trailing space keeps the two apart
     summed = {
         m.name: m.value.cast(pl.Int64).alias(f"{m.name} ")
         for m in metric.stored
@@ -78,8 +81,8 @@ def minutes_of(metric: MetricTable, frame: pl.DataFrame) -> pl.DataFrame:
     return as_table(table, grouped.with_columns(pl.lit(SYNTHETIC, pl.Int32).alias("partition")))
 
 
-def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[Made]:
-    """The hours and days of minutes, which are of whole UTC days."""
+def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[TableRows]:
+    """Sum minutes of whole UTC days up to hours and days."""
     frame = minutes
     for rollup in rollups:
         every = f"{int(rollup.width.total_seconds())}s"
@@ -89,11 +92,12 @@ def coarser(minutes: pl.DataFrame, rollups: tuple[Rollup, ...]) -> Iterator[Made
 
 
 def rollups_of(table: Table) -> tuple[Rollup, ...]:
-    """The hours and the days of a table of minutes."""
+    """Give the hours and the days of a table of minutes."""
     (hours,) = (r for r in ROLLUPS if r.finer is table)
     (days,) = (r for r in ROLLUPS if r.finer is hours.table)
     return hours, days
 
 
 def as_table(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Bring columns and rows into the order of the table."""
     return frame.select(list(table.columns)).sort(table.keys)

@@ -1,6 +1,4 @@
-"""What the quality tables say of a past day: mostly accepted events, a little of everything else,
-and some bad hours.
-"""
+"""Make the quality rows of a past day: mostly accepted, a little of the rest, some bad hours."""
 
 from __future__ import annotations
 
@@ -12,20 +10,15 @@ import numpy as np
 import polars as pl
 
 from flows.domain.codes import Code, Outcome
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import SYNTHETIC
-from flows.domain.rules import (
-    ALWAYS,
-    DIMENSIONS,
-    EVENT_RULES,
-    ITEM_RULES,
-    RECORD_TOO_LARGE,
-    RECORD_UNREADABLE,
-)
+from flows.domain.rules import ALWAYS, RECORD_TOO_LARGE, RECORD_UNREADABLE
 from flows.domain.tables import OUTCOMES, RULES, Table
-from shopstream.backfill.gold_rows import Made, as_table, coarser, rollups_of
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
+from shopstream.backfill.gold_rows import TableRows, as_table, coarser, rollups_of
 
 TOPIC = "synthetic"
-# of a thousand accepted events, so many more records on an ordinary day
+# records of another outcome per thousand accepted events, on an ordinary day
 ORDINARY = {
     (Outcome.DUPLICATE, ""): 4.0,
     (Outcome.LATE, Code.LATE): 2.0,
@@ -60,8 +53,10 @@ UNREADABLE = {Code.NOT_AVRO, Code.TRUNCATED, Code.UNKNOWN_SCHEMA}
 
 @dataclass(frozen=True)
 class BadHours:
-    """A time of trouble. `share` of a thousand accepted events are refused with the code; `breaks`
-    is the rule, if one.
+    """A time of trouble, in which more records than usual are refused with one code.
+
+    Units: `share` in records per thousand accepted events. `breaks` is the broken rule, where all
+    break the same.
     """
 
     days_ago: int
@@ -73,6 +68,7 @@ class BadHours:
     breaks: str = ""
 
     def covers(self, minutes: np.ndarray, end: datetime) -> np.ndarray:
+        """Tell which minutes are in it. Units: milliseconds since 1970."""
         first, last = (
             int(moment.timestamp() * 1000) for moment in (self.began(end), self.ended(end))
         )
@@ -80,10 +76,12 @@ class BadHours:
         return inside
 
     def began(self, end: datetime) -> datetime:
+        """Give its begin, in a history with this end."""
         midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight - timedelta(days=self.days_ago) + timedelta(hours=self.hour)
 
     def ended(self, end: datetime) -> datetime:
+        """Give its end, in a history with this end."""
         return self.began(end) + timedelta(hours=self.hours)
 
 
@@ -98,20 +96,22 @@ TROUBLE = (
 
 @dataclass(frozen=True)
 class Minutes:
-    """The minutes of a day and how many events were accepted in each."""
+    """The minutes of a day, and how many events were accepted in each."""
 
     start: np.ndarray
     accepted: np.ndarray
 
     @property
     def column(self) -> pl.Series:
+        """The key column of the tables."""
         return pl.Series("window_start", self.start).cast(pl.Datetime("ms", "UTC"))
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How many records of each minute had one other end; `breaks` is the rule, where all broke the
-    same.
+    """How many records of each minute had one outcome other than accepted.
+
+    `breaks` is the broken rule, where all broke the same.
     """
 
     outcome: Outcome
@@ -119,8 +119,8 @@ class Refusal:
     breaks: str
     records: np.ndarray
 
-    def broken(self, chance: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-        """Which rules these records broke, each record one."""
+    def broken(self, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+        """Spread the records over the rules that they broke, one rule per record."""
         if self.breaks:
             yield self.breaks, self.records
         elif self.outcome is Outcome.DUPLICATE:
@@ -129,28 +129,32 @@ class Refusal:
             yield RECORD_UNREADABLE.name, self.records
         elif self.code == Code.INVALID:
             weights = np.array(list(BREAKS.values())) / sum(BREAKS.values())
-            yield from zip(BREAKS, chance.multinomial(self.records, weights).T, strict=True)
+            yield from zip(BREAKS, rng.multinomial(self.records, weights).T, strict=True)
         else:
             yield CODE_RULES[Code(self.code)], self.records
 
 
-def quality_rows(events: pl.DataFrame, end: datetime, seed: int) -> list[list[Made]]:
-    """Outcomes and rules of a day, with their hours and days. Shape: events of a whole UTC day."""
-    asked = questions(events)
-    minutes = Minutes(asked["minute"].dt.epoch("ms").to_numpy(), asked["all"].to_numpy())
-    chance = np.random.default_rng([seed, int(minutes.start[0]) // 86_400_000, 1])
-    refused = refusals(minutes, end, chance)
+def quality_rows(events: pl.DataFrame, end: datetime, seed: int) -> list[list[TableRows]]:
+    """Make outcomes and rules of a day, with their hours and days.
+
+    Shape: events of a whole UTC day.
+    """
+    applicable = applicable_events(events)
+    minutes = Minutes(applicable["minute"].dt.epoch("ms").to_numpy(), applicable["all"].to_numpy())
+    rng = np.random.default_rng([seed, int(minutes.start[0]) // 86_400_000, 1])
+    refused = refusals(minutes, end, rng)
     outcomes = outcome_rows(minutes, refused)
-    broken = rule_rows(minutes, asked, refused, chance)
+    rules = rule_rows(applicable, refused, minutes, rng)
     return [
         [(table, rows), *coarser(rows, rollups_of(table))]
-        for table, rows in ((OUTCOMES, outcomes), (RULES, broken))
+        for table, rows in ((OUTCOMES, outcomes), (RULES, rules))
     ]
 
 
-def questions(events: pl.DataFrame) -> pl.DataFrame:
-    """How many events of each minute each question is asked of: all, those with items, those of
-    each `when`.
+def applicable_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Count the events of each minute that a rule applies to.
+
+    Shape: `minute`; `all` events; those with `items`; one column per `when` of the rules.
     """
     whens = {id(r.when): r.when for r in EVENT_RULES if r.when is not ALWAYS}
     return (
@@ -164,68 +168,70 @@ def questions(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def refusals(minutes: Minutes, end: datetime, chance: np.random.Generator) -> list[Refusal]:
-    """What had another end than `accepted`: a little of everything, and more in times of trouble."""
-    found = [
-        Refusal(outcome, code, "", chance.poisson(minutes.accepted * share / 1000))
+def refusals(minutes: Minutes, end: datetime, rng: np.random.Generator) -> list[Refusal]:
+    """Draw what was not accepted: a little of everything, and more in times of trouble."""
+    refused = [
+        Refusal(outcome, code, "", rng.poisson(minutes.accepted * share / 1000))
         for (outcome, code), share in ORDINARY.items()
     ]
     for bad in TROUBLE:
         outcome = Outcome.LATE if bad.code is Code.LATE else Outcome.REJECTED
         share = bad.share / 1000 * bad.covers(minutes.start, end)
-        found.append(
-            Refusal(outcome, bad.code, bad.breaks, chance.poisson(minutes.accepted * share))
-        )
-    return found
+        records = rng.poisson(minutes.accepted * share)
+        refused.append(Refusal(outcome, bad.code, bad.breaks, records))
+    return refused
 
 
 def outcome_rows(minutes: Minutes, refused: list[Refusal]) -> pl.DataFrame:
-    told = [Refusal(Outcome.ACCEPTED, "", "", minutes.accepted), *refused]
+    """Count records by minute, outcome and code."""
+    outcomes = [Refusal(Outcome.ACCEPTED, "", "", minutes.accepted), *refused]
     parts = [
         pl.DataFrame(
-            {"window_start": minutes.column, "records": pl.Series(one.records, dtype=pl.Int64)}
+            {"window_start": minutes.column, "records": pl.Series(part.records, dtype=pl.Int64)}
         ).with_columns(
-            pl.lit(str(one.outcome)).alias("outcome"), pl.lit(str(one.code)).alias("code")
+            pl.lit(str(part.outcome)).alias("outcome"), pl.lit(str(part.code)).alias("code")
         )
-        for one in told
+        for part in outcomes
     ]
     rows = pl.concat(parts).group_by("window_start", "outcome", "code").agg(pl.col("records").sum())
-    return marked(OUTCOMES, rows.filter(pl.col("records") > 0))
+    return synthetic(OUTCOMES, rows.filter(pl.col("records") > 0))
 
 
 def rule_rows(
-    minutes: Minutes, asked: pl.DataFrame, refused: list[Refusal], chance: np.random.Generator
+    applicable: pl.DataFrame, refused: list[Refusal], minutes: Minutes, rng: np.random.Generator
 ) -> pl.DataFrame:
-    """How often each rule was checked and broken."""
+    """Count how often each rule was checked and broken."""
     nothing = np.zeros(len(minutes.start), np.int64)
-    broken = dict.fromkeys(DIMENSIONS, nothing)
-    for one in refused:
-        for rule, records in one.broken(chance):
+    broken = dict.fromkeys(EVERY_RULE, nothing)
+    for refusal in refused:
+        for rule, records in refusal.broken(rng):
             broken[rule] = broken[rule] + records
     large, unread = broken[RECORD_TOO_LARGE.name], broken[RECORD_UNREADABLE.name]
-    read = sum((one.records for one in refused), minutes.accepted) - large - unread
-    checked = dict.fromkeys(DIMENSIONS, read)
+    read = sum((refusal.records for refusal in refused), minutes.accepted) - large - unread
+    checked = dict.fromkeys(EVERY_RULE, read)
     checked |= {
-        r.name: asked[f"when {id(r.when)}"].to_numpy() for r in EVENT_RULES if r.when is not ALWAYS
+        r.name: applicable[f"when {id(r.when)}"].to_numpy()
+        for r in EVENT_RULES
+        if r.when is not ALWAYS
     }
-    checked |= {r.name: asked["items"].to_numpy() for r in ITEM_RULES}
+    checked |= {r.name: applicable["items"].to_numpy() for r in ITEM_RULES}
     checked |= {RECORD_UNREADABLE.name: read + unread, RECORD_TOO_LARGE.name: read + unread + large}
     parts = [
         pl.DataFrame(
             {
                 "window_start": minutes.column,
-                # what breaks a rule was asked for it, though it is no accepted event
+                # a record that broke a rule was checked for it, and is no accepted event
                 "checked": pl.Series(np.maximum(checked[name], broken[name]), dtype=pl.Int64),
                 "broken": pl.Series(broken[name], dtype=pl.Int64),
             }
-        ).with_columns(pl.lit(name).alias("rule"), pl.lit(str(dimension)).alias("dimension"))
-        for name, dimension in DIMENSIONS.items()
+        ).with_columns(pl.lit(name).alias("rule"), pl.lit(str(rule.dimension)).alias("dimension"))
+        for name, rule in EVERY_RULE.items()
     ]
-    return marked(RULES, pl.concat(parts).filter(pl.col("checked") > 0))
+    return synthetic(RULES, pl.concat(parts).filter(pl.col("checked") > 0))
 
 
-def marked(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
-    """Of no flow's topic: said of records that never were."""
+def synthetic(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the keys that say that no flow counted these rows."""
     return as_table(
         table,
         frame.with_columns(

@@ -1,4 +1,4 @@
-"""Take synthetic rows away again, and the room that they took."""
+"""Remove synthetic rows, and give back the disk space that they took."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.domain.rollups import BY_GRAIN, SYNTHETIC
 # on every annotation that goes with the rows
 SYNTHETIC_TAG = "synthetic"
 # a chunk that flows may be writing to is not dropped, even when only synthetic rows are in it yet
-OLD = (
+OLD_CHUNKS = (
     "SELECT format('%%I.%%I', chunk_schema, chunk_name), range_start, range_end FROM"
     " timescaledb_information.chunks WHERE format('%%I.%%I', hypertable_schema, hypertable_name) ="
     " %s AND range_end < now() - interval '1 day' ORDER BY range_start"
@@ -21,10 +21,10 @@ OLD = (
 
 
 def remove(db: psycopg.Connection) -> int:
-    """Take away every synthetic row and annotation; gives how many rows went. The connection is in
-    autocommit.
+    """Remove every synthetic row and annotation; gives how many rows went.
 
-    As the owner of the tables. Rows that flows counted stay, in the same windows too.
+    Rows that flows counted stay, in the same windows too. The connection must be in autocommit, and
+    that of the owner of the tables.
     """
     with job_lock(db):
         if (
@@ -32,19 +32,19 @@ def remove(db: psycopg.Connection) -> int:
             is None
         ):
             return 0
-        gone = 0
+        removed = 0
         for table in (table.name for tables in BY_GRAIN.values() for table in tables):
-            gone += drop_chunks(db, table) + delete(db, table)
+            removed += drop_chunks(db, table) + delete_rows(db, table)
         db.execute("DELETE FROM ops.annotations WHERE %s = ANY (tags)", (SYNTHETIC_TAG,))
-    return gone
+    return removed
 
 
 def drop_chunks(db: psycopg.Connection, table: str) -> int:
-    """With TimescaleDB: drop the old chunks that hold nothing else."""
+    """Drop the old chunks that hold only synthetic rows, where TimescaleDB is there."""
     if db.execute("SELECT to_regclass('timescaledb_information.chunks')").fetchone() == (None,):
         return 0
-    gone = 0
-    for chunk, start, end in db.execute(OLD, (table,)).fetchall():
+    removed = 0
+    for chunk, start, end in db.execute(OLD_CHUNKS, (table,)).fetchall():
         with db.transaction():
             db.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.SQL(chunk)))
             counts = db.execute(
@@ -57,16 +57,16 @@ def drop_chunks(db: psycopg.Connection, table: str) -> int:
                     "SELECT drop_chunks(%s::regclass, older_than => %s, newer_than => %s)",
                     (table, end, start),
                 )
-                gone += counts[0]
-    return gone
+                removed += counts[0]
+    return removed
 
 
-def delete(db: psycopg.Connection, table: str) -> int:
-    """Delete what is left, and give the room back: autovacuum would take its time."""
+def delete_rows(db: psycopg.Connection, table: str) -> int:
+    """Delete what is left, and give the disk space back without waiting for autovacuum."""
     name = identifier(table)
-    gone = db.execute(
+    removed = db.execute(
         sql.SQL("DELETE FROM {} WHERE partition = {}").format(name, SYNTHETIC)
     ).rowcount
-    if gone:
+    if removed:
         db.execute(sql.SQL("VACUUM (ANALYZE) {}").format(name))
-    return gone
+    return removed

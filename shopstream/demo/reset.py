@@ -1,5 +1,6 @@
-"""Empty our topics, groups and tables. Only for services that `make services` made: see
-demo.open_services.
+"""Delete our topics, groups and tables, on the services of `make services` alone.
+
+`open_services` of demo/prepare.py sees to that.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from shopstream.kafka.topics import existing, wanted
 
 
 def empty(settings: Settings) -> None:
-    """Delete the topics, the offsets and the schemas; they are made anew afterwards."""
+    """Delete the topics, the committed offsets and the schemas; a demo makes them anew."""
     admin = AdminClient({"bootstrap.servers": settings.bootstrap})
     names = {t.name for t in wanted(settings, 1)}
-    there = names & existing(admin, settings.startup_seconds).keys()
-    if there:
-        for future in admin.delete_topics(sorted(there), operation_timeout=30).values():
+    old_topics = names & existing(admin, settings.startup_seconds).keys()
+    if old_topics:
+        for future in admin.delete_topics(sorted(old_topics), operation_timeout=30).values():
             future.result()
-    for group, future in admin.delete_consumer_groups([settings.group(f) for f in NAMES]).items():
+    groups = [settings.group(flow) for flow in NAMES]
+    for group, future in admin.delete_consumer_groups(groups).items():
         try:
             future.result()
         except KafkaException as error:
@@ -41,7 +43,7 @@ def empty(settings: Settings) -> None:
             raise TransientError("the topics of an earlier demo are still being deleted")
         time.sleep(0.1)
     with connect(settings.database_url, settings.startup_seconds) as db:
-        # one by one: a year of chunks in one transaction would need more locks than a server has
+        # one per transaction: a year of chunks in one would need more locks than a server has
         for table in TABLES:
             db.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(identifier(table.name)))
         db.execute("DROP SCHEMA IF EXISTS gold, quality, ops CASCADE")

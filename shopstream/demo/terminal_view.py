@@ -1,149 +1,134 @@
-"""What a person sees while a demo runs: rates, latency, lag, money, products. Every number is read
-back from the tables.
-"""
+"""What a person sees while a demo runs: rates, latency, lag, money, products."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Self
 
-import psycopg
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flows.domain.codes import Outcome
 from shopstream.demo.latency_probe import Percentiles
+from shopstream.demo.stored_numbers import StoredNumbers
 from shopstream.kafka.lag import Lag
 
-# currencies without cents, or with more digits, are the exception: ISO 4217's minor units
-DIGITS = {
-    "JPY": 0,
-    "KRW": 0,
-    "ISK": 0,
-    "CLP": 0,
-    "VND": 0,
-    "KWD": 3,
-    "BHD": 3,
-    "TND": 3,
-    "JOD": 3,
-    "OMR": 3,
-}
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """What the tables say now."""
-
-    outcomes: dict[str, int]
-    money: list[tuple[str, int, int]]
-    products: list[tuple[str, str, int, int]]
-    rows: int
-
-
-def read(db: psycopg.Connection, topic: str) -> Numbers:
-    outcomes = db.execute(
-        "SELECT outcome, sum(records)::bigint FROM quality.outcomes_1m WHERE flow = 'clean' AND"
-        " source_topic = %s GROUP BY 1",
-        (topic,),
-    ).fetchall()
-    money = db.execute(
-        "SELECT currency, sum(orders)::bigint, sum(net_minor)::bigint FROM gold.orders_1m GROUP BY"
-        " 1 ORDER BY 3 DESC, 1 LIMIT 6"
-    ).fetchall()
-    products = db.execute(
-        "SELECT product_id, currency, sum(units)::bigint, sum(gross_minor)::bigint FROM"
-        " gold.sales_1m GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 6"
-    ).fetchall()
-    rows = db.execute("SELECT count(*) FROM gold.traffic_1m_by_partition").fetchone()
-    return Numbers(dict(outcomes), money, products, rows[0] if rows else 0)
-
-
-def amount(minor: int, currency: str) -> str:
-    """An amount as people write it."""
-    digits = DIGITS.get(currency, 2)
-    return f"{minor / 10**digits:,.{digits}f} {currency}"
-
-
-@dataclass
-class Rates:
-    """Records a second by outcome, between two looks."""
-
-    _before: dict[str, int] = field(default_factory=dict)
-    _at: float = field(default_factory=time.monotonic)
-    now: dict[str, float] = field(default_factory=dict)
-
-    def update(self, outcomes: dict[str, int]) -> None:
-        at = time.monotonic()
-        seconds = max(at - self._at, 1e-3)
-        self.now = {k: (n - self._before.get(k, 0)) / seconds for k, n in outcomes.items()}
-        self._before, self._at = dict(outcomes), at
+PLAIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at the whole."""
+    """One look at the whole; every number of it is read back from the tables."""
 
     title: str
     seconds: float
     sent: int
-    numbers: Numbers
+    numbers: StoredNumbers
     rates: dict[str, float]
     latency: Percentiles | None
     lag: dict[str, Lag]
 
+    @property
+    def lag_records(self) -> int:
+        """Records that some flow has not committed yet."""
+        return sum(lag.records for lag in self.lag.values())
+
     def line(self) -> str:
-        """The look as one plain line."""
-        outcomes = (
-            ", ".join(f"{n} {o}" for o, n in sorted(self.numbers.outcomes.items()))
-            or "no outcome yet"
+        """Write the look as one plain line."""
+        outcomes = ", ".join(f"{n} {o}" for o, n in sorted(self.numbers.outcomes.items()))
+        latency = self.latency
+        milliseconds = (
+            "-" if latency is None else f"p50 {latency.p50:.0f} ms p99 {latency.p99:.0f} ms"
         )
-        latency = (
-            "-"
-            if self.latency is None
-            else f"p50 {self.latency.p50:.0f} ms p99 {self.latency.p99:.0f} ms"
-        )
-        money = (
-            ", ".join(
-                f"{orders} orders {amount(net, c)}" for c, orders, net in self.numbers.money[:3]
-            )
-            or "no order yet"
-        )
-        behind = sum(lag.records for lag in self.lag.values())
+        sales = ", ".join(f"{s.orders} orders {s.net}" for s in self.numbers.sales[:3])
         return (
-            f"{self.seconds:5.1f} s  sent {self.sent}  {outcomes}  latency {latency}  lag {behind} "
-            f" net {money}"
+            f"{self.seconds:5.1f} s  sent {self.sent}  {outcomes or 'no outcome yet'}"
+            f"  latency {milliseconds}  lag {self.lag_records}  net {sales or 'no order yet'}"
         )
 
     def render(self) -> RenderableType:
-        outcomes = Table("outcome", "records", "per second", box=None)
-        for outcome in ("accepted", "duplicate", "late", "rejected"):
-            n, rate = self.numbers.outcomes.get(outcome, 0), self.rates.get(outcome, 0.0)
-            outcomes.add_row(outcome, f"{n:,}", f"{rate:,.0f}")
-        flows = Table("flow", "lag", box=None)
-        for flow, lag in self.lag.items():
-            flows.add_row(flow, f"{lag.records:,}")
-        money = Table("orders", "net sales so far", box=None)
-        for currency, orders, net in self.numbers.money:
-            money.add_row(f"{orders:,}", amount(net, currency))
-        products = Table("top product", "units", "gross", box=None)
-        for product, currency, units, gross in self.numbers.products:
-            products.add_row(product, f"{units:,}", amount(gross, currency))
-        latency = Text("no row visible yet")
-        if self.latency is not None:
-            latency = Text(
-                f"p50 {self.latency.p50:.0f} ms\np99 {self.latency.p99:.0f} ms\n(last 5 s, due to"
-                " visible)"
-            )
+        """Draw the look as panels."""
         panels = [
-            Panel(outcomes, title="events"),
-            Panel(latency, title="latency"),
-            Panel(flows, title="lag"),
-            Panel(money, title="money"),
-            Panel(products, title="products"),
+            Panel(self._outcomes(), title="events"),
+            Panel(self._latency(), title="latency"),
+            Panel(self._lag(), title="lag"),
+            Panel(self._sales(), title="money"),
+            Panel(self._products(), title="products"),
         ]
-        return Group(
-            Text(f"{self.title}   {self.seconds:.0f} s   sent {self.sent:,}", style="bold"),
-            Columns(panels),
+        heading = f"{self.title}   {self.seconds:.0f} s   sent {self.sent:,}"
+        return Group(Text(heading, style="bold"), Columns(panels))
+
+    def _outcomes(self) -> Table:
+        table = Table("outcome", "records", "per second", box=None)
+        for outcome in Outcome:
+            records = self.numbers.outcomes.get(outcome, 0)
+            table.add_row(outcome, f"{records:,}", f"{self.rates.get(outcome, 0.0):,.0f}")
+        return table
+
+    def _latency(self) -> Text:
+        if self.latency is None:
+            return Text("no row visible yet")
+        return Text(
+            f"p50 {self.latency.p50:.0f} ms\np99 {self.latency.p99:.0f} ms\n(last 5 s, due to"
+            " visible)"
         )
+
+    def _lag(self) -> Table:
+        table = Table("flow", "lag", box=None)
+        for flow, lag in self.lag.items():
+            table.add_row(flow, f"{lag.records:,}")
+        return table
+
+    def _sales(self) -> Table:
+        table = Table("orders", "net sales so far", box=None)
+        for sales in self.numbers.sales:
+            table.add_row(f"{sales.orders:,}", sales.net)
+        return table
+
+    def _products(self) -> Table:
+        table = Table("top product", "units", "gross", box=None)
+        for product in self.numbers.products:
+            table.add_row(product.product_id, f"{product.units:,}", product.gross)
+        return table
+
+
+class LiveDisplay:
+    """Panels on a terminal, drawn anew in their place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, view: View, all_sent: bool) -> None:
+        """Draw the view."""
+        self._live.update(view.render(), refresh=True)
+
+
+class PlainDisplay:
+    """Lines where there is no terminal: one every few seconds, and each one of the end."""
+
+    def __init__(self) -> None:
+        self._printed_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, view: View, all_sent: bool) -> None:
+        """Print the view when it is due."""
+        now = time.monotonic()
+        if all_sent or now - self._printed_at > PLAIN_SECONDS:
+            self._printed_at = now
+            print(view.line(), flush=True)

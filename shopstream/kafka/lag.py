@@ -12,7 +12,7 @@ from flows.runtime.settings import Settings
 
 
 def topics_of(settings: Settings) -> dict[str, str]:
-    """Flow -> the topic that it reads, in the order in which records pass."""
+    """Give the topic that each flow reads, in the order in which records pass."""
     return {flow: getattr(settings, BY_NAME[flow].reads) for flow in UPSTREAM_FIRST}
 
 
@@ -25,7 +25,10 @@ class Lag:
 
 
 class Lags:
-    """Ask the broker for the lag of every flow. Errors: TransientError when it does not answer."""
+    """Ask the broker for the lag of every flow.
+
+    Errors: TransientError when it does not answer.
+    """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 10.0) -> None:
         self._timeout = timeout_seconds
@@ -49,28 +52,28 @@ class Lags:
             consumer.close()
 
     def of(self, flow: str) -> Lag:
+        """Ask for the lag of one flow."""
         try:
             return self._lag(self._consumers[flow], self._topics[flow])
         except KafkaException as error:
             raise TransientError(f"Kafka does not answer: {error.args[0].str()}") from error
 
     def _lag(self, consumer: Consumer, topic: str) -> Lag:
-        found = consumer.list_topics(topic, timeout=self._timeout).topics[topic]
-        places = consumer.committed(
-            [TopicPartition(topic, p) for p in found.partitions], timeout=self._timeout
+        metadata = consumer.list_topics(topic, timeout=self._timeout).topics[topic]
+        committed = consumer.committed(
+            [TopicPartition(topic, p) for p in metadata.partitions], timeout=self._timeout
         )
-        behind = total = 0
-        for place in places:
-            low, high = consumer.get_watermark_offsets(place, timeout=self._timeout)
-            behind += high - max(place.offset, low)
+        records = total = 0
+        for partition in committed:
+            low, high = consumer.get_watermark_offsets(partition, timeout=self._timeout)
+            # without a commit the offset is negative: then all that the topic holds is behind
+            records += high - max(partition.offset, low)
             total += high - low
-        return Lag(behind, total)
+        return Lag(records, total)
 
     def all(self) -> dict[str, Lag]:
-        """Every flow's lag, upstream first: when all are 0, everything that was there has gone
-        through.
+        """Ask for every flow's lag, upstream first.
+
+        When all are 0, everything that was there before has gone through.
         """
         return {flow: self.of(flow) for flow in self._topics}
-
-    def drained(self) -> bool:
-        return all(lag.records == 0 for lag in self.all().values())

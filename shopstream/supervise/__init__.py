@@ -1,1 +1,1 @@
-"""RetentionPolicy the flows running."""
+"""Keep the flows running: processes, their ports, their logs, and what the dashboards hear."""

@@ -1,5 +1,6 @@
-"""Ports of flows' telemetry: the wanted one where it is free, else any; and the file that tells
-Prometheus of them.
+"""Ports of the flows' telemetry, and the file that lists them for Prometheus.
+
+A flow gets the port that is counted from the setting where that is free, else any free one.
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ TARGETS = WORK / "targets"
 
 @dataclass
 class Port:
-    """A port of one flow, ours for as long as this object lives."""
+    """A port of one flow.
+
+    State: on Linux, a reservation that other supervisors see for as long as this process lives.
+    """
 
     host: str
     wanted: int
     number: int = 0
-    _mark: socket.socket | None = field(default=None, repr=False)
+    _reservation: socket.socket | None = field(default=None, repr=False)
 
     @property
     def reached_at(self) -> str:
-        """A host that listens everywhere is reached here."""
+        """The host to connect to; one that listens on every address is reached at loopback."""
         return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
 
     def choose(self) -> int:
-        """The port to serve at now: as before where that is possible."""
+        """Choose the port to serve at now: the one before, where that is still possible."""
         if not (self.number and is_free(self.host, self.number)):
             self.release()
             self.number = self.wanted if self._reserve(self.wanted) else self._any()
@@ -48,32 +52,31 @@ class Port:
                 return port
 
     def _reserve(self, port: int) -> bool:
-        """Between our look and the flow's own there is a second, in which another supervisor may
-        look too.
-
-        On Linux a name that dies with its process marks the port; elsewhere a flow that comes too
-        late is started again.
-        """
+        # Between this look and the bind of the flow there is about a second, in which another
+        # supervisor may look too. On Linux an abstract socket, which ends with its process,
+        # reserves the port; elsewhere the flow that binds too late fails and is started again.
         if sys.platform == "linux":
-            mark = socket.socket(socket.AF_UNIX)
+            reservation = socket.socket(socket.AF_UNIX)
             try:
-                mark.bind(f"\0shopstream-port-{port}")
+                reservation.bind(f"\0shopstream-port-{port}")
             except OSError:
-                mark.close()
+                reservation.close()
                 return False
-            self._mark = mark
+            self._reservation = reservation
         if is_free(self.host, port):
             return True
         self.release()
         return False
 
     def release(self) -> None:
-        if self._mark is not None:
-            self._mark.close()
-            self._mark = None
+        """Give up the reservation."""
+        if self._reservation is not None:
+            self._reservation.close()
+            self._reservation = None
 
 
 def is_free(host: str, port: int) -> bool:
+    """Tell whether a flow could bind the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the flow will bind
         try:
@@ -83,28 +86,30 @@ def is_free(host: str, port: int) -> bool:
         return True
 
 
-def tell_prometheus(targets: Iterable[tuple[str, str, int]]) -> None:
-    """Write this process's targets: (flow, host, port). Those of supervisors that were killed are
-    removed.
+def write_targets(targets: Iterable[tuple[str, str, int]]) -> None:
+    """List this process's targets for Prometheus, and remove the lists of processes that are gone.
+
+    Shape: targets are (flow, host, port).
     """
     TARGETS.mkdir(parents=True, exist_ok=True)
     for file in TARGETS.glob("*.json"):
-        if not is_alive(file.stem):
+        if not _is_alive(file.stem):
             file.unlink(missing_ok=True)
-    found = [
+    entries = [
         {"targets": [f"{host}:{port}"], "labels": {"flow": flow}} for flow, host, port in targets
     ]
-    mine = TARGETS / f"{os.getpid()}.json"
-    partial = mine.with_suffix(".partial")
-    partial.write_text(json.dumps(found, indent=2) + "\n")
-    partial.replace(mine)
+    path = TARGETS / f"{os.getpid()}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(entries, indent=2) + "\n")
+    partial.replace(path)
 
 
-def forget_targets() -> None:
+def remove_targets() -> None:
+    """Remove this process's list of targets."""
     (TARGETS / f"{os.getpid()}.json").unlink(missing_ok=True)
 
 
-def is_alive(pid: str) -> bool:
+def _is_alive(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):

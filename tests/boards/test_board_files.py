@@ -76,10 +76,9 @@ def test_what_is_checked_in_is_what_is_rendered() -> None:
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from grafana import __main__ as command
 
-    copies = {tmp_path / p.name: t for p, t in files.files().items()}
-    monkeypatch.setattr(files, "files", lambda: copies)
+    texts = {tmp_path / p.name: t for p, t in files.render().items()}
+    monkeypatch.setattr(files, "render", lambda: texts)
     monkeypatch.setattr(files, "orphans", lambda _: [])
-    monkeypatch.setattr(command, "PROVISIONING", tmp_path)
     assert command.main(["render"]) == 0
     assert command.main(["render", "--check"]) == 0
     (tmp_path / "shopstream-live.json").write_text("{}")
@@ -194,7 +193,7 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         text = " ".join(q.text for q in panel.sql)
         minor = set(re.findall(r"(?:sum|max)\((\w+_minor)", text))
         shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
-        if panel.money or (minor and not shares):
+        if panel.amounts or (minor and not shares):
             assert "gold.in_major(" in text, panel.title
             assert "currency = '$currency'" in text, panel.title
             raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
@@ -295,7 +294,7 @@ def test_datasources_and_provider_are_what_grafana_takes() -> None:
 
 
 def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
-    from flows.domain.metrics import CATALOGUE
+    from flows.domain.families import CATALOGUE
     from grafana.catalogue import UNITS, over_time
 
     for metric in CATALOGUE:
@@ -310,4 +309,4 @@ def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
             assert panel.title == measure.title
             assert measure.help.rstrip(".") in panel.words.description
             assert panel.unit is UNITS[measure.unit]
-            assert bool(panel.money) is (panel.unit is Unit.MONEY)
+            assert bool(panel.amounts) is (panel.unit is Unit.CURRENCY)

@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from grafana.macros import ExpansionError, Surroundings, Value, expand, expand_prometheus
+from grafana.macros import (
+    ExpansionError,
+    Surroundings,
+    Value,
+    expand,
+    expand_alert,
+    expand_prometheus,
+)
 
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 END = datetime(2026, 3, 1, 18, 0, tzinfo=UTC)
@@ -73,6 +80,17 @@ def test_a_variable_becomes_its_value(value: Value, text: str, expected: str) ->
 def test_what_grafana_refuses_is_refused(text: str) -> None:
     with pytest.raises(ExpansionError):
         expand(text, given())
+
+
+def test_an_alert_has_macros_and_no_variables() -> None:
+    assert (
+        expand_alert("$__timeFilter(t) $__timeTo()::timestamptz", START, END)
+        == "t BETWEEN '2026-03-01T12:00:00.25Z' AND '2026-03-01T18:00:00Z'"
+        " '2026-03-01T18:00:00Z'::timestamptz"
+    )
+    for text in ("c = '$currency'", "$__nonsense(t)", "${__to}"):
+        with pytest.raises(ExpansionError):
+            expand_alert(text, START, END)
 
 
 def test_a_format_that_boards_do_not_use_is_told() -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from grafana.boards import BOARDS
-from grafana.dashboard import happenings
+from grafana.dashboard import annotation_queries
 from grafana.macros import Surroundings, Value, expand
 from grafana.queries import Column, Format, Sql
 from grafana.to_grafana import queries_of
@@ -54,9 +54,9 @@ def cases() -> Iterator[Case]:
                         query,
                         without=("thirty days",) if compares else (),
                     )
-        for variable in (*board.variables, *board.extra):
+        for variable in board.variables:
             yield Case(f"{board.uid}: ${variable.name}", variable.query)
-    for kind, query in happenings():
+    for kind, query in annotation_queries():
         yield Case(f"annotation {kind}", query, kind in ("deployment", "restart"), ("an hour",))
 
 

@@ -17,7 +17,7 @@ from grafana.queries import Prom
 from tests.support.prometheus import load, serving
 from tests.support.telemetry_sample import names, open_metrics
 from tests.support.time_of_day import seeded_end
-from tools.pictures.data import ask
+from tools.pictures.data import query_prometheus
 
 END = seeded_end()
 CASES = [
@@ -42,7 +42,7 @@ def url(prometheus_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
 )
 def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, query: Prom) -> None:
-    series = ask(url, query, Surroundings(END - timedelta(hours=1), END))
+    series = query_prometheus(url, query, Surroundings(END - timedelta(hours=1), END))
     assert series, query.expr
     assert all(value == value for points in series.values() for _, value in points[-20:]), (
         "not a number"
@@ -63,6 +63,6 @@ def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: P
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:
     for _, query in CASES:
-        assert not ask(
+        assert not query_prometheus(
             url, query, Surroundings(END - timedelta(days=3), END - timedelta(days=2, hours=23))
         )

@@ -21,7 +21,7 @@ from grafana.boards import BY_UID
 from grafana.macros import Surroundings, Value, expand
 from grafana.queries import Sql
 from grafana.uids import LIVE, PRODUCTS, QUALITY
-from shopstream.verify.compare import Ledger
+from shopstream.verify.ledger import Ledger
 from tests.support.stack import Stack
 
 HOURS = 3

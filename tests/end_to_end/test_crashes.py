@@ -14,6 +14,7 @@ from functools import partial
 import psycopg
 import pytest
 
+from flows.registry import BY_NAME
 from tests.support.stack import FLOWS, Stack, wait_until
 from tests.support.traffic import good_events, mixed
 from tests.support.web_events import CLEAN, V2
@@ -137,7 +138,7 @@ def test_cleaning_goes_on_while_the_database_is_away(stack: Stack) -> None:
 def test_plain_bytewax_run_runs_a_flow(stack: Stack) -> None:
     stack.produce(mixed(1_000, seed=15))
     command = [sys.executable, "-m", "bytewax.run"]
-    started = [stack.run(f, [*command, f"flows.{f}"]) for f in FLOWS]
+    started = [stack.run(f, [*command, BY_NAME[f].module]) for f in FLOWS]
     # epochs are 10 s here: rows are there long before the first commit
     accepted = "SELECT coalesce(sum(records), 0)::int FROM quality.outcomes_1m"
     wait_until(

@@ -1,5 +1,4 @@
-"""The image and the commands that docker-compose.yml gives it: built in a clean folder, run as in a
-container, on real services."""
+"""The image and what docker-compose.yml runs in it, on real services, without a Docker engine."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -46,7 +46,7 @@ class Project:
 
     def changes(self, name: str) -> dict[str, str]:
         """Where the services of the test are, instead of where compose has them."""
-        here = {
+        changes = {
             k: v
             for k, v in self.stack.environment.items()
             if k.startswith(("KAFKA_", "SHOPSTREAM_TOPIC", "SHOPSTREAM_GROUP"))
@@ -58,12 +58,12 @@ class Project:
             login = (
                 self.own(user) if user in map("shopstream_{}".format, LOGINS) else parts.username
             )
-            here["DATABASE_URL"] = parts._replace(
+            changes["DATABASE_URL"] = parts._replace(
                 netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"
             ).geturl()
         if "SHOPSTREAM_TELEMETRY_PORT" in environment:
-            here["SHOPSTREAM_TELEMETRY_PORT"] = self.ports.setdefault(name, free_port())
-        return here
+            changes["SHOPSTREAM_TELEMETRY_PORT"] = self.ports.setdefault(name, free_port())
+        return changes
 
     def own(self, login: str) -> str:
         """A login of this test: roles are the whole server's."""
@@ -90,8 +90,11 @@ class Project:
         self.processes.append(process)
         return process
 
-    def said(self, name: str) -> str:
+    def log(self, name: str) -> str:
         return (self.stack.folder / f"{name}.log").read_text()
+
+    def has_a_log(self, name: str) -> bool:
+        return bool(self.log(name))
 
     def healthy(self, name: str) -> bool:
         """What the healthcheck says, asked as another process of the container."""
@@ -104,11 +107,10 @@ class Project:
         )
 
     def wait_healthy(self, name: str, process: subprocess.Popen[str]) -> None:
-        """Two minutes: a healthcheck starts a Python, and the machine can be busy with others'
-        tests."""
+        """Wait: a healthcheck starts a Python, and the machine can be busy with other tests."""
 
         def ready() -> bool:
-            assert process.poll() is None, self.said(name)
+            assert process.poll() is None, self.log(name)
             return self.healthy(name)
 
         wait_until(f"{name} to be healthy", ready, 120)
@@ -119,12 +121,10 @@ class Project:
                 process.kill()
                 process.wait()
         for login in LOGINS:
-            wait_until(
-                "the login to be dropped",
-                lambda login=login: self.dropped(f"{self.stack.prefix}_{login}"),
-            )  # type: ignore[misc]
+            wait_until("the login to be dropped", partial(self.dropped, login))
 
-    def dropped(self, name: str) -> bool:
+    def dropped(self, login: str) -> bool:
+        name = f"{self.stack.prefix}_{login}"
         try:
             self.stack.execute(
                 sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(None)
@@ -166,7 +166,7 @@ def test_the_image_holds_the_program_and_nothing_else(image: Container) -> None:
     app = image.inside("/app")
     assert {path.name for path in app.iterdir()} == {
         "avro",
-        "sql",
+        "database",
         "generators",
         "flows",
         "shopstream",
@@ -180,7 +180,7 @@ def test_the_image_holds_the_program_and_nothing_else(image: Container) -> None:
 
 
 def test_it_runs_as_a_user_that_can_change_nothing_but_tmp(image: Container) -> None:
-    done = inside(
+    result = inside(
         image,
         "import os, pathlib\nfor place in ('/app', '/app/flows', '/opt/venv', '/', '/etc', '/usr',"
         " '/run'):\n    try: (pathlib.Path(place) / 'x').touch(); print(place)\n    except OSError:"
@@ -188,31 +188,31 @@ def test_it_runs_as_a_user_that_can_change_nothing_but_tmp(image: Container) -> 
         " open('/proc/self/status'))\nprint(os.getuid(), os.getgid(), os.getgroups(),"
         " int(status['CapEff'], 16), int(status['CapBnd'], 16), int(status['NoNewPrivs']))",
     )
-    assert done.stdout.split("\n")[0] == "10001 10001 [] 0 0 1", done.stdout + done.stderr
+    assert result.stdout.split("\n")[0] == "10001 10001 [] 0 0 1", result.stdout + result.stderr
 
 
 def test_every_module_can_be_imported_there(image: Container) -> None:
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for folder in ("flows", "generators", "shopstream")
+        for folder in ("flows", "database", "generators", "shopstream")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if path.name != "__main__.py"
     ]
-    done = inside(
+    result = inside(
         image,
         f"import importlib, sys; sys.path.insert(0, '/app')\nfor n in {names}:"
         " importlib.import_module(n)",
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_the_project_starts_moves_and_stops_as_compose_would_have_it(project: Project) -> None:
     stack = project.stack
     for job in sorted(jobs(), reverse=True):  # topics, migrate
         for _ in range(2):  # each `up` runs them again
-            assert project.start(job).wait(60) == 0, project.said(job)
-    assert project.said("topics").count("all topics are there") >= 1
-    assert f"login {stack.prefix}_grafana is a member of shopstream_reader" in project.said(
+            assert project.start(job).wait(60) == 0, project.log(job)
+    assert project.log("topics").count("all topics are there") >= 1
+    assert f"login {stack.prefix}_grafana is a member of shopstream_reader" in project.log(
         "migrate"
     )
 
@@ -239,8 +239,8 @@ def test_the_project_starts_moves_and_stops_as_compose_would_have_it(project: Pr
     with psycopg.connect(
         reader.geturl(), password=(project.secrets / "grafana_db_password").read_text()
     ) as db:
-        (found,) = db.execute("SELECT sum(events) FROM gold.traffic_1m").fetchone() or (0,)
-    assert found == stack.query("SELECT sum(events) FROM gold.traffic_1m")[0][0] > 0
+        (events,) = db.execute("SELECT sum(events) FROM gold.traffic_1m").fetchone() or (0,)
+    assert events == stack.query("SELECT sum(events) FROM gold.traffic_1m")[0][0] > 0
 
 
 def services_signal(name: str) -> signal.Signals:
@@ -249,30 +249,29 @@ def services_signal(name: str) -> signal.Signals:
 
 
 def test_the_rollup_is_healthy_once_it_was_done_and_stops_at_once(project: Project) -> None:
-    assert project.start("migrate").wait(60) == 0, project.said("migrate")
+    assert project.start("migrate").wait(60) == 0, project.log("migrate")
     process = project.start("rollup")
     project.wait_healthy("rollup", process)
     process.send_signal(services_signal("rollup"))
-    assert process.wait(30) == 0, project.said("rollup")
+    assert process.wait(30) == 0, project.log("rollup")
     project.stack.execute("UPDATE ops.jobs SET finished_at = finished_at - interval '20 minutes'")
     assert not project.healthy("rollup")
 
 
 def test_a_flow_that_is_asked_to_stop_while_it_starts_does(project: Project) -> None:
-    """Docker's init passes the signal on; Python without a handler ends by it, one with a handler
-    drains."""
+    """Docker's init passes the signal on; Python without a handler ends, with one it drains."""
     assert project.start("migrate").wait(60) == 0
     for name in NAMES:
         process = project.start(name)
-        wait_until(f"{name} to say something", lambda name=name: bool(project.said(name)))  # type: ignore[misc]
+        wait_until(f"{name} to write a log", partial(project.has_a_log, name))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM), project.said(name)
+        assert process.wait(30) in (0, -signal.SIGTERM), project.log(name)
 
 
 def test_a_secret_that_is_not_there_is_named(project: Project) -> None:
     process = project.start("metrics", DATABASE_PASSWORD_FILE="/run/secrets/misspelt")
     assert process.wait(30) == 2
-    (line,) = project.said("metrics").splitlines()
+    (line,) = project.log("metrics").splitlines()
     assert line.startswith("DATABASE_PASSWORD_FILE='/run/secrets/misspelt': cannot be read")
 
 
@@ -283,7 +282,7 @@ def test_a_secret_that_only_its_owner_can_read_cannot_be_read_in_the_container(
     (project.secrets / "database_flows_password").chmod(0o600)
     process = project.start("metrics")
     assert process.wait(30) == 2
-    assert "Permission denied" in project.said("metrics")
+    assert "Permission denied" in project.log("metrics")
 
 
 def test_every_service_of_ours_is_run_here() -> None:

@@ -13,7 +13,7 @@ import psycopg
 from database.connection import connect
 from database.rollup import roll_up
 from flows.domain.rollups import Grain
-from generators.shoppers.history import Past
+from generators.shoppers.history import History
 from shopstream.backfill.load import load
 from tests.support.rollup_rows import assert_exact, each_rollup, stored
 from tests.support.rollup_rows import recount as recounted
@@ -34,7 +34,9 @@ def assert_real_rows_exact(db: psycopg.Connection) -> int:
 
 
 def test_a_run_over_a_synthetic_past_is_proved_as_if_there_were_none(stack: Stack) -> None:
-    past = load(stack.settings(), Past.until(datetime.now(UTC), 3, 0.1, 1), (Grain.HOUR, Grain.DAY))
+    past = load(
+        stack.settings(), History.until(datetime.now(UTC), 3, 0.1, 1), (Grain.HOUR, Grain.DAY)
+    )
     flows = stack.start_all()
     job = stack.run("rollup", ROLLUP)
     stack.produce(mixed(1500, seed=21))

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
-from grafana.alerts.rule import Sql
+from grafana.queries import Sql
 from tests.support.alert_rows import (
     NOON,
     Row,

@@ -18,7 +18,7 @@ import yaml
 from flows.registry import NAMES
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
-from grafana.alerts.rule import Prom
+from grafana.queries import Prom
 from tests.support.grafana_eval import (
     EvaluationError,
     Labels,

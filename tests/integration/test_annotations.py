@@ -14,8 +14,9 @@ import pytest
 from database.annotations import Annotation, Kind
 from database.migrate import migrate
 from flows.runtime.paths import ROOT
-from shopstream.annotate import Annotator
-from shopstream.supervise.supervisor import ROLLUP, Child, Job, Supervisor
+from shopstream.supervise.annotator import Annotator
+from shopstream.supervise.child import ROLLUP, Child, Job
+from shopstream.supervise.supervisor import Supervisor
 from tests.support.databases import Database
 from tests.support.stack import wait_until
 
@@ -79,13 +80,9 @@ def test_a_wrong_annotation_is_refused(database: Database, words: tuple[str, ...
 
 def supervised(job: Job, folder: Path, annotator: Annotator, **variables: str) -> Supervisor:
     """A supervisor of this job alone."""
-    supervisor = Supervisor(variables, folder, jobs=(job,), tell=annotator.tell)
+    supervisor = Supervisor(variables, folder, jobs=(job,), on_restart=annotator.put)
     supervisor.children = [child for child in supervisor.children if child.job is job]
     return supervisor
-
-
-def never(log: Path, start: int) -> bool:
-    return False
 
 
 def tended(supervisor: Supervisor) -> Child:
@@ -94,7 +91,7 @@ def tended(supervisor: Supervisor) -> Child:
 
 
 def test_a_restart_is_annotated_with_the_last_words(database: Database, tmp_path: Path) -> None:
-    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), never)
+    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), "never")
     with (
         Annotator(database.url) as annotator,
         supervised(unlucky, tmp_path, annotator) as supervisor,
@@ -112,7 +109,7 @@ def test_an_annotation_waits_for_its_database(database: Database) -> None:
     database.execute("ALTER TABLE ops.annotations RENAME TO away")
     with Annotator(database.url) as annotator:
         for title in ("first", "second"):
-            annotator.tell(Annotation(Kind.RESTART, title))
+            annotator.put(Annotation(Kind.RESTART, title))
         wait_until("the first to be tried", lambda: annotator.failures > 0)
         database.execute("ALTER TABLE ops.away RENAME TO annotations")
     assert [title for title, _, _ in written(database, Kind.RESTART)] == ["first", "second"]

@@ -13,8 +13,10 @@ import pytest
 
 from database.editions import Edition
 from database.migrate import TABLES, migrate
+from flows.connectors import timescale
+from flows.connectors.observers import NULL_OBSERVER
 from flows.connectors.timescale import KINDS, UpsertStatements, Writer
-from flows.domain.metrics import CATALOGUE
+from flows.domain.families import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
 from shopstream.demo.dev_services import Services
@@ -168,12 +170,11 @@ def searches(query: str, events: int) -> Rows:
 @pytest.fixture
 def writer(database: Database) -> Any:
     opened = Writer(
-        database.url,
+        timescale.Database(database.url, 10.0, 0.0),
         UpsertStatements([*GOLD.values(), PROGRESS]),
-        lambda item: item.rows,
         lambda: False,
-        10.0,
-        0.0,
+        NULL_OBSERVER,
+        None,
     )
     yield opened
     opened.close()
@@ -194,12 +195,11 @@ def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements
 ) -> None:
     with closing(
         Writer(
-            database.url,
+            timescale.Database(database.url, 10.0, 0.0),
             UpsertStatements([PROGRESS]),
-            lambda item: item.rows,
             lambda: False,
-            10.0,
-            0.0,
+            NULL_OBSERVER,
+            None,
         )
     ) as writer:
         for offset in range(12):  # often enough for a client that prepares what is repeated

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from database.rollup import mark_everything, roll_up
+from database.rollup import mark_all_hours, roll_up
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.domain.tables import Table
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
-from generators.shoppers.history import Past
+from generators.shoppers.history import History
 from shopstream.backfill.load import load
 from shopstream.backfill.removal import remove
 from tests.support.databases import Database
@@ -34,8 +34,8 @@ def settings(database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def past() -> Past:
-    return Past.until(datetime.now(UTC), days=4, rate=0.05, seed=2)
+def past() -> History:
+    return History.until(datetime.now(UTC), days=4, rate=0.05, seed=2)
 
 
 def counts(database: Database, where: str = "partition = -1") -> dict[str, int]:
@@ -57,7 +57,7 @@ def real_row(database: Database, table: Table, at: datetime, name: str) -> None:
 
 
 def test_what_is_said_is_what_is_there_and_hours_and_days_are_its_sums(
-    database: Database, settings: Settings, past: Past
+    database: Database, settings: Settings, past: History
 ) -> None:
     loaded = load(settings, past, ALL)
     assert counts(database) == loaded.rows
@@ -69,11 +69,11 @@ def test_what_is_said_is_what_is_there_and_hours_and_days_are_its_sums(
     with database.connect() as db:
         assert assert_exact(db) == sum(n for name, n in loaded.rows.items() if "_1m_" not in name)
         for table in MINUTES:
-            mark_everything(db, table.name)
+            mark_all_hours(db, table.name)
         assert roll_up(db).rows == 0, "the job would count the same"
 
 
-def test_a_session_can_leave_it_out(database: Database, settings: Settings, past: Past) -> None:
+def test_a_session_can_leave_it_out(database: Database, settings: Settings, past: History) -> None:
     load(settings, past, ALL)
     now = past.end - timedelta(minutes=1)
     for table in MINUTES:
@@ -98,7 +98,7 @@ def test_a_session_can_leave_it_out(database: Database, settings: Settings, past
 
 
 def test_it_goes_without_a_trace_and_real_rows_stay(
-    database: Database, settings: Settings, past: Past
+    database: Database, settings: Settings, past: History
 ) -> None:
     moments = [past.end - timedelta(minutes=1), past.start + timedelta(hours=30)]
     for moment in moments:
@@ -154,7 +154,7 @@ def test_what_a_killed_load_left_is_replaced_by_the_next(database: Database) -> 
 
 
 def test_hours_without_minutes_survive_the_job(
-    database: Database, settings: Settings, past: Past
+    database: Database, settings: Settings, past: History
 ) -> None:
     """A demo has hours and days only; flows then count in the same hour."""
     load(settings, past, (Grain.HOUR, Grain.DAY))

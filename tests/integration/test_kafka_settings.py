@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.native.checkout import cache_folder
-from flows.runtime.settings import Settings
+from flows.runtime.settings import load_settings
 from shopstream.kafka import topics
 from tests.support.compose_file import environment
 from tests.support.healthchecks import kafka as healthcheck
@@ -129,7 +129,7 @@ def test_our_topics_can_be_made_there_and_no_others_appear(
     broker: subprocess.Popen[bytes], ports: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{ports['INTERNAL']}")
-    settings = Settings()
+    settings = load_settings()
     wait_until("the topics", lambda: topics.ensure(settings, 4) == [], 90)
     client = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
     assert client.list_topics("misspelt", timeout=10).topics["misspelt"].error is not None

@@ -156,7 +156,7 @@ def test_the_server_never_sees_the_password(logins: Logins) -> None:
 
     login = flows_logins.Login(logins.names["reader"], "shopstream_reader", "do-not-tell")
     with Listening.connect(logins.stack.database_url, autocommit=True) as db:
-        flows_logins.make(db, login)
+        flows_logins.create_login(db, login)
     assert any("SCRAM-SHA-256$" in statement for statement in seen)
     assert not any("do-not-tell" in statement for statement in seen)
 

@@ -1,5 +1,4 @@
-"""The services of `make services`: whose processes they end, whose data they take, and what their
-role may do."""
+"""The services of `make services`: which processes and data are theirs, what their role may do."""
 
 from __future__ import annotations
 
@@ -144,7 +143,7 @@ def test_without_apt_prometheus_is_asked_for_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing_installed(monkeypatch, tmp_path)
-    assert prometheus.found() is None
+    assert prometheus.programs() is None
     with pytest.raises(ServicesError, match="install the package prometheus"):
         prometheus.install(tmp_path / "log")
 
@@ -160,7 +159,7 @@ def test_prometheus_that_cannot_be_fetched_leaves_no_half_of_it(
     )
     with pytest.raises(ServicesError, match="apt cannot fetch Prometheus"):
         prometheus.install(tmp_path / "log")
-    assert prometheus.found() is None
+    assert prometheus.programs() is None
 
 
 def test_prometheus_in_the_cache_is_found_and_not_fetched_again(

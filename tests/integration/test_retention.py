@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from database.retention import RetentionPolicy, forget
+from database.retention import RetentionPolicy, drop_old_rows
 from database.rollup import DAY, floor, roll_up
 from flows.domain.rollups import BY_GRAIN, GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain
 from flows.domain.tables import DEAD_LETTERS
@@ -67,12 +67,12 @@ def test_hours_outlive_their_minutes(database: Database) -> None:
         prepare(db)
         for days_ago in (10, 8, 7, 1):
             fill(db, days_ago, 3)
-        gone = forget(db, WEEK)  # nobody has rolled up before: it does so itself
+        gone = drop_old_rows(db, WEEK)  # nobody has rolled up before: it does so itself
         assert {dropped.table for dropped in gone} == {t.name for t in MINUTES}
         assert days_with_rows(db, MINUTES) == {7, 1}
         for grain in (Grain.HOUR, Grain.DAY):
             assert days_with_rows(db, BY_GRAIN[grain]) == {10, 8, 7, 1}
-        assert forget(db, WEEK) == []
+        assert drop_old_rows(db, WEEK) == []
 
 
 def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Database) -> None:
@@ -80,7 +80,7 @@ def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Da
         prepare(db)
         for days_ago in (10, 1):
             fill(db, days_ago, 3)
-        forget(db, WEEK)
+        drop_old_rows(db, WEEK)
         before = rolled_up(db)
         fill(db, 10, 1, partition=1)  # too late: its hours cannot be summed any more
         run = roll_up(db)
@@ -93,7 +93,7 @@ def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Da
         assert sealed == sorted((t.name, hour) for t in MINUTES for hour in hours)
         fill(db, 1, 5, partition=1)  # what is not sealed goes on as before
         roll_up(db)
-        forget(db, WEEK)
+        drop_old_rows(db, WEEK)
         assert days_with_rows(db, MINUTES) == {1}
         assert rolled_up(db) != before
 
@@ -104,7 +104,7 @@ def test_each_grain_is_kept_as_long_as_is_set(database: Database) -> None:
         # hours lie in chunks of 30 days, days in chunks of 360: only whole ones go
         for days_ago in (1000, 500, 70, 5, 0):
             fill(db, days_ago, 2)
-        forget(db, RetentionPolicy({Grain.MINUTE: 1, Grain.HOUR: 30, Grain.DAY: 600}, 0))
+        drop_old_rows(db, RetentionPolicy({Grain.MINUTE: 1, Grain.HOUR: 30, Grain.DAY: 600}, 0))
         assert days_with_rows(db, MINUTES) == {0}
         assert days_with_rows(db, BY_GRAIN[Grain.HOUR]) == {5, 0}
         assert days_with_rows(db, BY_GRAIN[Grain.DAY]) == {500, 70, 5, 0}
@@ -114,7 +114,7 @@ def test_kept_for_ever_is_kept(database: Database) -> None:
     with database.connect() as db:
         prepare(db)
         fill(db, 5000, 2)
-        assert forget(db, RetentionPolicy(dict.fromkeys(Grain, 0), 0)) == []
+        assert drop_old_rows(db, RetentionPolicy(dict.fromkeys(Grain, 0), 0)) == []
         assert assert_exact(db) > 0
 
 
@@ -144,8 +144,8 @@ def test_dead_letters_are_kept_by_their_kafka_time(database: Database) -> None:
     with database.connect() as db:
         for offset, days_ago in enumerate((40.0, 31.5, 29.0, 0.0)):
             letter(db, offset, days_ago)
-        (gone,) = forget(db, RetentionPolicy(dict.fromkeys(Grain, 0), 30))
-        assert (gone.table, gone.what) == (DEAD_LETTERS.name, "2 rows")
+        (gone,) = drop_old_rows(db, RetentionPolicy(dict.fromkeys(Grain, 0), 30))
+        assert (gone.table, gone.amount) == (DEAD_LETTERS.name, "2 rows")
         assert db.execute(
             "SELECT source_offset FROM quality.dead_letters ORDER BY 1"
         ).fetchall() == [(2,), (3,)]
@@ -166,7 +166,7 @@ def test_the_writer_may_do_all_of_this(database: Database) -> None:
         prepare(db)
         fill(db, 10, 3)
         become(db, "shopstream_writer")
-        assert len(forget(db, WEEK)) == len(MINUTES)
+        assert len(drop_old_rows(db, WEEK)) == len(MINUTES)
         with pytest.raises(
             psycopg.errors.RaiseException, match="is no table that anything is forgotten of"
         ):
@@ -207,7 +207,7 @@ def test_the_doctor_sees_that_nobody_rolls_up_and_what_came_too_late(database: D
         (behind,) = examine_rollups(db)
         assert behind.found == "never rolled up, 3 changed hours wait"
         assert "rollup --every" in behind.todo
-        forget(db, WEEK)
+        drop_old_rows(db, WEEK)
         assert [f.todo for f in examine_rollups(db)] == [""]
         fill(db, 10, 1, partition=1)
         roll_up(db)

@@ -114,7 +114,9 @@ def die_after(steps: int) -> Any:
 
         return run
 
-    return patch.multiple(rollup, recount=counted(rollup.recount), unmark=counted(rollup.unmark))
+    return patch.multiple(
+        rollup, recount=counted(rollup.recount), remove_marks=counted(rollup.remove_marks)
+    )
 
 
 def test_any_order_of_writes_commits_and_runs_gives_the_recount(database: Database) -> None:
@@ -204,7 +206,6 @@ def events_of(db: psycopg.Connection[Any], table: str) -> list[Any]:
 DIES = """
 import os, signal, sys
 from database import rollup
-from database.log import ROLLING_UP
 from database.connection import connect
 steps, step = int(sys.argv[2]), rollup.recount
 def recount(*arguments):

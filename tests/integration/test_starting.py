@@ -79,7 +79,7 @@ def test_a_missing_topic_is_named(stack: Stack) -> None:
 def test_topics_are_made_once_and_mended(stack: Stack) -> None:
     settings = stack.settings()
     assert topics.ensure(settings, 4) == []
-    raw = next(t for t in topics.wanted(settings, 4) if t.name == settings.topic_raw_web)
+    raw = next(t for t in topics.wanted(settings, 4) if t.name == settings.topic("topic_raw_web"))
     assert raw.settings["message.timestamp.type"] == "LogAppendTime"
 
 

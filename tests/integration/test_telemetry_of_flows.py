@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from flows.runtime.telemetry.names import METRIC_FAMILIES, Kind
-from shopstream.supervise.told import event_of
+from shopstream.supervise.process_log import event_of
 from tests.support.scraping import Served, served
 from tests.support.stack import FLOWS, SOURCES, Stack, wait_until
 from tests.support.traffic import good_events, mixed

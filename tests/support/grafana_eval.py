@@ -1,6 +1,6 @@
 """A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, state.
 
-Written after Grafana 11.6: `macros.go` and `sql_engine.go` of the PostgreSQL datasource,
+Written after Grafana 11.6: `sql_engine.go` of the PostgreSQL datasource,
 `expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
 It reads the rendered file, not our rules.
 """
@@ -8,19 +8,19 @@ It reads the rendered file, not our rules.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 import psycopg
 
+from grafana.macros import ExpansionError, expand_alert
+
 Labels = tuple[tuple[str, str], ...]
 Series = dict[Labels, list[tuple[datetime, float | None]]]
-MACRO = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
 
 
 class State(StrEnum):
@@ -43,30 +43,6 @@ class Result:
     value: float | None = None
 
 
-def expand(text: str, start: datetime, end: datetime) -> str:
-    """Expand macros as alerts have them.
-
-    There are no dashboard variables, and an argument ends at the first bracket.
-    """
-
-    def replaced(match: re.Match[str]) -> str:
-        quoted = {"__timeFrom": start, "__timeTo": end}
-        if match[1] in quoted and match[2] == "":
-            return f"'{written(quoted[match[1]])}'"
-        if match[1] == "__timeFilter":
-            return f"{match[2].strip()} BETWEEN '{written(start)}' AND '{written(end)}'"
-        raise EvaluationError(f"unknown macro {match[0]}")
-
-    expanded = MACRO.sub(replaced, text)
-    if "$" in expanded:
-        raise EvaluationError("there are no variables in an alert")
-    return expanded
-
-
-def written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def ask(
     db: psycopg.Connection[Any], model: Mapping[str, Any], start: datetime, end: datetime
 ) -> Series:
@@ -74,9 +50,9 @@ def ask(
     if model["format"] != "time_series":
         raise EvaluationError("a table is no series")
     try:
-        cursor = db.execute(expand(model["rawSql"], start, end).encode())
+        cursor = db.execute(expand_alert(model["rawSql"], start, end).encode())
         rows = cursor.fetchall()
-    except psycopg.Error as error:
+    except (ExpansionError, psycopg.Error) as error:
         raise EvaluationError(str(error)) from error
     kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description or ()}
     if kinds.get("time") not in ("timestamptz", "timestamp"):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient
 
 from flows.registry import BY_NAME, UPSTREAM_FIRST
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, load_settings
+from flows.runtime.settings import FIELDS, Settings, load_settings
 from shopstream.demo.dev_services import Services
 from shopstream.kafka import topics
 from tests.support import verification
@@ -38,7 +38,7 @@ from tests.support.plain_oracle import Limits, Stored, Verdict
 from tests.support.recount import Report, Topics, compare
 
 FLOWS = UPSTREAM_FIRST
-SOURCES = {name: str(Settings.model_fields[BY_NAME[name].reads].default) for name in FLOWS}
+SOURCES = {name: str(FIELDS[BY_NAME[name].reads].default) for name in FLOWS}
 PARTITIONS = 4
 POLL_SECONDS = 0.05  # a poll that is not full waits for all of it
 # A broker answers so in the first moments of a topic.
@@ -82,12 +82,18 @@ class Stack:
 
     def run(self, log: str, command: list[str], **settings: str) -> subprocess.Popen[bytes]:
         """Run a command with the settings of this stack."""
+        return self.run_in(ROOT, log, command, settings)
+
+    def run_in(
+        self, folder: Path, log: str, command: list[str], settings: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Run a command in another folder."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSTREAM_")}
         with (self.folder / f"{log}.log").open("ab") as out:
             process = subprocess.Popen(
                 command,
-                env=inherited | self.environment | settings,
-                cwd=ROOT,
+                env={**inherited, **self.environment, **settings},
+                cwd=folder,
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,

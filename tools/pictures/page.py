@@ -3,78 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-import psycopg
 from matplotlib.figure import Figure
 
 from grafana.boards import TITLES
-from grafana.dashboard import Board
-from grafana.macros import Surroundings
-from tools.pictures.data import choose, fetch
-from tools.pictures.draw import Box, Page, draw
-from tools.pictures.theme import FAINT, LINK, PAGE, TEXT
+from grafana.dashboard import COLUMNS, Board
+from grafana.macros import Surroundings, Value
+from tools.pictures.canvas import Box, Ink, Page, write
+from tools.pictures.data import Datasources, choose, fetch
+from tools.pictures.draw import draw
+from tools.pictures.theme import FAINT, LINK, PAGE
+from tools.pictures.view import View
 
-COLUMN, ROW, GAP, HEAD, MARGIN = 64, 38, 8, 76, 12  # pixels, as Grafana on a screen of 1,560 points
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the data is."""
-
-    database: psycopg.Connection[Any]
-    prometheus: str | None
+# pixels, as Grafana has them on a screen of 1,560 points
+COLUMN, ROW, GAP, HEAD, MARGIN = 64, 38, 8, 76, 12
+DPI = 100
 
 
 def picture(
     board: Board,
-    places: Places,
-    end: datetime,
-    length: timedelta,
-    chosen: Mapping[str, str],
-    to: Path,
+    sources: Datasources,
+    around: Surroundings,
+    wanted: Mapping[str, str],
+    path: Path,
 ) -> None:
-    """Draw a board as someone sees it who opens it."""
+    """Draw a board to a PNG as a person sees it who opens it.
+
+    `wanted` are values of variables; the others are those with which the board opens.
+    """
     matplotlib.rcParams["font.family"] = ["DejaVu Sans"]
-    around = choose(places.database, board, Surroundings(end - length, end), chosen)
+    around = choose(sources.database, board, around, wanted)
     placed = board.placed()
-    width = 24 * COLUMN + 2 * MARGIN
+    width = COLUMNS * COLUMN + 2 * MARGIN
     height = HEAD + max(at.y + at.h for _, _, at in placed) * ROW + MARGIN
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAGE)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAGE)
     page = Page(figure, width, height)
-    head(page, board, around)
+    _head(page, board, around)
     for _, panel, at in placed:
         box = Box(MARGIN + at.x * COLUMN, HEAD + at.y * ROW, at.w * COLUMN - GAP, at.h * ROW - GAP)
-        draw(page, box, panel, fetch(places.database, places.prometheus, panel, around), around)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(to, dpi=100, facecolor=PAGE, metadata={"Software": None})
+        draw(View(page, box, panel, fetch(sources, panel, around)), around)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, facecolor=PAGE, metadata={"Software": None})
 
 
-def head(page: Page, board: Board, around: Surroundings) -> None:
+def _head(page: Page, board: Board, around: Surroundings) -> None:
     axes = page.blank(Box(0, 0, page.width, HEAD))
-    axes.text(MARGIN + 4, 20, f"shopstream  /  {board.title}", color=TEXT, fontsize=13, va="center")
+    right = page.width - MARGIN - 4
+    write(axes, MARGIN + 4, 20, f"shopstream  /  {board.title}", Ink(size=13))
     span = f"{around.start:%Y-%m-%d %H:%M} to {around.end:%Y-%m-%d %H:%M} UTC"
-    axes.text(page.width - MARGIN - 4, 20, span, color=FAINT, fontsize=9, va="center", ha="right")
+    write(axes, right, 20, span, Ink(FAINT, 9, "right"))
     x = MARGIN + 4.0
-    for variable in (*board.variables, *board.extra):
-        value = around.variables[variable.name]
-        text = value.text or (
-            value.value if isinstance(value.value, str) else " + ".join(value.value)
-        )
-        axes.text(x, 52, variable.label, color=FAINT, fontsize=9, va="center")
-        axes.text(
-            x + 10 + 6.6 * len(variable.label),
-            52,
-            text,
-            color=TEXT,
-            fontsize=9,
-            va="center",
-            fontweight="bold",
-        )
-        x += 44 + 6.6 * len(variable.label) + 7.4 * len(text)
+    for variable in board.variables:
+        label, text = variable.label, _shown(around.variables[variable.name])
+        write(axes, x, 52, label, Ink(FAINT, 9))
+        write(axes, x + 10 + 6.6 * len(label), 52, text, Ink(size=9, bold=True))
+        x += 44 + 6.6 * len(label) + 7.4 * len(text)
     links = "     ".join(title for uid, title in TITLES.items() if uid != board.uid)
-    axes.text(page.width - MARGIN - 4, 52, links, color=LINK, fontsize=9, va="center", ha="right")
+    write(axes, right, 52, links, Ink(LINK, 9, "right"))
+
+
+def _shown(value: Value) -> str:
+    if value.text:
+        return value.text
+    return value.value if isinstance(value.value, str) else " + ".join(value.value)

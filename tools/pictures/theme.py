@@ -1,6 +1,4 @@
-"""Grafana's dark look: what panels and letters have for colours, and a colour for each name of an
-open set.
-"""
+"""Grafana's dark look: the colours of a page, of fields, and of values beyond a threshold."""
 
 from __future__ import annotations
 
@@ -12,49 +10,43 @@ from grafana import colours
 from grafana.panels import Panel, Style
 from grafana.thresholds import Threshold, Worse
 
-PAGE, PANEL, BORDER, GRID = "#111217", "#181b1f", "#2a2d33", "#2a2d33"
+PAGE, PANEL, BORDER, GRID, TRACK = "#111217", "#181b1f", "#2a2d33", "#2a2d33", "#22252b"
 TEXT, FAINT, LINK = "#ccccdc", "#8e8e9c", "#6e9fff"
 
 
-def own_colour(name: str) -> str:
-    """Always the same one for a name, as Grafana's palette by name; bright enough for a dark
-    ground.
-    """
-    drawn = crc32(name.encode())
-    red, green, blue = hls_to_rgb(
-        drawn % 997 / 997, 0.58 + 0.14 * (drawn >> 12 & 1), 0.45 + 0.3 * (drawn >> 16 & 1)
-    )
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-
-
 def style_of(panel: Panel, name: str) -> Style | None:
-    """The override that Grafana would apply to a field."""
+    """Find the override that Grafana would apply to a field."""
     for style in panel.styles:
-        if style.name == name or (
-            style.name.startswith("/") and re.search(style.name.strip("/"), name)
-        ):
+        pattern = style.name.strip("/") if style.name.startswith("/") else None
+        if style.name == name or (pattern and re.search(pattern, name)):
             return style
     return None
 
 
 def colour_of(panel: Panel, name: str) -> str:
+    """Give the colour of a field: that of its style, or one that follows from its name."""
     style = style_of(panel, name)
-    return style.colour if style and style.colour else own_colour(name)
+    return style.colour if style and style.colour else _colour_by_name(name)
 
 
-def judged(value: float | None, threshold: Threshold | None) -> str:
-    """Green, amber or red."""
+def _colour_by_name(name: str) -> str:
+    # the same for the same name, as in Grafana's palette by name; bright enough for a dark ground
+    bits = crc32(name.encode())
+    red, green, blue = hls_to_rgb(
+        bits % 997 / 997, 0.58 + 0.14 * (bits >> 12 & 1), 0.45 + 0.3 * (bits >> 16 & 1)
+    )
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def threshold_colour(value: float | None, threshold: Threshold | None) -> str:
+    """Give green, amber or red, by how far a value is beyond its threshold."""
     if value is None or threshold is None:
         return colours.GREEN
-    worse = threshold.worse is Worse.ABOVE
+    worse_above = threshold.worse is Worse.ABOVE
 
     def beyond(limit: float | None) -> bool:
-        return limit is not None and (value >= limit if worse else value < limit)
+        return limit is not None and (value >= limit if worse_above else value < limit)
 
-    return (
-        colours.RED
-        if beyond(threshold.act)
-        else colours.AMBER
-        if beyond(threshold.watch)
-        else colours.GREEN
-    )
+    if beyond(threshold.act):
+        return colours.RED
+    return colours.AMBER if beyond(threshold.watch) else colours.GREEN

@@ -1,4 +1,4 @@
-"""Verdicts to records: clean events with where they came from, dead letters, tallies."""
+"""Encode what clean decided: clean events with where they came from, dead letters, tallies."""
 
 from __future__ import annotations
 
@@ -15,100 +15,155 @@ import pyarrow.compute as pc
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import encode
 from flows.connectors.avro.schemas import Schema
-from flows.connectors.kafka_sink import BY_KEY, Records
-from flows.domain.batch import rows_by_partition
+from flows.connectors.records import BY_KEY, Records
+from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
-from flows.domain.dead_letters import letters
-from flows.domain.judge import ACCEPTED
-from flows.domain.tallies import OutcomeTally, RuleTally
+from flows.domain.codes import ACCEPTED
+from flows.domain.dead_letters import DeadLetter
+from flows.domain.family import Family
+from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 
-# A clean event is the event, then these three: so its bytes are the event's own bytes and a short
-# tail.
-SOURCE = ("source_partition", "source_offset", "source_timestamp")
-
-
-def tail_schema() -> Schema:
-    clean = schemas.load("clean_web_event").raw
-    assert [f["name"] for f in clean["fields"][-3:]] == list(SOURCE)
-    assert clean["fields"][:-3] == schemas.load("web_event").raw["fields"]
-    return Schema({"type": "record", "name": "Source", "fields": clean["fields"][-3:]})
-
-
-def clean_events(cleaned: Cleaned, prefix: bytes) -> tuple[np.ndarray, pa.Array]:
-    """The rows (of the batch) that were accepted, and their Avro bytes as clean events, after the
-    prefix.
-    """
-    judged, batch = cleaned.judged, cleaned.judged.batch
-    rows = judged.events["row"].to_numpy()
-    accepted = (judged.verdict[rows] == ACCEPTED) & cleaned.is_new[rows]
-    rows = rows[accepted]
-    body = cleaned.bodies if accepted.all() else cleaned.bodies.filter(pa.array(accepted))
-    tails = pa.RecordBatch.from_arrays(
-        [
-            pa.array(batch.partition[rows], pa.int32()),
-            pa.array(batch.offset[rows], pa.int64()),
-            pa.array(batch.timestamp[rows], pa.timestamp("ms")),
-        ],
-        names=list(SOURCE),
-    )
-    return rows, pc.binary_join_element_wise(prefix, body, encode(tails, TAIL), b"")
-
-
-def chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
-    """The values at the rows; a stretch of them, which a partition usually is, is not copied first."""
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return values.slice(rows[0], len(rows)).to_pylist()
-    return values.take(pa.array(rows)).to_pylist()
-
-
-TAIL = tail_schema()
-
-
-def one_event_a_record(cleaned: Cleaned) -> Records:
-    """Accepted events as records of avro/clean_web_event.avsc, in the partition of their raw
-    record, with its key.
-    """
-    rows, values = clean_events(cleaned, schemas.load("clean_web_event").header)
-    batch = cleaned.judged.batch
-    messages = {}
-    for p, mine in rows_by_partition(batch.partition[rows]).items():
-        keys = chosen(batch.key, rows[mine])
-        messages[p] = [
-            {"value": v, "key": k} for v, k in zip(chosen(values, mine), keys, strict=True)
-        ]
-    return Records(messages, batch.timestamp[rows])
-
-
-# Well under the 1 MiB that a broker takes by default, and large enough that the cost of a record no
-# longer counts.
+# A quarter of the 1 MiB that a broker takes by default. A full record holds about 2,000 events of
+# 130 bytes, so the cost per record no longer counts.
 BATCH_BYTES = 262_144
 
 
-def one_batch_a_record(cleaned: Cleaned) -> Records:
-    """Accepted events as records of avro/clean_web_batch.avsc: each holds many events of one
-    partition, in order.
+class CleanEncoder:
+    """Encode the accepted events of a family.
 
-    The bytes of an Avro array are a count, its items' bytes, and a zero.
+    A clean event is the event, then the fields of `SOURCE`. So its bytes are the event's own bytes
+    and a short tail, and nothing that was decoded is encoded again.
     """
-    rows, bodies = clean_events(cleaned, b"")
-    partition = cleaned.judged.batch.partition[rows]
-    header = schemas.load("clean_web_batch").header
-    messages: dict[int, list[dict[str, Any]]] = {}
-    for p, here in rows_by_partition(partition).items():
-        mine = chosen(bodies, here)
-        sizes = np.cumsum([len(b) for b in mine])
-        at = 0
-        while at < len(mine):
-            start = sizes[at - 1] if at else 0
-            end = max(at + 1, int(np.searchsorted(sizes, start + BATCH_BYTES)))
-            value = header + long_bytes(min(end, len(mine)) - at) + b"".join(mine[at:end]) + b"\0"
-            messages.setdefault(p, []).append({"value": value})
-            at = end
-    return Records(messages, cleaned.judged.batch.timestamp[rows])
+
+    SOURCE = ("source_partition", "source_offset", "source_timestamp")
+
+    def __init__(self, family: Family) -> None:
+        event = schemas.load(family.contract)
+        clean = schemas.load(family.clean_contract)
+        tail = clean.raw["fields"][-len(self.SOURCE) :]
+        assert clean.raw["fields"] == event.raw["fields"] + tail, f"{family.clean_contract}.avsc"
+        assert [f["name"] for f in tail] == list(self.SOURCE), f"{family.clean_contract}.avsc"
+        self._tail = Schema({"type": "record", "name": "Source", "fields": tail})
+        self._event_header = clean.header
+        self._batch_header = schemas.load(family.batch_contract).header
+
+    def one_event_per_record(self, cleaned: Cleaned) -> Records:
+        """Encode each event by the clean contract, one event per record.
+
+        A record goes to the partition and has the key of its raw record.
+        """
+        rows, values = self._events(cleaned, self._event_header)
+        batch = cleaned.judged.batch
+        messages = {}
+        for p, indices in rows_by_partition(batch.partition[rows]).items():
+            keys = _chosen(batch.key, rows[indices])
+            chosen = _chosen(values, indices)
+            messages[p] = [{"value": v, "key": k} for v, k in zip(chosen, keys, strict=True)]
+        return Records(messages, batch.timestamp[rows])
+
+    def one_batch_per_record(self, cleaned: Cleaned) -> Records:
+        """Encode events by the batch contract: many events of one partition per record."""
+        rows, bodies = self._events(cleaned, b"")
+        batch = cleaned.judged.batch
+        messages: dict[int, list[dict[str, Any]]] = {}
+        for p, indices in rows_by_partition(batch.partition[rows]).items():
+            events = _chosen(bodies, indices)
+            stretches = _stretches([len(event) for event in events])
+            messages[p] = [{"value": self._array(events[start:end])} for start, end in stretches]
+        return Records(messages, batch.timestamp[rows])
+
+    def _array(self, events: list[bytes]) -> bytes:
+        # an Avro array is a count, the bytes of its items, and a zero
+        return b"".join((self._batch_header, _long_bytes(len(events)), *events, b"\0"))
+
+    def _events(self, cleaned: Cleaned, prefix: bytes) -> tuple[np.ndarray, pa.Array]:
+        """Give the rows (of the batch) that were accepted, and their bytes after the prefix."""
+        # only new records: what is read again to rebuild the state stands on the topic already
+        judged, batch = cleaned.judged, cleaned.judged.batch
+        rows = judged.events["row"].to_numpy()
+        accepted = (judged.verdict[rows] == ACCEPTED) & cleaned.is_new[rows]
+        rows = rows[accepted]
+        bodies = cleaned.bodies if accepted.all() else cleaned.bodies.filter(pa.array(accepted))
+        tails = pa.RecordBatch.from_arrays(
+            [
+                pa.array(batch.partition[rows], pa.int32()),
+                pa.array(batch.offset[rows], pa.int64()),
+                pa.array(batch.timestamp[rows], pa.timestamp("ms")),
+            ],
+            names=list(self.SOURCE),
+        )
+        return rows, pc.binary_join_element_wise(prefix, bodies, encode(tails, self._tail), b"")
 
 
-def long_bytes(value: int) -> bytes:
-    """A long as Avro writes it: zig-zag, seven bits a byte."""
+def dead_letters(letters: Iterable[DeadLetter]) -> Records:
+    """Encode dead letters by avro/dead_letter.avsc, each with the key of its raw record."""
+    schema = schemas.load("dead_letter")
+    return Records(
+        {BY_KEY: [{"value": _record(schema, x), "key": x["source_key"]} for x in letters]}
+    )
+
+
+class TallyRecords:
+    """The tallies that changed, as records of avro/outcome_tally.avsc and avro/rule_tally.avsc.
+
+    Their key is all but the number: so the newest count of a minute replaces those before it, on a
+    compacted topic too.
+    """
+
+    def __init__(self, tallies: Tallies, origin: Origin) -> None:
+        self._tallies = tallies
+        self._origin = origin
+
+    def take(self) -> Records:
+        """Encode the counts that changed since the last call."""
+        outcomes, rules = self._tallies.take()
+        return Records(
+            {
+                BY_KEY: [
+                    *(self._message("outcome_tally", t, t.outcome, t.code) for t in outcomes),
+                    *(self._message("rule_tally", t, t.rule) for t in rules),
+                ]
+            }
+        )
+
+    def _message(
+        self, contract: str, tally: OutcomeTally | RuleTally, *names: str
+    ) -> dict[str, Any]:
+        flow, topic = self._origin.flow, self._origin.topic
+        value = dataclasses.asdict(tally) | {
+            "flow": flow,
+            "source_topic": topic,
+            "source_partition": tally.partition,
+            "window_start": tally.minute,
+        }
+        key = "|".join(map(str, (flow, topic, tally.partition, tally.minute, *names)))
+        return {"value": _record(schemas.load(contract), value), "key": key.encode()}
+
+
+def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
+    # rows of one partition usually follow each other, and a slice copies nothing
+    adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
+    chosen: list[Any] = part.to_pylist()
+    return chosen
+
+
+def _stretches(sizes: list[int]) -> list[tuple[int, int]]:
+    """Cut events into stretches `[start, end)` of at most BATCH_BYTES, or of one larger event."""
+    ends = np.cumsum(sizes)
+    stretches = []
+    start = 0
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, before + BATCH_BYTES))
+        end = min(max(start + 1, fitting), len(sizes))
+        stretches.append((start, end))
+        start = end
+    return stretches
+
+
+def _long_bytes(value: int) -> bytes:
+    """Encode a long as Avro does: zig-zag, seven bits per byte."""
     value = (value << 1) ^ (value >> 63)
     out = bytearray()
     while value > 0x7F:
@@ -117,51 +172,8 @@ def long_bytes(value: int) -> bytes:
     return bytes((*out, value))
 
 
-def record(schema: Schema, value: dict[str, Any]) -> bytes:
+def _record(schema: Schema, value: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     out.write(schema.header)
     fastavro.schemaless_writer(out, schema.parsed, value)
     return out.getvalue()
-
-
-def dead_letters(cleaned: Cleaned, topic: str) -> Records:
-    """Refused records as records of avro/dead_letter.avsc."""
-    return dead_letter_records(letters(cleaned, topic))
-
-
-def dead_letter_records(found: Iterable[dict[str, Any]]) -> Records:
-    schema = schemas.load("dead_letter")
-    return Records(
-        {
-            BY_KEY: [
-                {"value": record(schema, letter), "key": letter["source_key"]} for letter in found
-            ]
-        }
-    )
-
-
-def tallies(flow: str, topic: str, taken: tuple[list[OutcomeTally], list[RuleTally]]) -> Records:
-    """Counts as records of avro/outcome_tally.avsc and avro/rule_tally.avsc; the key makes the
-    newest replace the others.
-    """
-    messages = []
-    for schema, found in (
-        (schemas.load("outcome_tally"), taken[0]),
-        (schemas.load("rule_tally"), taken[1]),
-    ):
-        for tally in found:
-            fields = dataclasses.asdict(tally)
-            value = fields | {
-                "flow": flow,
-                "source_topic": topic,
-                "source_partition": tally.partition,
-                "window_start": tally.minute,
-            }
-            what = (
-                (fields["outcome"], fields["code"])
-                if isinstance(tally, OutcomeTally)
-                else (fields["rule"],)
-            )
-            key = "|".join((flow, topic, str(tally.partition), str(tally.minute), *map(str, what)))
-            messages.append({"value": record(schema, value), "key": key.encode()})
-    return Records({BY_KEY: messages})

@@ -12,13 +12,16 @@ from enum import StrEnum
 
 from flows import registry
 
-CLEAN, METRICS, DEADLETTERS, QUALITY = FLOWS = registry.NAMES
+FLOWS = registry.NAMES
+CLEAN, METRICS = registry.CLEANING, registry.COUNTING
 
-# what the latency of an event is held to, from its Kafka timestamp until its row can be read
+# The bound on the latency of an event, from its Kafka timestamp until its row can be read.
 LATENCY_SLO_SECONDS = 0.25
 
 
 class Kind(StrEnum):
+    """The kind of a family in Prometheus."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -26,7 +29,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class MetricFamily:
-    """One family. `labels` stand beside `flow`, which all have; `flows` are those that serve it."""
+    """One number with all its label values.
+
+    `labels` stand beside `flow`, which every family has; `flows` are those that serve it.
+    """
 
     name: str
     kind: Kind
@@ -36,8 +42,8 @@ class MetricFamily:
     flows: tuple[str, ...] = FLOWS
 
 
-# ends of the buckets: close together around the SLO, so that its percentiles are not guessed
-# between two far ones
+# Ends of the buckets: close together around the SLO, since Prometheus interpolates a percentile
+# between two of them.
 LATENCIES = (
     0.005,
     0.01,
@@ -85,7 +91,7 @@ LATENCY = MetricFamily(
     " it (clean; seen by the flow's own loop, so up to one poll late) or its rows are committed"
     " (metrics).",
     buckets=LATENCIES,
-    flows=(CLEAN, METRICS),
+    flows=CLEAN + METRICS,
 )
 LAG_RECORDS = MetricFamily(
     "shopstream_lag_records",
@@ -108,7 +114,7 @@ WATERMARK_DELAY = MetricFamily(
     "How far the partition's watermark (the highest event time) is behind now. It grows too while"
     " nobody sends.",
     ("partition",),
-    flows=(CLEAN, METRICS),
+    flows=CLEAN + METRICS,
 )
 BATCH_RECORDS = MetricFamily(
     "shopstream_batch_records",
@@ -139,7 +145,7 @@ ROWS = MetricFamily(
     "Rows sent to a table, by what became of them: inserted, updated, or unchanged because the"
     " stored one counts as much.",
     ("table", "change"),
-    flows=(METRICS, DEADLETTERS, QUALITY),
+    flows=tuple(name for name in FLOWS if name not in CLEAN),
 )
 RETRIES = MetricFamily(
     "shopstream_retries_total",
@@ -153,7 +159,7 @@ STATE_ENTRIES = MetricFamily(
     "Entries of the state in memory: known ids and open minutes (clean), rows of open windows by"
     " table (metrics).",
     ("state",),
-    flows=(CLEAN, METRICS),
+    flows=CLEAN + METRICS,
 )
 REWIND_RECORDS = MetricFamily(
     "shopstream_rewind_records",
@@ -178,7 +184,7 @@ BUDGET_RATIO = MetricFamily(
     " begins anew with each run (SHOPSTREAM_REJECT_BUDGET_RECORDS); partition `all` is all of them"
     " together.",
     ("partition",),
-    flows=(CLEAN,),
+    flows=CLEAN,
 )
 HEALTHY = MetricFamily("shopstream_healthy", Kind.GAUGE, "1 while /healthz is green, else 0.")
 BUILD_INFO = MetricFamily(

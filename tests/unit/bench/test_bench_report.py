@@ -1,5 +1,4 @@
-"""What a bench says of its runs: medians, floors, and figures of others that stand in the README as
-in the code."""
+"""The figures of a bench: medians, floors, and other engines, in the README as in the code."""
 
 from __future__ import annotations
 
@@ -13,19 +12,19 @@ from rich.console import Console
 
 import bench
 from bench.__main__ import parser, steps
-from bench.drain import Drained, Running, progress, watch
+from bench.drain import DrainResult, RunningFlows, lags_until_drained, measure
 from bench.errors import BenchError
-from bench.fill import Filled, said
+from bench.fill import FillResult, parse_report
 from bench.peers import PEERS
 from bench.report import FLOORS, results, show
-from bench.resources import Look, Meter, Spent, between
-from bench.runner import STEPS, Measured
+from bench.resources import CpuSample, CpuUsage, Meter, usage_between
+from bench.runner import STEPS, Measurements
 from shopstream.kafka.lag import Lag, Lags
 
 
-def drained(work_events: float, seconds: float, rss_mib: float) -> Drained:
-    spent = Spent(seconds, {"clean": 2.0}, 0.0)
-    return Drained(1_000_000, work_events, seconds, seconds + 2, spent, {"clean": rss_mib})
+def drained(work_events: float, seconds: float, rss_mib: float) -> DrainResult:
+    usage = CpuUsage(seconds, {"clean": 2.0}, 0.0)
+    return DrainResult(1_000_000, work_events, seconds, seconds + 2, usage, {"clean": rss_mib})
 
 
 def test_what_the_generator_said_is_read() -> None:
@@ -33,17 +32,17 @@ def test_what_the_generator_said_is_read() -> None:
         "sent 2000000 records (2000000 healthy) in 13.4 s, 149,254/s; behind the schedule p99 0 ms,"
         " max 0 ms\n"
     )
-    assert said(line) == (2_000_000, 149_254.0)
+    assert parse_report(line) == (2_000_000, 149_254.0)
     with pytest.raises(BenchError, match="did not say"):
-        said("Traceback")
+        parse_report("Traceback")
 
 
 def test_speeds_are_medians_and_memory_is_the_highest() -> None:
-    measured = Measured(
+    measured = Measurements(
         generator=[
-            Filled(10, 100.0, 50.0, 1.0),
-            Filled(10, 300.0, 60.0, 1.0),
-            Filled(10, 200.0, 70.0, 1.0),
+            FillResult(10, 100.0, 50.0, 1.0),
+            FillResult(10, 300.0, 60.0, 1.0),
+            FillResult(10, 200.0, 70.0, 1.0),
         ],
         chain=[
             drained(900_000, 9.0, 310.0),
@@ -51,24 +50,26 @@ def test_speeds_are_medians_and_memory_is_the_highest() -> None:
             drained(900_000, 6.0, 300.0),
         ],
     )
-    found = results(measured)
-    assert found["generator_eps"] == 200
-    assert found["from_process_start_eps"]["generator"] == 60
-    assert found["chain_eps"] == 150_000
-    assert found["rss_mib"] == {
+    figures = results(measured)
+    assert figures["generator_eps"] == 200
+    assert figures["from_process_start_eps"]["generator"] == 60
+    assert figures["chain_eps"] == 150_000
+    assert figures["rss_mib"] == {
         "clean": 310.0,
         "metrics": None,
         "quality": None,
         "deadletters": None,
     }
-    assert found["clean_eps"] is None
-    assert found["cpu_s_per_million"] == {"clean": 2.22}
+    assert figures["clean_eps"] is None
+    assert figures["cpu_s_per_million"] == {"clean": 2.22}
 
 
 def test_a_part_of_a_bench_shows_what_it_has() -> None:
-    told = io.StringIO()
-    show(results(Measured(chain=[drained(800_000, 8.0, 600.0)])), Console(file=told, width=110))
-    lines = [line.split() for line in told.getvalue().splitlines()]
+    output = io.StringIO()
+    show(
+        results(Measurements(chain=[drained(800_000, 8.0, 600.0)])), Console(file=output, width=110)
+    )
+    lines = [line.split() for line in output.getvalue().splitlines()]
     assert ["chain", "100,000", "events/s", "over", "150,000", "NOT", "held"] in lines
     assert ["memory", "of", "clean", "600", "MiB", "under", "500", "NOT", "held"] in lines
     assert not any("generator" in line for line in lines)
@@ -98,11 +99,11 @@ def test_steps_run_in_the_order_in_which_they_find_what_they_need() -> None:
 
 
 def test_cpu_of_a_process_that_came_in_between_counts_from_its_start() -> None:
-    first = Look(10.0, 100.0, {("clean", 1): 5.0, ("postgres", 2): 7.0})
-    last = Look(12.0, 104.0, {("clean", 1): 6.5, ("postgres", 2): 7.25, ("postgres", 3): 0.25})
-    spent = between(first, last)
-    assert spent.cpu == {"clean": 1.5, "postgres": 0.5}
-    assert (spent.seconds, spent.others) == (2.0, 2.0)
+    first = CpuSample(10.0, 100.0, {("clean", 1): 5.0, ("postgres", 2): 7.0})
+    last = CpuSample(12.0, 104.0, {("clean", 1): 6.5, ("postgres", 2): 7.25, ("postgres", 3): 0.25})
+    usage = usage_between(first, last)
+    assert usage.cpu == {"clean": 1.5, "postgres": 0.5}
+    assert (usage.seconds, usage.others) == (2.0, 2.0)
 
 
 class Commits:
@@ -115,12 +116,12 @@ class Commits:
         return Lag(self._behind.pop(0), self.total)
 
 
-def watched(behind: list[int]) -> Drained:
-    looks = iter((Look(11.0, 20.0, {}), Look(16.0, 25.0, {})))
+def measured_with(behind: list[int]) -> DrainResult:
+    samples = iter((CpuSample(11.0, 20.0, {}), CpuSample(16.0, 25.0, {})))
     processes = SimpleNamespace(began=10.0, pids={"clean": 1}, rss_mib=lambda: {"clean": 200.0})
-    meter = SimpleNamespace(look=lambda pids: next(looks))
-    return watch(
-        cast(Running, processes),
+    meter = SimpleNamespace(sample=lambda pids: next(samples))
+    return measure(
+        cast(RunningFlows, processes),
         cast(Lags, Commits(behind)),
         cast(Meter, meter),
         ("clean",),
@@ -129,27 +130,27 @@ def watched(behind: list[int]) -> Drained:
 
 
 def test_what_the_first_commit_held_is_not_counted_as_work() -> None:
-    found = watched([1_000_000, 900_000, 400_000, 0])
-    assert (found.work_events, found.work_seconds, found.start_seconds) == (900_000, 5.0, 6.0)
-    assert found.work_eps == 180_000
+    result = measured_with([1_000_000, 900_000, 400_000, 0])
+    assert (result.work_events, result.work_seconds, result.start_seconds) == (900_000, 5.0, 6.0)
+    assert result.work_eps == 180_000
 
 
 def test_a_backlog_that_one_commit_drains_is_too_small() -> None:
     with pytest.raises(BenchError, match="more --events"):
-        watched([1_000_000, 0])
+        measured_with([1_000_000, 0])
 
 
 def test_records_that_someone_deletes_are_not_taken_for_drained() -> None:
     commits = Commits([900_000, 0])
-    behind = progress(
-        cast(Running, SimpleNamespace(pids={"clean": 1})), cast(Lags, commits), "clean"
+    sampled = lags_until_drained(
+        cast(RunningFlows, SimpleNamespace(pids={"clean": 1})), cast(Lags, commits), "clean"
     )
-    next(behind)
+    next(sampled)
     commits.total = 0
     with pytest.raises(BenchError, match="someone else deletes"):
-        next(behind)
+        next(sampled)
 
 
 def test_the_results_have_the_keys_that_others_read() -> None:
     wanted = {"chain_eps", "clean_eps", "metrics_eps", "generator_eps", "latency_ms", "rss_mib"}
-    assert wanted <= results(Measured()).keys()
+    assert wanted <= results(Measurements()).keys()

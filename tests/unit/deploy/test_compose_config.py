@@ -1,5 +1,4 @@
-"""Compose itself reads the file, and reads the same in it as the tests do. It needs no Docker
-engine for that."""
+"""Compose itself, which needs no Docker engine for it, reads in the file what the tests do."""
 
 from __future__ import annotations
 
@@ -22,19 +21,19 @@ PROFILES = ("load", "tools", "registry")
 
 @cache
 def compose() -> tuple[str, ...]:
-    """The command, as a plugin of docker or alone; version 2 or newer."""
+    """The command of Compose 2 or newer, as a plugin of docker or alone."""
     path = f"{TOOLS}:{os.environ['PATH']}"
     for command in (("docker", "compose"), ("docker-compose",)):
         program = shutil.which(command[0], path=path)
         if program is None:
             continue
-        found = subprocess.run(
+        version = subprocess.run(
             [program, *command[1:], "version", "--short"],
             capture_output=True,
             text=True,
             timeout=30,
         )
-        if found.returncode == 0 and re.match(r"v?([2-9]|\d\d)\.", found.stdout):
+        if version.returncode == 0 and re.match(r"v?([2-9]|\d\d)\.", version.stdout):
             return (program, *command[1:])
     pytest.skip("needs Compose 2 or newer, as `docker compose` or `docker-compose`: make tools")
 
@@ -45,7 +44,7 @@ def config(*options: str, **variables: str) -> dict[str, Any]:
         for k, v in os.environ.items()
         if not re.match(r"COMPOSE_|LOAD_|GRAFANA_|SHOPSTREAM_|.*_PORT$", k)
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *compose(),
             "-f",
@@ -60,9 +59,9 @@ def config(*options: str, **variables: str) -> dict[str, Any]:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "a warning, for example of a variable without a value"
-    loaded: dict[str, Any] = json.loads(done.stdout)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "", "a warning, for example of a variable without a value"
+    loaded: dict[str, Any] = json.loads(result.stdout)
     return loaded
 
 
@@ -79,17 +78,17 @@ def test_it_is_read_without_a_warning() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_profile_stands_alone(profile: str) -> None:
-    found = config("--profile", profile)["services"]
-    assert found.keys() == {
+    names = config("--profile", profile)["services"]
+    assert names.keys() == {
         n for n, service in services().items() if service.get("profiles", [profile]) == [profile]
     }
 
 
 def test_compose_reads_what_the_tests_read() -> None:
-    found = everything()
-    assert found["name"] == "shopstream"
+    project = everything()
+    assert project["name"] == "shopstream"
     for name, service in services().items():
-        read = found["services"][name]
+        read = project["services"][name]
         # its own output is a file again: there a dollar sign is written twice
         assert plain(read.get("environment", {})) == service.get("environment", {})
         for key in ("command", "entrypoint"):
@@ -119,7 +118,7 @@ def test_compose_reads_what_the_tests_read() -> None:
         ):
             assert read.get(key) == service.get(key), f"{name}: {key}"
         assert int(read["mem_limit"]) >= 256 * 2**20
-    assert found["secrets"].keys() == written()["secrets"].keys()
+    assert project["secrets"].keys() == written()["secrets"].keys()
 
 
 def plain(value: Any) -> Any:

@@ -15,12 +15,12 @@ import pytest
 from flows.domain.errors import ConfigError
 from flows.registry import NAMES
 from flows.runtime.paths import ROOT
-from flows.runtime.settings import Settings, environment_name, load_settings
+from flows.runtime.settings import FIELDS, environment_name, load_settings
 from tests.support.compose_file import environment, filled, mounts, ours, services, written
 
 SERVICES = services()
 FLOW_PORTS = {"clean": 9101, "metrics": 9102, "deadletters": 9103, "quality": 9104}
-SETTINGS = {environment_name(field) for field in Settings.model_fields}
+SETTINGS = {environment_name(field) for field in FIELDS}
 # read by the generator's own command line
 LOAD = {"LOAD_SCENARIO", "LOAD_RATE"}
 
@@ -108,11 +108,11 @@ KNOWN = {
 
 def asked_by_provisioning() -> set[str]:
     """The variables that the files of ./grafana ask Grafana for."""
-    asked: set[str] = set()
+    variables: set[str] = set()
     for file in (ROOT / "grafana" / "provisioning").rglob("*.y*ml"):
         text = re.sub(r"(?m)^\s*#.*$", "", file.read_text())
-        asked |= set(re.findall(r"(?:\$__env|\$)\{([A-Z][A-Z0-9_]+)\}", text))
-    return asked
+        variables |= set(re.findall(r"(?:\$__env|\$)\{([A-Z][A-Z0-9_]+)\}", text))
+    return variables
 
 
 @pytest.mark.parametrize("name", SERVICES.keys() - ours().keys())
@@ -235,7 +235,7 @@ def test_what_must_outlive_a_container_is_on_a_named_volume() -> None:
 
 
 def test_java_can_run_what_it_unpacks() -> None:
-    """On a /tmp that is noexec, Docker's default, the first zstd or snappy record stops the broker."""
+    """With Docker's default, noexec on /tmp, the first zstd or snappy record stops the broker."""
     for name in ("kafka", "kafka-ui"):
         (tmp,) = (line for line in SERVICES[name]["tmpfs"] if line.startswith("/tmp:"))
         assert "exec" in tmp.split(":")[1].split(",")
@@ -243,17 +243,17 @@ def test_java_can_run_what_it_unpacks() -> None:
 
 def test_logins_are_made_by_migrate_for_those_who_use_them() -> None:
     command = SERVICES["migrate"]["command"]
-    made = dict(word.split("=", 1) for before, word in pairwise(command) if before == "--login")
-    assert made.keys() == {"shopstream_flows", "shopstream_grafana"}
+    logins = dict(word.split("=", 1) for before, word in pairwise(command) if before == "--login")
+    assert logins.keys() == {"shopstream_flows", "shopstream_grafana"}
     for flow in ("metrics", "deadletters", "quality", "rollup"):
         settings = environment(flow)
         assert (
             settings["DATABASE_URL"] == "postgresql://shopstream_flows@timescaledb:5432/shopstream"
         )
-        assert made["shopstream_flows"] == f"writer:{settings['DATABASE_PASSWORD_FILE']}"
+        assert logins["shopstream_flows"] == f"writer:{settings['DATABASE_PASSWORD_FILE']}"
     grafana = environment("grafana")
     assert grafana["GRAFANA_DB_USER"] == "shopstream_grafana"
-    assert made["shopstream_grafana"].startswith("reader:")
+    assert logins["shopstream_grafana"].startswith("reader:")
     assert (grafana["GRAFANA_DB_HOST"], grafana["GRAFANA_DB_NAME"]) == (
         "timescaledb:5432",
         "shopstream",
@@ -288,16 +288,15 @@ def test_a_healthcheck_asks_where_the_service_listens() -> None:
         "registry": int(environment("registry")["KARAPACE_PORT"]),
     }
     for name, port in listening.items():
-        asked = set(
+        ports = set(
             re.findall(r"127\.0\.0\.1[:/](\d+)", repr(SERVICES[name]["healthcheck"]["test"]))
         )
-        assert asked == {str(port)}
+        assert ports == {str(port)}
         assert SERVICES[name]["ports"][0].endswith(f":{port}")
 
 
 def test_a_variable_that_the_shell_of_the_container_reads_is_not_filled_in_here() -> None:
-    """Compose fills in $NAME: what the container's own shell must read is written with two dollar
-    signs."""
+    """Compose fills in $NAME: what the container's own shell must read is written $$NAME."""
     raw = written()["services"]
     assert "$$POSTGRES_USER" in repr(raw["timescaledb"]["healthcheck"])
     assert "$$LOAD_RATE" in repr(raw["generator"]["command"])

@@ -152,8 +152,7 @@ def test_it_waits_for_what_it_needs_until_that_works(name: str) -> None:
 
 
 def test_up_with_wait_knows_each_job_as_one() -> None:
-    """`up --wait` takes a job that ended for a failure unless a service waits for its success, in
-    whatever profile is up."""
+    """`up --wait` takes a job that ended for a failure unless a service waits for its success."""
     assert jobs() == {"topics", "migrate"}
     for job in JOBS:
         waiting = [

@@ -21,11 +21,11 @@ TOOLS = ROOT / ".shopstream" / "tools" / "bin"
 
 def pins(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """Package -> (version, hashes)."""
-    found = {}
+    versions = {}
     for block in re.split(r"\n(?=\S)", lock.read_text().replace("\\\n", "")):
         if match := re.match(r"([\w.-]+)==(\S+)", block):
-            found[match[1]] = (match[2], frozenset(re.findall(r"--hash=(\S+)", block)))
-    return found
+            versions[match[1]] = (match[2], frozenset(re.findall(r"--hash=(\S+)", block)))
+    return versions
 
 
 def copied() -> list[str]:
@@ -51,21 +51,36 @@ def test_every_package_is_checked_by_its_hash() -> None:
     assert all(hashes for _, hashes in pins(ROOT / "deploy" / "requirements.lock").values())
 
 
+def names(requirements: list[str]) -> set[str]:
+    """The packages of a list of requirements, as a lock spells them."""
+    return {
+        re.split(r"[=\[<>]", line)[0].replace("_", "-").replace(".", "-").lower()
+        for line in requirements
+    }
+
+
 def test_the_images_lock_is_part_of_the_checkouts() -> None:
-    image, everything = (
-        pins(ROOT / "deploy" / "requirements.lock"),
-        pins(ROOT / "requirements.lock"),
+    image, demo, everything = (
+        pins(ROOT / lock)
+        for lock in ("deploy/requirements.lock", "deploy/demo.lock", "requirements.lock")
     )
-    assert image.items() <= everything.items(), "run `make lock`"
+    assert image.items() <= demo.items() <= everything.items(), "run `make lock`"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {
-        re.split(r"[=\[<>]", line)[0].replace("_", "-").lower() for line in project["dependencies"]
-    }
-    assert needed - image.keys() == NOT_IN_THE_IMAGE, "run `make lock`"
-    development = {
-        re.split(r"[=\[<>]", line)[0] for line in project["optional-dependencies"]["dev"]
-    }
-    assert image.keys() & development <= {"psutil"}, "tools of development are not for the image"
+    extras = {extra: names(lines) for extra, lines in project["optional-dependencies"].items()}
+    runs = names(project["dependencies"]) | extras["load"]
+    assert extras["demo"] == NOT_IN_THE_IMAGE
+    assert runs <= image.keys(), "run `make lock`"
+    assert runs | extras["demo"] <= demo.keys(), "run `make lock`"
+    assert runs.union(*extras.values()) <= everything.keys(), "run `make lock`"
+    assert not image.keys() & NOT_IN_THE_IMAGE
+    development = extras["dev"] - {"psutil"}  # the embedded PostgreSQL needs it too
+    assert not (image.keys() | demo.keys()) & development, "tools of development are for no run"
+
+
+def test_no_lock_names_an_index() -> None:
+    """What installs from a lock follows the settings of its machine."""
+    for lock in ("deploy/requirements.lock", "deploy/demo.lock", "requirements.lock"):
+        assert not re.findall(r"^-|://", (ROOT / lock).read_text(), re.MULTILINE)
 
 
 def test_it_runs_as_a_numbered_user_without_a_shell() -> None:
@@ -123,7 +138,7 @@ def test_the_linter_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint", path=f"{TOOLS}:{os.environ['PATH']}")
     if hadolint is None:
         pytest.skip("needs hadolint: make tools")
-    done = subprocess.run(
+    result = subprocess.run(
         [hadolint, "--no-color", str(FILE)], capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (result.returncode, result.stdout) == (0, "")

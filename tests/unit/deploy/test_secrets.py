@@ -1,5 +1,4 @@
-"""`make secrets`: passwords on first use, none by default, the same ones afterwards; readable in
-containers, not on the host."""
+"""`make secrets`: passwords on first use and kept, readable in containers, not on the host."""
 
 from __future__ import annotations
 
@@ -39,12 +38,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_each_secret_of_compose_is_made_and_no_two_are_alike(folder: Path) -> None:
     assert make(folder).returncode == 0
-    made = read(folder)
-    assert made.keys() == NAMES
-    assert len(set(made.values())) == len(NAMES)
+    secrets = read(folder)
+    assert secrets.keys() == NAMES
+    assert len(set(secrets.values())) == len(NAMES)
     # no $, which Grafana expands; no /, @ or :, which a URL does; no line feed, which some images
     # keep
-    assert all(re.fullmatch(r"[A-Za-z0-9]{40}", secret) for secret in made.values())
+    assert all(re.fullmatch(r"[A-Za-z0-9]{40}", secret) for secret in secrets.values())
 
 
 def test_two_checkouts_share_no_secret(tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_several_at_once_agree(folder: Path) -> None:
         for _ in range(6)
     ]
     assert [process.wait(30) for process in running] == [0] * 6
-    assert read(folder).keys() == NAMES, "nothing half made is left"
+    assert read(folder).keys() == NAMES, "no half of a password is left"
 
 
 @pytest.mark.parametrize(
@@ -107,9 +106,9 @@ def test_several_at_once_agree(folder: Path) -> None:
 def test_a_secret_that_would_break_something_is_told_and_kept(folder: Path, content: str) -> None:
     make(folder)
     (folder / "grafana_db_password").write_text(content)
-    done = make(folder)
-    assert done.returncode == 1
-    assert "grafana_db_password must be one line" in done.stderr
+    result = make(folder)
+    assert result.returncode == 1
+    assert "grafana_db_password must be one line" in result.stderr
     assert (folder / "grafana_db_password").read_text() == content
 
 
@@ -123,11 +122,11 @@ def test_a_password_of_ones_own_is_taken(folder: Path) -> None:
 def test_make_secrets_is_this_script(tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("needs make")
-    done = subprocess.run(
+    result = subprocess.run(
         ["make", "--silent", "secrets"],
         cwd=ROOT,
         env={**os.environ, "SECRETS_FOLDER": str(tmp_path / "s")},
         timeout=30,
     )
-    assert done.returncode == 0
+    assert result.returncode == 0
     assert read(tmp_path / "s").keys() == NAMES

@@ -18,22 +18,24 @@ from hypothesis import strategies as st
 
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import Decoder
-from flows.domain.batch import Batch
+from flows.domain.batch import Batch, Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
-from flows.domain.cleaning import Cleaned, Cleaning, Read
-from flows.domain.dead_letters import letters
-from flows.domain.ids import KnownIds, keys_of
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.cleaning import Cleaned, Cleaning
+from flows.domain.codes import VERDICTS
+from flows.domain.dead_letters import RefusedEvents
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import Identified, KnownIds
+from flows.domain.judge import Limits
+from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
 from tests.support.web_events import NOON, V1, V2, uuid
 from tests.support.web_events import event as web_event
 
 LATENESS, TOLERANCE = 5_000, 2_000
-DECODER = Decoder(
-    schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), 2_000
-)
+DECODER = Decoder(WEB, schemas.ConfluentIds(None), 2_000)
+REFUSED = RefusedEvents(WEB, Origin("clean", "raw.web"))
 GOOD = V2.frame(web_event())
 GARBAGE = (
     None,
@@ -162,7 +164,7 @@ class Run:
     def start(self) -> None:
         """Begin as a fresh process does: from the committed offsets and notes."""
         limits = Limits(timedelta(milliseconds=LATENESS), timedelta(milliseconds=TOLERANCE))
-        self.cleaning = Cleaning(limits, RejectBudget(2.0, 10))
+        self.cleaning = Cleaning(WEB, limits, RejectBudget(2.0, 10))
         for p, checkpoint in self.committed.items():
             self.cleaning.restore(p, checkpoint)
         self.rest = [r for r in self.log if r.offset >= self.committed[r.partition].rewind]
@@ -172,14 +174,13 @@ class Run:
     def poll(self, count: int) -> None:
         records, self.rest = self.rest[:count], self.rest[count:]
         batch = batch_of(records)
-        decoded = DECODER.decode(batch.payload)
-        cleaned = self.cleaning.clean(Read(batch, decoded.events, decoded.bodies, decoded.refused))
+        cleaned = self.cleaning.clean(DECODER.decode(batch))
         self.tell(records, cleaned)
 
     def tell(self, records: list[Stored], cleaned: Cleaned) -> None:
         reasons = {
             (letter["source_partition"], letter["source_offset"]): letter
-            for letter in letters(cleaned, "raw.web")
+            for letter in REFUSED.dead_letters(cleaned)
         }
         for row, record in enumerate(records):
             if not cleaned.is_new[row]:
@@ -195,7 +196,7 @@ class Run:
 
     def flush(self) -> None:
         """Tallies go out; a row of the table is replaced only by a higher count."""
-        outcomes, rules = self.cleaning.take_tallies()
+        outcomes, rules = self.cleaning.tallies.take()
         for o in outcomes:
             key = o.partition, o.minute, str(o.outcome), str(o.code)
             self.outcomes[key] = max(self.outcomes.get(key, 0), o.records)
@@ -472,11 +473,14 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
         judged = keys.judge(
-            keys_of(ids[again], partitions[again]),
-            again.astype(np.uint64),
-            times[again],
-            np.concatenate((horizons, horizons))[: len(again)],
-            (partitions[again], again),
+            Identified(
+                keys_of_ids(ids[again], partitions[again]),
+                again.astype(np.uint64),
+                times[again],
+                np.concatenate((horizons, horizons))[: len(again)],
+                partitions[again],
+                again,
+            )
         )
         assert not judged.conflict.any()
         assert judged.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)

@@ -13,17 +13,19 @@ from typing import Any
 
 import fastavro
 import polars as pl
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.connectors.avro import schemas
-from flows.connectors.avro.decode import Decoded, Decoder, WriterSchema, read_one
+from flows.connectors.avro.decode import Decoder, WriterSchema, read_one
 from flows.connectors.avro.schemas import ConfluentIds
+from flows.domain.batch import Batch, Decoded
 from flows.domain.codes import Code
 from flows.domain.errors import TransientError
+from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
+from tests.support.batches import batch_of
 from tests.support.web_events import (
     NOON,
     V1,
@@ -43,11 +45,11 @@ MAX = 4_000
 
 
 def decoder(ids: ConfluentIds | None = None) -> Decoder:
-    return Decoder(READER, schemas.published("web_event"), ids or ConfluentIds(None), MAX)
+    return Decoder(WEB, ids or ConfluentIds(None), MAX)
 
 
 def decode(*values: bytes | None) -> Decoded:
-    return decoder().decode(pa.array(values, pa.binary()))
+    return decoder().decode(batch_of(values))
 
 
 def events_of(decoded: Decoded) -> dict[int, dict[str, Any]]:
@@ -245,8 +247,8 @@ def registry() -> Iterator[Registry]:
     running.stop()
 
 
-def framed(number: int, body: bytes = BODY) -> pa.Array:
-    return pa.array([b"\0" + number.to_bytes(4, "big") + body], pa.binary())
+def framed(number: int, body: bytes = BODY) -> Batch:
+    return batch_of([b"\0" + number.to_bytes(4, "big") + body])
 
 
 def newer_body(kind: Any = ("null", "string"), **changes: Any) -> bytes:

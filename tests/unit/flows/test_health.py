@@ -43,26 +43,26 @@ def test_it_is_red_before_it_reads() -> None:
 
 def test_records_that_wait_without_progress_turn_it_red_and_progress_turns_it_green() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=500)
+    health.observe(0.0, progress=10, waiting=500)
     assert health.verdict(30.0, "the flush of database").healthy
     verdict = health.verdict(30.1, "the flush of database")
     assert verdict.line == "no progress for 30 s at the flush of database, while 500 records wait"
     assert not verdict.healthy
-    health.observe(31.0, done=11, waiting=499)
+    health.observe(31.0, progress=11, waiting=499)
     assert health.verdict(31.0, "").healthy
 
 
 def test_an_idle_flow_is_green_for_ever() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=0)
+    health.observe(0.0, progress=10, waiting=0)
     assert health.verdict(1e6, "polling").line == "ok: nothing waits"
 
 
 def test_the_first_record_after_an_idle_hour_has_all_the_time() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=0)
-    health.observe(3_600.0, done=10, waiting=0)
-    health.observe(3_601.0, done=10, waiting=1)
+    health.observe(0.0, progress=10, waiting=0)
+    health.observe(3_600.0, progress=10, waiting=0)
+    health.observe(3_601.0, progress=10, waiting=1)
     assert health.verdict(3_629.0, "").healthy
     assert not health.verdict(3_631.0, "").healthy
 
@@ -70,7 +70,7 @@ def test_the_first_record_after_an_idle_hour_has_all_the_time() -> None:
 def test_slow_progress_is_progress() -> None:
     health = Health(30)
     for n in range(100):
-        health.observe(n * 29.0, done=n, waiting=10**9)
+        health.observe(n * 29.0, progress=n, waiting=10**9)
         assert health.verdict(n * 29.0 + 28, "").healthy
 
 

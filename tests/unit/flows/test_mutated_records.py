@@ -9,26 +9,30 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from flows.connectors.avro import encode, schemas
 from flows.connectors.avro.decode import Decoder
-from flows.connectors.avro.readers import CleanReader, DeadLetterReader, TallyReader
-from flows.connectors.kafka_sink import Records
-from flows.domain.batch import Batch
+from flows.connectors.avro.encode import CleanEncoder
+from flows.connectors.avro.readers import CleanReader, DeadLetterReader, tally_reader
+from flows.connectors.records import Records
+from flows.domain.batch import Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
-from flows.domain.cleaning import Cleaning, Read
-from flows.domain.codes import Code
+from flows.domain.cleaning import Cleaning
+from flows.domain.codes import VERDICTS, Code
 from flows.domain.counting import Counting
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.dead_letters import RefusedEvents
+from flows.domain.judge import Limits
+from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
+from tests.support.batches import batch_of
 from tests.support.plain_oracle import Unreadable
 from tests.support.web_events import LETTER, NOON, V1, V2, event, item, uuid
 
 COUNT, BATCH = 80_000, 10_000
 MAX = 1_000
+RAW = Origin("clean", "raw.web")
 KINDS = ("PAGE_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT", "PURCHASE", "REFUND")
 
 
@@ -106,21 +110,7 @@ def mutated(count: int, seed: int) -> Iterator[bytes]:
 
 
 def decoder() -> Decoder:
-    return Decoder(
-        schemas.load("web_event"), schemas.published("web_event"), schemas.ConfluentIds(None), MAX
-    )
-
-
-def batch_of(values: list[bytes], start: int, stamp: int = NOON + 300) -> Batch:
-    count = len(values)
-    return Batch(
-        np.zeros(count, np.int32),
-        np.arange(start, start + count),
-        np.full(count, stamp, np.int64),
-        pa.array([b"key"] * count, pa.binary()),
-        pa.array(values, pa.binary()),
-        True,
-    )
+    return Decoder(WEB, schemas.ConfluentIds(None), MAX)
 
 
 def outcome_of(value: bytes) -> str | None:
@@ -141,30 +131,32 @@ class Road:
     def __init__(self) -> None:
         self.decoder = decoder()
         self.cleaning = Cleaning(
-            Limits(timedelta(minutes=1), timedelta(seconds=10)), RejectBudget(2.0, 10)
+            WEB,
+            Limits(timedelta(minutes=1), timedelta(seconds=10)),
+            RejectBudget(2.0, 10),
         )
         self.cleaning.restore(0, Checkpoint(0, 0))
-        self.counting = Counting("raw.web", timedelta(minutes=1), 100)
+        self.counting = Counting(WEB, RAW, timedelta(minutes=1), 100)
         self.counting.restore(0, Checkpoint(0, 0))
-        self.clean_reader, self.letter_reader = (
-            CleanReader("clean.web", "metrics"),
-            DeadLetterReader("dead.letters"),
-        )
-        self.tally_reader = TallyReader("tallies", "quality")
+        self.clean_reader = CleanReader(WEB)
+        self.letter_reader = DeadLetterReader(Origin("deadletters", "dead.letters"))
+        self.tally_reader = tally_reader()
+        self.encoder, self.refused = CleanEncoder(WEB), RefusedEvents(WEB, RAW)
+        self.tallies = encode.TallyRecords(self.cleaning.tallies, RAW)
         self.outcomes: Counter[str] = Counter()
 
     def drive(self, values: list[bytes], start: int, to_the_end: bool = True) -> dict[int, Code]:
-        batch = batch_of(values, start)
-        decoded = self.decoder.decode(batch.payload)
+        batch = batch_of(values, start, NOON + 300, b"key")
+        decoded = self.decoder.decode(batch)
         unreadable = {row: code for row, code, _ in decoded.refused}
         assert sorted([*unreadable, *decoded.events["row"].to_list()]) == list(range(len(values)))
-        cleaned = self.cleaning.clean(Read(batch, decoded.events, decoded.bodies, decoded.refused))
+        cleaned = self.cleaning.clean(decoded)
         counts = np.bincount(cleaned.judged.verdict, minlength=len(VERDICTS)).tolist()
         self.outcomes += Counter(
             {code or str(outcome): n for (outcome, code), n in zip(VERDICTS, counts, strict=True)}
         )
-        accepted = values_of(encode.one_event_a_record(cleaned))
-        dead = values_of(encode.dead_letters(cleaned, "raw.web"))
+        accepted = values_of(self.encoder.one_event_per_record(cleaned))
+        dead = values_of(encode.dead_letters(self.refused.dead_letters(cleaned)))
         assert len(accepted) + len(dead) + counts[1] == len(values)
         refused = [letter["payload"] for letter in map(LETTER.read, dead)]
         assert refused == [values[row] for row in np.flatnonzero(cleaned.judged.verdict > 1)]
@@ -173,15 +165,16 @@ class Road:
         return unreadable
 
     def store(self, accepted: list[bytes], dead: list[bytes], start: int) -> None:
-        tallies = values_of(encode.tallies("clean", "raw.web", self.cleaning.take_tallies()))
-        self.counting.count(self.clean_reader.read(batch_of(accepted, start)))
-        self.letter_reader.read(batch_of(dead, start))
-        self.tally_reader.read(batch_of(tallies, start))
-        for rows in (*self.counting.take(), *self.letter_reader.take(), *self.tally_reader.take()):
+        tallies = values_of(self.tallies.take())
+        clean = self.clean_reader.read(batch_of(accepted, start))
+        self.counting.count(clean)
+        letters = self.letter_reader.read(batch_of(dead, start))
+        counts = self.tally_reader.read(batch_of(tallies, start))
+        for rows in (*self.counting.take(), *letters.rows, *counts.rows):
             for row in rows.frame.iter_rows():
                 assert not any(isinstance(cell, str) and "\0" in cell for cell in row)
-        assert values_of(self.clean_reader.unreadable(None)) == []  # type: ignore[arg-type]  # unread
-        assert values_of(self.tally_reader.unreadable(self.tally_reader)) == []
+        assert not clean.refused
+        assert not counts.refused
 
 
 @pytest.mark.slow
@@ -217,13 +210,13 @@ def test_every_mutated_record_has_one_outcome() -> None:
 
 
 def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
-    values = list(mutated(1_000, seed=7))
-    whole = decoder().decode(pa.array(values, pa.binary()))
+    values = list(mutated(2_000, seed=7))
+    whole = decoder().decode(batch_of(values, 0))
     bodies = dict(zip(whole.events["row"].to_list(), whole.bodies.to_pylist(), strict=True))
     codes = {row: (code, fingerprint) for row, code, fingerprint in whole.refused}
     alone = decoder()
     for row, value in enumerate(values):
-        decoded = alone.decode(pa.array([value], pa.binary()))
+        decoded = alone.decode(batch_of([value], 0))
         assert decoded.bodies.to_pylist() == ([bodies[row]] if row in bodies else [])
         assert [(code, fingerprint) for _, code, fingerprint in decoded.refused] == (
             [codes[row]] if row in codes else []
@@ -231,7 +224,7 @@ def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
 
 
 def long_bytes(number: int) -> bytes:
-    return encode.long_bytes(number)
+    return encode._long_bytes(number)
 
 
 BEFORE_ITEMS = V1.write(event(items=[]))[:-1]
@@ -258,9 +251,8 @@ GREEDY = {
 @pytest.mark.parametrize("what", GREEDY)
 def test_a_claimed_length_reserves_no_memory(what: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    decoded = decoder().decode(
-        pa.array([V2.frame(event()), GREEDY[what], V2.frame(event())], pa.binary())
-    )
+    good = V2.frame(event())
+    decoded = decoder().decode(batch_of([good, GREEDY[what], good]))
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mib < 64
     assert len(decoded.events) + len(decoded.refused) == 3

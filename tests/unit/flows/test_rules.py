@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +14,14 @@ from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import Decoder
 from flows.domain.batch import utc
 from flows.domain.codes import QualityDimension
-from flows.domain.metrics import SEARCHES_1M
-from flows.domain.rules import DIMENSIONS, EVENT_RULES, ITEM_RULES, JUDGED_RULES, WHITESPACE
-from flows.domain.validate import validate
+from flows.domain.families import RULES
+from flows.domain.rules import JUDGED_RULES
+from flows.domain.text import WHITESPACE
+from flows.domain.validate import Validator
+from flows.domain.web import WEB
+from flows.domain.web.metrics import SEARCHES_1M
+from flows.domain.web.rules import EVENT_RULES, ITEM_RULES
+from tests.support.batches import batch_of
 from tests.support.plain_oracle import broken_rules
 from tests.support.web_events import NOON, V2, event, item
 
@@ -27,17 +31,12 @@ MAX_BYTES = 1_000_000
 
 def broken(sample: dict[str, Any]) -> set[str]:
     """The rules that an event breaks when Kafka takes it at noon."""
-    decoder = Decoder(
-        schemas.load("web_event"),
-        schemas.published("web_event"),
-        schemas.ConfluentIds(None),
-        MAX_BYTES,
-    )
-    decoded = decoder.decode(pa.array([V2.frame(sample)], pa.binary()))
+    decoder = Decoder(WEB, schemas.ConfluentIds(None), MAX_BYTES)
+    decoded = decoder.decode(batch_of([V2.frame(sample)]))
     events = decoded.events.with_columns(
         utc(pl.Series([NOON + TOLERANCE]).to_numpy(), "newest_allowed")
     )
-    return {name for name, rows in validate(events).broken.items() if rows[0]}
+    return {name for name, rows in Validator(WEB).validate(events).broken.items() if rows[0]}
 
 
 def of(kind: str, **changes: Any) -> dict[str, Any]:
@@ -154,12 +153,12 @@ def test_a_rule_is_broken_on_one_side_of_its_boundary_only(rule: str) -> None:
 
 
 def test_every_rule_has_an_example_here() -> None:
-    assert set(DIMENSIONS) == set(EXAMPLES) | JUDGED
+    assert set(RULES) == set(EXAMPLES) | JUDGED
 
 
 def test_the_rules_span_the_six_dimensions() -> None:
     assert len(EVENT_RULES) + len(ITEM_RULES) + len(JUDGED_RULES) >= 15
-    assert set(DIMENSIONS.values()) == set(QualityDimension)
+    assert {rule.dimension for rule in RULES.values()} == set(QualityDimension)
     assert len(QualityDimension) == 6
 
 

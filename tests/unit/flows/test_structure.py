@@ -1,5 +1,5 @@
-"""The shape of the code: imports point one way, the domain has no clock and no world, and nothing
-happens at import."""
+"""The shape of the code: imports point one way, the domain reads neither clock nor world, and
+importing has no effects."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from flows import registry
 from flows.runtime.paths import ROOT
 
 FLOWS = ROOT / "flows"
-DOMAIN = sorted((FLOWS / "domain").glob("*.py"))
+DOMAIN = sorted((FLOWS / "domain").rglob("*.py"))
 MODULES = sorted(p for p in FLOWS.rglob("*.py") if p.name != "__init__.py")
 ALLOWED = {"numpy", "polars", "pyarrow", "hirola"}
 WORLDLY = {
@@ -64,7 +66,7 @@ def test_the_domain_asks_no_clock_and_no_environment(path: Path) -> None:
             assert node.attr not in ("environ", "getenv"), ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted((FLOWS / "connectors").glob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((FLOWS / "connectors").rglob("*.py")), ids=name)
 def test_connectors_know_no_runtime_and_no_flow(path: Path) -> None:
     assert all(
         m.startswith(("flows.domain", "flows.connectors"))
@@ -73,15 +75,79 @@ def test_connectors_know_no_runtime_and_no_flow(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_no_module_of_the_flows_knows_what_stands_on_them(path: Path) -> None:
-    assert not {m.split(".")[0] for m in imports(path)} & {
-        "generators",
-        "shopstream",
-        "bench",
-        "deploy",
-        "tests",
-    }
+ROOMS = (
+    # each may import itself and the rooms before it
+    ("flows.domain",),
+    ("flows.registry", "flows.connectors"),
+    ("flows.runtime",),
+    ("flows",),
+    ("database",),
+    ("generators", "shopstream", "grafana"),
+    ("deploy",),
+    ("bench", "tools"),
+)
+FLOW_FILES = {"flows.clean", "flows.metrics", "flows.dead_letters", "flows.quality"}
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules of ours that it imports, names of packages resolved to modules."""
+    tops = {room[0].split(".")[0] for room in ROOMS} | {"shopstream", "grafana", "tools"}
+    paths = {name(p): p for top in tops for p in (ROOT / top).rglob("*.py")}
+    modules = {module.removesuffix(".__init__"): path for module, path in paths.items()}
+    arrows: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        arrows[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                arrows[module] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                base = str(node.module)
+                below = {f"{base}.{alias.name}" for alias in node.names}
+                arrows[module] |= {x if x in modules else base for x in below}
+        arrows[module] &= modules.keys() - {module}
+    return arrows
+
+
+GRAPH = graph()
+
+
+def room_of(module: str) -> int:
+    rooms = {prefix: i for i, prefixes in enumerate(ROOMS) for prefix in prefixes}
+    fitting = [p for p in rooms if module == p or module.startswith(f"{p}.")]
+    return rooms[max(fitting, key=len)]
+
+
+def test_imports_point_one_way() -> None:
+    upward = [
+        f"{module} -> {target}"
+        for module, targets in GRAPH.items()
+        for target in targets
+        if room_of(target) > room_of(module)
+    ]
+    assert upward == []
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    order = TopologicalSorter(GRAPH)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_all_below_flows_is_imported_by_a_flow_process() -> None:
+    reached, waiting = set[str](), [*FLOW_FILES, "flows.runtime.launch"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            packages = [module.rsplit(".", i)[0] for i in range(1, module.count(".") + 1)]
+            waiting += [*GRAPH[module], *packages]
+    assert {m for m in GRAPH if m.startswith("flows")} - reached == set()
+    assert {m for m in reached if not m.startswith("flows")} == set()
+
+
+def test_every_flow_file_is_in_the_registry_and_at_the_top() -> None:
+    files = {f"flows.{p.stem}" for p in FLOWS.glob("*.py")}
+    assert files - {"flows.__init__", "flows.registry"} == FLOW_FILES
+    assert {flow.module for flow in registry.FLOWS} == FLOW_FILES
 
 
 def test_nothing_happens_at_import(tmp_path: Path) -> None:

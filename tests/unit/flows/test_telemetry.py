@@ -25,10 +25,9 @@ from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
-from flows.domain.counting import Seen
+from flows.domain.codes import VERDICT_INDEX, VERDICTS, Code
+from flows.domain.counting import Counted
 from flows.domain.errors import TransientError
-from flows.domain.judge import NUMBER, VERDICTS
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
 from flows.runtime.telemetry import http, logs, names
@@ -145,7 +144,7 @@ def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) 
 
 def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
     numbers = np.zeros(len(VERDICTS), np.int64)
-    for (outcome, code), i in NUMBER.items():
+    for (outcome, code), i in VERDICT_INDEX.items():
         numbers[i] = counts.get(code or outcome, 0)
     return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]  # unread
 
@@ -159,7 +158,7 @@ def test_clean_counts_outcomes_and_codes_once() -> None:
     telemetry.source.polled(batch, dict.fromkeys(range(4), 10))
     telemetry.flow.step("judge", lambda _: cleaned, telemetry.flow.cleaned)(batch)
     telemetry.sinks.acknowledged(batch.timestamp[:30])
-    samples = samples_of(telemetry._numbers.registry)
+    samples = samples_of(telemetry._instruments.registry)
     outcomes = {
         labels[1]: n for (name, *labels), n in samples.items() if name == "shopstream_records_total"
     }
@@ -181,17 +180,16 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
     batch = batch_of(40)
     telemetry.source.polled(batch, {})
 
-    class Counted:
-        seen = Seen(35, 4, [Code.BAD_MAGIC], batch.timestamp[:35])
-
-    telemetry.flow.counted(Counted())  # type: ignore[arg-type]  # only `seen` is read
+    telemetry.flow.counted(Counted(batch.timestamp[:35], 4, [Code.BAD_MAGIC], caught_up=True))
     assert (
-        samples_of(telemetry._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"]
+        samples_of(telemetry._instruments.registry)[
+            "shopstream_event_latency_seconds_count", "metrics"
+        ]
         == 0
     )
     telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
     telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
-    samples = samples_of(telemetry._numbers.registry)
+    samples = samples_of(telemetry._instruments.registry)
     assert samples["shopstream_event_latency_seconds_count", "metrics"] == 35
     assert samples["shopstream_records_total", "metrics", "accepted"] == 35
     assert samples["shopstream_records_total", "metrics", "duplicate"] == 4
@@ -206,7 +204,7 @@ def test_polls_without_records_are_left_out() -> None:
     telemetry = telemetry_of("clean")
     telemetry.source.polled(batch_of(0), {})
     telemetry.flow.step("decode", lambda item: item)(None)
-    samples = samples_of(telemetry._numbers.registry)
+    samples = samples_of(telemetry._instruments.registry)
     assert samples["shopstream_batch_records_count", "clean"] == 0
     assert samples["shopstream_step_seconds_count", "clean", "decode"] == 0
 
@@ -315,7 +313,7 @@ def test_refused_records_are_told_together(
     telemetry.source.polled(batch, {})
     for _ in range(20):
         telemetry.flow.cleaned(cleaned_of(batch, {"INVALID": 1}))
-    monkeypatch.setattr(telemetry.flow, "_told_at", time.monotonic() - 60)
+    monkeypatch.setattr(telemetry.flow, "_reported_at", time.monotonic() - 60)
     telemetry.flow.cleaned(cleaned_of(batch, {"EMPTY": 2}))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (told_line,) = [line for line in lines if line["event"].startswith("records were refused")]

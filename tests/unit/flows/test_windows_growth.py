@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from flows.domain import windows
-from flows.domain.metrics import TRAFFIC_1M
+from flows.domain.web.metrics import TRAFFIC_1M
 from flows.domain.windows import Windows, starts_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def events(first: int, count: int) -> pl.DataFrame:
 
 def answers(counted: Windows, frame: pl.DataFrame) -> pl.DataFrame:
     starts = frame["event_time"].dt.truncate("1m").alias(starts_of(TRAFFIC_1M))
-    return frame.with_columns(starts).select(*counted.asked, "is_new")
+    return frame.with_columns(starts).select(*counted.questions, "is_new")
 
 
 def test_visitors_are_exact_however_often_the_table_grows() -> None:

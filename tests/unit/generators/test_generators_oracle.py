@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from generators.answer_key.oracle import Oracle, Sent, Terms, answer
+from generators.answer_key.oracle import Oracle, Rows, SentRecord, Terms, answer
 from generators.answer_key.verdicts import (
     IS_ACCEPTED,
     IS_CONFLICT,
@@ -108,16 +108,16 @@ def test_an_event_in_the_future_has_a_code_of_its_own() -> None:
 
 def test_a_ledger_that_disagrees_with_itself_is_loud() -> None:
     oracle = Oracle(TERMS)
-    oracle.take(Sent(0, 0, event(1), b"1", IS_ACCEPTED))
+    oracle.take(SentRecord(0, 0, event(1), b"1", IS_ACCEPTED))
     with pytest.raises(LedgerError, match="disagrees with itself: partition 0 offset 1"):
-        oracle.take(Sent(0, 1, event(1), b"1", IS_ACCEPTED))
+        oracle.take(SentRecord(0, 1, event(1), b"1", IS_ACCEPTED))
     with pytest.raises(LedgerError, match="offset 1 after 1"):
-        oracle.take(Sent(0, 1, event(2), b"2", IS_ACCEPTED))
+        oracle.take(SentRecord(0, 1, event(2), b"2", IS_ACCEPTED))
 
 
-def rows_of(*events: dict[str, Any]) -> dict[str, dict]:
+def rows_of(*events: dict[str, Any]) -> Rows:
     return answer(
-        (Sent(0, n, what, bytes([n]), IS_ACCEPTED) for n, what in enumerate(events)), TERMS
+        (SentRecord(0, n, what, bytes([n]), IS_ACCEPTED) for n, what in enumerate(events)), TERMS
     )
 
 
@@ -128,7 +128,7 @@ def test_traffic_counts_events_and_distinct_visitors_a_minute() -> None:
 
 
 def test_orders_and_sales_add_up_by_currency() -> None:
-    order = {"order_id": "o", "currency": "EUR"}
+    order: dict[str, Any] = {"order_id": "o", "currency": "EUR"}
     rows = rows_of(
         event(
             1,
@@ -142,10 +142,10 @@ def test_orders_and_sales_add_up_by_currency() -> None:
         event(2, "REFUND", **order, items=[line("b", 1, 100)], discount_minor=7),
         event(3, "PURCHASE", **(order | {"currency": "GBP"}), items=[line("b", 3, 100)]),
     )
-    place = ("GB", "DIRECT", "MOBILE")
+    origin = ("GB", "DIRECT", "MOBILE")
     assert rows["orders_1m"] == {
-        (TWELVE, "s", "EUR", *place): (1, 4, 1600, 100, 30, 20, 1, 100, 1400),
-        (TWELVE, "s", "GBP", *place): (1, 3, 300, 0, 0, 0, 0, 0, 300),
+        (TWELVE, "s", "EUR", *origin): (1, 4, 1600, 100, 30, 20, 1, 100, 1400),
+        (TWELVE, "s", "GBP", *origin): (1, 3, 300, 0, 0, 0, 0, 0, 300),
     }
     assert rows["sales_1m"] == {
         (TWELVE, "s", "EUR", "a", "tea"): (3, 1500, 0, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,10 @@ from generators.replay.replay import INVOICES, invoice_event
 from generators.runner import replay
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "online_retail_2010-12.csv.gz"
+# Invented rows in the layout of the data set, with one of each kind of dirt among them.
+SAMPLE = Path(__file__).resolve().parents[2] / "data" / "invoices.csv"
+# Names a CSV of the data set's first month, for whoever has it: 2010-12-01 to 2010-12-23.
+FIRST_MONTH = os.environ.get("ONLINE_RETAIL_2010_12_CSV", "")
 
 
 def file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -333,10 +337,10 @@ def test_without_a_ledger_the_first_rejected_rows_are_told(
     else:
         with pytest.raises(ConfigError, match="7 rejected"):
             replay(plan)
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == f"{path}: 7 rows could not be read"
-    assert told[1:6] == [f"  line {line}: 2 columns where the header has 8" for line in range(2, 7)]
-    assert told[6:] == ["  and 2 more"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"{path}: 7 rows could not be read"
+    assert lines[1:6] == [f"  line {line}: 2 columns where the header has 8" for line in range(2, 7)]
+    assert lines[6:] == ["  and 2 more"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
@@ -425,9 +429,45 @@ def test_an_invoice_behind_its_partition_is_late(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not here")
+def test_a_sample_with_every_kind_of_dirt(tmp_path: Path) -> None:
+    invoices, rejected = read_invoices(SAMPLE)
+    assert (len(invoices), sum(len(invoice.lines) for invoice in invoices)) == (76, 312)
+    assert {invoice.country for invoice in invoices} == {"GB", "IE", "FR", "DE", "NL", "AU", "ZZ"}
+    assert [(entry.line, entry.reason.split(" ")[0]) for entry in rejected] == [
+        (128, "Quantity"),
+        (139, "InvoiceDate"),
+        (150, "4"),
+        (161, "9"),
+        (172, "a"),
+        (183, "InvoiceNo"),
+        (194, "UnitPrice"),
+    ]
+
+    ledger = tmp_path / "ledger"
+    report = replay(ReplayPlan(target=Target(sink="null"), source=SAMPLE, ledger=ledger))
+    assert (report.sent, report.rejected_rows) == (76, 7)
+    events = {
+        event["event_id"]: (event["expected_outcome"], event["expected_rules"])
+        for event in pq.read_table(ledger / "events.parquet").to_pylist()
+    }
+    dirt = {
+        "700900": ("rejected", ["QUANTITY_OUT_OF_RANGE"]),  # a stock correction
+        "A700901": ("rejected", ["PRICE_OUT_OF_RANGE"]),  # a bad debt
+        "700902": ("rejected", ["QUANTITY_OUT_OF_RANGE"]),  # more than the limit
+        "700903": ("rejected", ["PRICE_OUT_OF_RANGE"]),  # more than the limit
+        "700904": ("rejected", ["PRODUCT_ID_MISSING"]),
+        "700905": ("accepted", []),  # a gift
+        "700912": ("accepted", []),  # a description of two lines
+        "700913": ("accepted", []),  # the other forms of date and customer, and empty columns
+        "700914": ("accepted", []),  # half a penny, from nowhere
+        "700915": ("late", ["EVENT_TIME_LATE"]),  # of the day before
+    }
+    assert {n: events[str(uuid.uuid5(INVOICES, n))] for n in dirt} == dirt
+
+
+@pytest.mark.skipif(not FIRST_MONTH, reason="ONLINE_RETAIL_2010_12_CSV names no file")
 def test_the_first_month_of_a_real_shop() -> None:
-    invoices, rejected = read_invoices(REAL)
+    invoices, rejected = read_invoices(Path(FIRST_MONTH))
     assert (len(invoices), sum(len(invoice.lines) for invoice in invoices), rejected) == (
         2025,
         42_481,

@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import flows.domain.errors
 from generators.__main__ import main
 from generators.answer_key.oracle import VIEWS
 from generators.config import RunPlan, Target
-from generators.errors import ConfigError, UnreachableError
+from generators.errors import ConfigError, LedgerError, ShopstreamError, UnreachableError
 from generators.records import Records
 from generators.runner import run
 from generators.sending.encoding import murmur2, partition_of
-from generators.sending.sender import Progress, Sender, Tracker
+from generators.sending.sender import Pacing, Progress, Sender, Tracker
 from generators.sending.sinks import FileSink, KafkaSink, NullSink
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -33,8 +34,9 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "x", "log_level": 0})
-    found = owner.list_topics(timeout=10).brokers.values()
-    yield ",".join(f"{one.host}:{one.port}" for one in found)
+    brokers = owner.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    owner.flush(0)  # the broker lives as long as its producer
 
 
 def stored(
@@ -50,14 +52,18 @@ def stored(
         }
     )
     consumer.assign([TopicPartition(topic, number, 0) for number in range(4)])
-    found: dict[tuple[int, int], tuple[bytes, bytes | None]] = {}
+    records: dict[tuple[int, int], tuple[bytes, bytes | None]] = {}
     until = time.monotonic() + 20
-    while len(found) < count and time.monotonic() < until:
+    while len(records) < count and time.monotonic() < until:
         for message in consumer.consume(1000, 0.2):
             assert message.error() is None
-            found[message.partition(), message.offset()] = (message.key(), message.value())
+            partition, offset, key = message.partition(), message.offset(), message.key()
+            assert partition is not None
+            assert offset is not None
+            assert key is not None
+            records[partition, offset] = (key, message.value())
     consumer.close()
-    return found
+    return records
 
 
 # From Kafka's own UtilsTest.testMurmur2.
@@ -77,7 +83,7 @@ def test_murmur2_is_the_one_of_the_java_client(key: bytes, expected: int) -> Non
 
 
 def test_partitions_agree_with_librdkafka(broker: str) -> None:
-    told: dict[bytes, int] = {}
+    partitions: dict[bytes | None, int | None] = {}
     producer = Producer(
         {"bootstrap.servers": broker, "partitioner": "murmur2_random", "log_level": 0}
     )
@@ -88,14 +94,15 @@ def test_partitions_agree_with_librdkafka(broker: str) -> None:
             "keys",
             b"",
             key,
-            on_delivery=lambda _, message: told.update({message.key(): message.partition()}),
+            on_delivery=lambda _, message: partitions.update({message.key(): message.partition()}),
         )
     assert producer.flush(20) == 0
-    assert told == {key: partition_of(key, 4) for key in told} and len(told) == 200
+    assert len(partitions) == 200
+    assert partitions == {key: partition_of(key or b"", 4) for key in partitions}
 
 
 def test_what_is_stored_is_what_the_ledger_says(broker: str, tmp_path: Path) -> None:
-    told: list[Progress] = []
+    progress: list[Progress] = []
     plan = RunPlan(
         target=Target(bootstrap=broker, topic="ledger"),
         rate=2000,
@@ -103,21 +110,21 @@ def test_what_is_stored_is_what_the_ledger_says(broker: str, tmp_path: Path) -> 
         speed=0,
         ledger=tmp_path,
     )
-    report = run(plan, told.append)
+    report = run(plan, progress.append)
     rows = pq.read_table(tmp_path / "events.parquet").to_pylist()
-    found = stored(broker, "ledger", len(rows))
-    assert len(found) == len(rows) == report.sent > 3000
+    records = stored(broker, "ledger", len(rows))
+    assert len(records) == len(rows) == report.sent > 3000
     for row in rows:
-        _, value = found[row["partition"], row["offset"]]
+        _, value = records[row["partition"], row["offset"]]
         assert (None if value is None else blake2b(value, digest_size=16).digest()) == row[
             "payload_hash"
         ]
     assert {
         (p, o)
-        for one in told
-        for p, o in zip(one.partition.tolist(), one.offset.tolist(), strict=True)
-    } == set(found)
-    assert told[-1].acknowledged == told[-1].sent == report.sent
+        for part in progress
+        for p, o in zip(part.partition.tolist(), part.offset.tolist(), strict=True)
+    } == set(records)
+    assert progress[-1].acknowledged == progress[-1].sent == report.sent
 
 
 def test_offsets_come_back_in_order(broker: str) -> None:
@@ -127,10 +134,10 @@ def test_offsets_come_back_in_order(broker: str) -> None:
     values: list[bytes | None] = [str(n).encode() for n in range(count)]
     records = Records([b"k"] * count, values, partition, np.zeros(count, dtype=np.int64), None)
     tracker = Tracker(4)
-    Sender(sink, 0, True, tracker, None, None).play([records])
-    found = stored(broker, "order", count)
+    Sender(sink, Pacing(0, scheduled=False), tracker, None, None).play([records])
+    on_topic = stored(broker, "order", count)
     offsets = tracker.offsets_in_order()
-    assert all(found[n % 4, int(offsets[n])][1] == values[n] for n in range(count))
+    assert all(on_topic[n % 4, int(offsets[n])][1] == values[n] for n in range(count))
 
 
 def test_a_broker_that_is_away_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +157,13 @@ def test_an_open_loop_tells_how_far_it_is_behind() -> None:
     count = 200
     due = np.arange(count, dtype=np.int64) * 1000
     records = Records([b"k"] * count, [b""] * count, np.zeros(count, dtype=np.int32), due, None)
-    told: list[Progress] = []
-    sender = Sender(
-        SlowSink(), time.time_ns() // 1000 - 1_000_000, False, Tracker(4), told.append, None
-    )
-    behind = sender.play([records])
-    assert behind.max_ms >= 1000 and behind.p99_ms > 800
-    assert np.diff(np.concatenate([one.scheduled_at_us for one in told])).tolist() == [1000] * (
-        count - 1
-    )
+    progress: list[Progress] = []
+    pacing = Pacing(time.time_ns() // 1000 - 1_000_000, scheduled=True)
+    lag = Sender(SlowSink(), pacing, Tracker(4), progress.append, None).play([records])
+    assert lag.max_ms >= 1000
+    assert lag.p99_ms > 800
+    scheduled = np.concatenate([part.scheduled_at_us for part in progress])
+    assert np.diff(scheduled).tolist() == [1000] * (count - 1)
 
 
 def test_a_run_keeps_to_its_schedule(tmp_path: Path) -> None:
@@ -173,24 +178,25 @@ def test_a_run_keeps_to_its_schedule(tmp_path: Path) -> None:
     assert all(
         sent >= due for sent, due in zip(rows["sent_at"].to_pylist(), scheduled, strict=True)
     )
-    assert report.healthy == 500 and report.behind_max_ms > 0
+    assert report.healthy == 500
+    assert report.behind_max_ms > 0
 
 
 def test_a_ledger_is_whole_and_counts_what_it_says(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
     plan = RunPlan(
         target=Target(sink="null"),
         rate=100,
         events=4000,
         speed=0,
         start=START,
-        ledger=tmp_path / "ledger",
+        ledger=ledger,
     )
     report = run(plan)
-    manifest = json.loads((plan.ledger / "manifest.json").read_text())
-    rows = pq.read_table(plan.ledger / "events.parquet").to_pylist()
-    assert [row["seq"] for row in rows] == list(range(report.sent)) and manifest[
-        "events"
-    ] == report.sent
+    manifest = json.loads((ledger / "manifest.json").read_text())
+    rows = pq.read_table(ledger / "events.parquet").to_pylist()
+    assert [row["seq"] for row in rows] == list(range(report.sent))
+    assert manifest["events"] == report.sent
     counts = Counter(
         f"rejected {r['expected_code']}"
         if r["expected_outcome"] == "rejected"
@@ -204,18 +210,18 @@ def test_a_ledger_is_whole_and_counts_what_it_says(tmp_path: Path) -> None:
         START.isoformat(),
     )
     for view, (keys, values) in VIEWS.items():
-        assert pq.read_table(plan.ledger / "gold" / f"{view}.parquet").column_names == [
+        assert pq.read_table(ledger / "gold" / f"{view}.parquet").column_names == [
             *keys,
             *values,
         ]
-    traffic = pq.read_table(plan.ledger / "gold" / "traffic_1m.parquet")
+    traffic = pq.read_table(ledger / "gold" / "traffic_1m.parquet")
     assert sum(traffic["events"].to_pylist()) == counts["accepted"]
     with pytest.raises(ConfigError, match="holds a ledger already"):
         run(plan)
 
 
 def test_the_same_seed_and_start_give_the_same_payload_hash(tmp_path: Path) -> None:
-    found = []
+    hashes = []
     for name in ("a", "b"):
         run(
             RunPlan(
@@ -227,8 +233,9 @@ def test_the_same_seed_and_start_give_the_same_payload_hash(tmp_path: Path) -> N
                 scenario="normal",
             )
         )
-        found.append(json.loads((tmp_path / name / "manifest.json").read_text())["payload_sha256"])
-    assert found[0] == found[1]
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        hashes.append(manifest["payload_sha256"])
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("speed", [0.0, 1.0, 60.0])
@@ -310,20 +317,69 @@ def test_json_lines_tell_events_and_unreadable_bytes(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_end_with_2_and_a_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert message in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
 
 
-def test_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture) -> None:
-    assert main(["scenarios"]) == 0 and main(["scenarios", "--faults"]) == 0
+def test_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenarios"]) == 0
+    assert main(["scenarios", "--faults"]) == 0
     shown = capsys.readouterr().out
-    assert "flash_sale" in shown and "rule:COUNTRY_SHAPE" in shown
+    assert "flash_sale" in shown
+    assert "rule:COUNTRY_SHAPE" in shown
+
+
+@pytest.mark.parametrize(
+    ("started_as", "shown"),
+    [
+        ("/somewhere/bin/shopstream-generate", "usage: shopstream-generate run "),
+        ("/somewhere/generators/__main__.py", "usage: python -m generators run "),
+    ],
+)
+def test_the_help_names_the_program_as_it_was_started(
+    started_as: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", [started_as, "run", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    output = capsys.readouterr().out
+    assert output.startswith(shown)
+    assert f"{shown.removeprefix('usage: ')}--rate 1000" in output  # the examples too
+
+
+def test_it_runs_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--events", "5", "--speed", "0", "--sink", "file", "--out", "sent.avro"]
+    monkeypatch.setattr("sys.argv", ["shopstream-generate", *arguments])
+    assert main() == 0
+    assert (tmp_path / "sent.avro").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "base", "exit_code"),
+    [
+        (ConfigError, flows.domain.errors.ConfigError, 2),
+        (LedgerError, flows.domain.errors.PermanentError, 3),
+        (UnreachableError, flows.domain.errors.TransientError, 4),
+    ],
+)
+def test_errors_belong_to_the_tree_of_the_project(
+    error: type[ShopstreamError], base: type[ShopstreamError], exit_code: int
+) -> None:
+    assert issubclass(error, base)
+    assert error.exit_code == exit_code
 
 
 def test_a_wrong_setting_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SHOPSTREAM_ALLOWED_LATENESS_SECONDS", "soon")
     assert main(["run", "--sink", "null", "--events", "1"]) == 2

@@ -1,10 +1,11 @@
-"""The files of alerting: they are what the code makes, Grafana can load them, and every reference
-leads somewhere."""
+"""The files of alerting: as rendered, loadable by Grafana, and with references that resolve."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from grafana_foundation_sdk.models import alerting, expr, prometheus
 
 from flows.runtime.paths import ROOT
 from grafana import uids
-from grafana.alerts import GROUPS, notifying, panels, render
+from grafana.alerts import GROUPS, notifying, render
 from grafana.alerts.files import ALERTING
-from grafana.alerts.rule import Place, Sql
+from grafana.alerts.rendering import group_file
+from grafana.alerts.rule import PanelReference
 from grafana.alerts.text import worded
+from grafana.boards import BY_UID
+from grafana.queries import Sql
 
 FILES = {
     path.name: yaml.safe_load(text) for path, text in render().items() if path.parent == ALERTING
@@ -55,6 +59,18 @@ def texts(content: Any) -> Iterator[str]:
             yield from texts(item)
     elif isinstance(content, str):
         yield content
+
+
+def slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def rendered_panel(reference: PanelReference) -> dict[str, Any]:
+    path = uids.PROVISIONING / "dashboards" / f"{reference.board}.json"
+    panels = json.loads(path.read_text())["panels"]
+    (panel,) = (p for p in panels if p["title"] == reference.title)
+    assert isinstance(panel, dict)
+    return panel
 
 
 def plain(model: Any) -> Any:
@@ -97,7 +113,7 @@ def test_all_that_was_asked_for_is_watched() -> None:
 def test_a_rule_has_the_fields_that_grafana_knows_and_no_others(rule: dict[str, Any]) -> None:
     """Grafana passes over a misspelt key without a word, and takes defaults of its own for what is
     missing."""
-    assert set(rule) <= KEYS and KEYS - set(rule) <= {"dashboardUid", "panelId"}
+    assert set(rule) == KEYS
     assert re.fullmatch("[a-z0-9-]{1,40}", rule["uid"])
     assert rule["noDataState"] in ("Alerting", "OK", "NoData", "KeepLast")
     assert rule["execErrState"] in ("Error", "KeepLast", "Alerting", "OK")
@@ -119,17 +135,14 @@ def test_a_rule_waits_for_two_evaluations_at_least(rule: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("rule", RULES, ids=by_uid)
 def test_a_rule_asks_reduces_and_compares(rule: dict[str, Any]) -> None:
-    asked, reduced, compared = rule["data"]
+    query, reduced, compared = rule["data"]
     assert rule["condition"] == "C" == compared["refId"]
     assert (reduced["model"]["expression"], compared["model"]["expression"]) == ("A", "B")
     assert [n["datasourceUid"] for n in (reduced, compared)] == ["__expr__"] * 2
-    assert (
-        asked["datasourceUid"]
-        == asked["model"]["datasource"]["uid"]
-        in (uids.TIMESCALE, uids.PROMETHEUS)
-    )
+    assert query["datasourceUid"] == query["model"]["datasource"]["uid"]
+    assert query["datasourceUid"] in (uids.TIMESCALE, uids.PROMETHEUS)
     assert all(n["model"]["refId"] == n["refId"] for n in rule["data"])
-    span = asked["relativeTimeRange"]
+    span = query["relativeTimeRange"]
     assert span["from"] > span["to"] == 0
     spec = SPECS[rule["uid"]]
     (condition,) = compared["model"]["conditions"]
@@ -156,7 +169,7 @@ def test_sql_of_a_rule_is_for_alerts(rule: dict[str, Any]) -> None:
 
 
 def test_a_dollar_in_a_label_is_written_twice() -> None:
-    """Grafana expands variables in labels; a template with a single dollar is empty without a word."""
+    """Grafana expands variables in labels; a template with a single dollar is silently empty."""
     for rule in RULES:
         for text in (rule["uid"], rule["title"], *rule["labels"].values()):
             assert "$" not in text.replace("$$", "")
@@ -169,17 +182,11 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
     spec = SPECS[rule["uid"]]
     page, _, section = rule["annotations"]["runbook_url"].partition("#")
     headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(), re.MULTILINE)
-    assert section in {panels.slug(h) for h in headings}
-    board = panels.DASHBOARDS / f"{spec.place.board}.json"
-    if board.exists():
-        panel = panels.panels(board.read_text())[spec.place.panel]
-        assert (rule["dashboardUid"], rule["panelId"]) == (spec.place.board, panel["id"])
-        linked = {k: v for k, v in rule["annotations"].items() if k.startswith("__")}
-        assert linked == {"__dashboardUid__": spec.place.board, "__panelId__": str(panel["id"])}
-    else:
-        assert "dashboardUid" not in rule, (
-            "a board that is not there keeps Grafana from loading the rule"
-        )
+    assert section in {slug(h) for h in headings}
+    panel = rendered_panel(spec.panel)
+    assert (rule["dashboardUid"], rule["panelId"]) == (spec.panel.board, panel["id"])
+    linked = {k: v for k, v in rule["annotations"].items() if k.startswith("__")}
+    assert linked == {"__dashboardUid__": spec.panel.board, "__panelId__": str(panel["id"])}
 
 
 # the panel shows how many flows run, or how long events take; the rule compares something that
@@ -191,10 +198,7 @@ OTHER_NUMBER = {"flow-down", "latency-burn-fast", "latency-burn-steady", "latenc
     "spec", [s for s in SPECS.values() if s.slug not in OTHER_NUMBER], ids=lambda s: s.slug
 )
 def test_a_panel_turns_red_where_its_alert_fires(spec: Any) -> None:
-    board = panels.DASHBOARDS / f"{spec.place.board}.json"
-    if not board.exists():
-        pytest.skip(f"{board.name} is not rendered yet")
-    config = panels.panels(board.read_text())[spec.place.panel]["fieldConfig"]
+    config = rendered_panel(spec.panel)["fieldConfig"]
     own = [
         p["value"]
         for o in config.get("overrides", ())
@@ -211,12 +215,12 @@ def test_a_panel_turns_red_where_its_alert_fires(spec: Any) -> None:
 
 
 def test_rules_load_into_the_models_of_the_sdk() -> None:
-    runtime.register_dataquery_variant(runtime.DataqueryConfig(uids.TIMESCALE_TYPE, Raw))
+    runtime.register_dataquery_variant(runtime.DataqueryConfig(uids.TIMESCALE_TYPE, raw))
     runtime.register_dataquery_variant(prometheus.variant_config())
     runtime.register_dataquery_variant(expr.variant_config())
     for rule in RULES:
         loaded = alerting.Rule.from_json(rule)
-        told = plain(loaded)
+        model = plain(loaded)
         for key in (
             "uid",
             "title",
@@ -228,17 +232,18 @@ def test_rules_load_into_the_models_of_the_sdk() -> None:
             "for",
             "isPaused",
         ):
-            assert told[key] == rule[key], key
-        assert [q["refId"] for q in told["data"]] == ["A", "B", "C"]
-        assert [q["relativeTimeRange"] for q in told["data"]] == [
+            assert model[key] == rule[key], key
+        assert [q["refId"] for q in model["data"]] == ["A", "B", "C"]
+        assert [q["relativeTimeRange"] for q in model["data"]] == [
             q["relativeTimeRange"] for q in rule["data"]
         ]
         assert loaded.data is not None
         kinds = [type(q.model).__name__ for q in loaded.data]
-        assert kinds[1:] == ["TypeReduce", "TypeThreshold"] and kinds[0] in ("dict", "Dataquery")
+        assert kinds[1:] == ["TypeReduce", "TypeThreshold"]
+        assert kinds[0] in ("dict", "Dataquery")
 
 
-def Raw(data: dict[str, Any]) -> dict[str, Any]:
+def raw(data: dict[str, Any]) -> Any:
     """The SDK has no model of the PostgreSQL datasource's queries."""
     return data
 
@@ -257,9 +262,8 @@ def test_notices_load_into_the_models_of_the_sdk() -> None:
         assert alerting.MuteTiming.from_json(timing).name == timing["name"]
         for interval in timing["time_intervals"]:
             assert set(interval) == {"times", "location"}
-            for span in interval[
-                "times"
-            ]:  # the SDK calls these from and to; Grafana's file does not
+            for span in interval["times"]:
+                # the SDK calls these from and to; Grafana's file does not
                 assert set(span) == {"start_time", "end_time"}
                 assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", span["start_time"])
                 assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", span["end_time"])
@@ -307,7 +311,7 @@ def grafanas(text: str, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "receivers"),
     [
         ({}, {notifying.WEBHOOK}),
         ({"SHOPSTREAM_ALERT_WEBHOOK_URL": "https://hooks.example/x?y=z"}, {notifying.WEBHOOK}),
@@ -319,7 +323,7 @@ def grafanas(text: str, environment: dict[str, str]) -> str:
     ],
 )
 def test_grafana_starts_and_tells_the_channels_that_are_set(
-    environment: dict[str, str], told: set[str]
+    environment: dict[str, str], receivers: set[str]
 ) -> None:
     for point in FILES["contact-points.yaml"]["contactPoints"]:
         (receiver,) = point["receivers"]
@@ -336,7 +340,7 @@ def test_grafana_starts_and_tells_the_channels_that_are_set(
             "team": "platform",
             "alertname": "Flow down",
         }
-        assert {r["receiver"] for r in taken(root, labels, environment)} == told
+        assert {r["receiver"] for r in taken(root, labels, environment)} == receivers
         muted = [r for r in taken(root, labels, environment) if r.get("mute_time_intervals")]
         assert bool(muted) == (severity == "warning" and environment != {})
 
@@ -344,23 +348,25 @@ def test_grafana_starts_and_tells_the_channels_that_are_set(
 def taken(
     route: dict[str, Any], labels: dict[str, str], environment: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """The routes that an alert takes, as the Alertmanager walks the tree: a label that is missing
-    is empty."""
-    found = []
+    """The routes that an alert takes, as the Alertmanager walks the tree.
+
+    A label that is missing is empty.
+    """
+    routes = []
     for child in route.get("routes", ()):
         compare = {"=": str.__eq__, "!=": str.__ne__}
         if all(
             compare[how](labels.get(n, ""), grafanas(v, environment))
             for n, how, v in child["object_matchers"]
         ):
-            found += taken(child, labels, environment)
+            routes += taken(child, labels, environment)
             if not child.get("continue", False):
                 break
-    return found or [route]
+    return routes or [route]
 
 
 def test_a_webhook_is_called_where_it_was_asked_for() -> None:
-    """The tail that keeps an unset address from being empty is a fragment, which no client sends."""
+    """The end that keeps an unset address from being empty is a fragment, which no client sends."""
     (receiver,) = next(
         p for p in FILES["contact-points.yaml"]["contactPoints"] if p["name"] == notifying.WEBHOOK
     )["receivers"]
@@ -370,13 +376,25 @@ def test_a_webhook_is_called_where_it_was_asked_for() -> None:
     assert url.partition("#") == ("https://hooks.example/x?y=z", "#", "shopstream")
 
 
-def test_an_alert_without_its_panel_is_refused() -> None:
-    board = '{"panels": [{"id": 7, "title": "Net sales"}, {"id": 8}]}'
-    find = panels.among({panels.DASHBOARDS / "shopstream-live.json": board})
-    assert find(Place(uids.LIVE, "net-sales")) == 7
-    assert find(Place(uids.QUALITY, "residue")) is None
-    with pytest.raises(LookupError, match="shopstream-live has no panel conversion"):
-        find(Place(uids.LIVE, "conversion"))
+@pytest.mark.parametrize(
+    ("panel", "complaint"),
+    [
+        (PanelReference(uids.LIVE, "Nett sales"), "shopstream-live has no panel Nett sales"),
+        (PanelReference("shopstream-life", "Net sales"), "shopstream-life"),
+    ],
+)
+def test_an_alert_without_its_panel_is_refused(panel: PanelReference, complaint: str) -> None:
+    (group, *_) = GROUPS
+    rules = (replace(group.rules[0], panel=panel),)
+    with pytest.raises(LookupError, match=complaint):
+        group_file(replace(group, rules=rules))
+
+
+def test_a_panel_is_found_by_its_title() -> None:
+    board = BY_UID[uids.LIVE]
+    assert board.panel_id("Net sales") == 1
+    with pytest.raises(LookupError, match="shopstream-live has no panel net-sales"):
+        board.panel_id("net-sales")
 
 
 def test_words_become_templates() -> None:
@@ -390,6 +408,6 @@ def test_words_become_templates() -> None:
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=lambda s: s.slug)
 def test_labels_in_a_summary_are_labels_of_the_query(spec: Any) -> None:
-    asked = spec.query.text if isinstance(spec.query, Sql) else spec.query.expr
+    query = spec.query.text if isinstance(spec.query, Sql) else spec.query.expr
     for label in re.findall(r"\{label\.(\w+)\}", spec.summary):
-        assert re.search(rf"\b{label}\b", asked)
+        assert re.search(rf"\b{label}\b", query)

@@ -10,32 +10,32 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.domain.families import RULES as EVERY_RULE
 from flows.domain.rollups import BY_GRAIN, ROLLUPS, SYNTHETIC, Grain
-from flows.domain.rules import DIMENSIONS
-from flows.domain.tables import GOLD, OUTCOMES, RULES, Table
-from generators.shoppers.history import Past, PastDay, past_days
+from flows.domain.tables import GOLD, OUTCOMES, RULES
+from generators.shoppers.history import History, HistoryDay, history_days
 from shopstream.backfill.load import rows_of
 from shopstream.backfill.quality_rows import TROUBLE
 from tests.support import plain_oracle as oracle
 
 END = datetime(2026, 3, 7, 3, 20, tzinfo=UTC)
-PAST = Past.until(END, 1, 0.5, seed=5)
+PAST = History.until(END, 1, 0.5, seed=5)
 
 
 @pytest.fixture(scope="module")
-def days() -> list[PastDay]:
-    return list(past_days(PAST))
+def days() -> list[HistoryDay]:
+    return list(history_days(PAST))
 
 
 @pytest.fixture(scope="module")
-def rows(days: list[PastDay]) -> dict[str, pl.DataFrame]:
+def rows(days: list[HistoryDay]) -> dict[str, pl.DataFrame]:
     """Table -> all its rows."""
-    parts: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    frames: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for day in days:
         for part in rows_of(day, PAST):
             for table, frame in part:
-                parts[table.name].append(frame)
-    return {name: pl.concat(frames) for name, frames in parts.items()}
+                frames[table.name].append(frame)
+    return {name: pl.concat(parts) for name, parts in frames.items()}
 
 
 def test_every_table_gets_rows_with_its_columns_and_one_row_a_key(
@@ -55,7 +55,7 @@ def as_event(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_history_is_counted_as_flows_count(
-    days: list[PastDay], rows: dict[str, pl.DataFrame]
+    days: list[HistoryDay], rows: dict[str, pl.DataFrame]
 ) -> None:
     """Against the plain oracle that proves the flows too."""
     expected = oracle.gold(
@@ -93,32 +93,26 @@ def test_hours_and_days_are_sums_of_minutes(rows: dict[str, pl.DataFrame]) -> No
         )
 
 
-def total(frame: pl.DataFrame, column: str) -> int:
-    return int(frame[column].sum())
-
-
-def numbers(rows: dict[str, pl.DataFrame], table: Table, **where: str) -> pl.DataFrame:
-    return rows[table.name].filter([pl.col(name) == value for name, value in where.items()])
+def total(frame: pl.DataFrame, column: str, *where: pl.Expr) -> int:
+    return int(frame.filter(*where).select(pl.col(column).sum()).item())
 
 
 def test_the_accounts_of_quality_fit_the_numbers(
-    days: list[PastDay], rows: dict[str, pl.DataFrame]
+    days: list[HistoryDay], rows: dict[str, pl.DataFrame]
 ) -> None:
     """What was accepted is what was counted; what was refused broke a rule, and no rule is broken
     more than checked."""
-    accepted = total(numbers(rows, OUTCOMES, outcome="accepted"), "records")
-    assert (
-        accepted
-        == sum(day.events.num_rows for day in days)
-        == total(rows[GOLD["traffic_1m"].name], "events")
-    )
-    refused = total(rows[OUTCOMES.name], "records") - accepted
+    outcomes, rules = rows[OUTCOMES.name], rows[RULES.name]
+    accepted = total(outcomes, "records", pl.col("outcome") == "accepted")
+    assert accepted == sum(day.events.num_rows for day in days)
+    assert accepted == total(rows[GOLD["traffic_1m"].name], "events")
+    refused = total(outcomes, "records") - accepted
     assert 0 < refused < accepted / 5
-    assert total(rows[RULES.name], "broken") == refused
-    assert (rows[RULES.name]["broken"] <= rows[RULES.name]["checked"]).all()
-    assert set(rows[RULES.name]["rule"]) <= DIMENSIONS.keys()
-    every = total(numbers(rows, RULES, rule="RECORD_TOO_LARGE"), "checked")
-    assert every == accepted + refused, "every record was asked whether it is too large"
+    assert total(rules, "broken") == refused
+    assert (rules["broken"] <= rules["checked"]).all()
+    assert set(rules["rule"]) <= EVERY_RULE.keys()
+    checked = total(rules, "checked", pl.col("rule") == "RECORD_TOO_LARGE")
+    assert checked == accepted + refused, "every record is checked for its size"
 
 
 def test_no_flow_has_the_topic_of_synthetic_outcomes(rows: dict[str, pl.DataFrame]) -> None:
@@ -129,13 +123,13 @@ def test_no_flow_has_the_topic_of_synthetic_outcomes(rows: dict[str, pl.DataFram
 @pytest.mark.parametrize("bad", TROUBLE, ids=lambda bad: bad.title)
 def test_trouble_shows_in_its_hours(bad: Any) -> None:
     began = bad.began(END)
-    past = Past(began - timedelta(hours=2), began + timedelta(hours=2), 5.0)
-    (day,) = past_days(past)
+    past = History(began - timedelta(hours=2), began + timedelta(hours=2), 5.0)
+    (day,) = history_days(past)
     parts = {
         table.name: frame
-        for part in rows_of(day, Past(past.start, END, 5.0))
+        for part in rows_of(day, History(past.start, END, 5.0))
         for table, frame in part
     }
     of_code = parts[OUTCOMES.name].filter(pl.col("code") == str(bad.code))
-    before = total(of_code.filter(pl.col("window_start") < began), "records")
+    before = total(of_code, "records", pl.col("window_start") < began)
     assert total(of_code, "records") - before > 4 * before

@@ -1,4 +1,4 @@
-"""Which port each flow gets, what Prometheus hears of it, and what a log says to a person."""
+"""Which port a flow gets, what Prometheus hears of it, and what its log says to a person."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.runtime.telemetry.logs import READING
 from shopstream.supervise import telemetry_ports
+from shopstream.supervise.process_log import has_logged, last_words
 from shopstream.supervise.supervisor import Supervisor, port_of
-from shopstream.supervise.telemetry_ports import Port, forget_targets, tell_prometheus
-from shopstream.supervise.told import is_reading, last_words
+from shopstream.supervise.telemetry_ports import Port, remove_targets, write_targets
 from tests.support.ports import free_port
 
 
@@ -76,14 +77,14 @@ def test_prometheus_is_told_of_those_that_live(
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / f"{gone.pid}.json").write_text("[]")
-    tell_prometheus([("clean", "127.0.0.1", 9101), ("quality", "127.0.0.1", 4711)])
+    write_targets([("clean", "127.0.0.1", 9101), ("quality", "127.0.0.1", 4711)])
     (file,) = tmp_path.iterdir()
     assert file.name == f"{os.getpid()}.json"
     assert json.loads(file.read_text()) == [
         {"targets": ["127.0.0.1:9101"], "labels": {"flow": "clean"}},
         {"targets": ["127.0.0.1:4711"], "labels": {"flow": "quality"}},
     ]
-    forget_targets()
+    remove_targets()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,6 +121,6 @@ def test_the_last_words_name_the_cause(tmp_path: Path, lines: list[object], word
 
 def test_a_start_before_the_last_one_does_not_count(tmp_path: Path) -> None:
     log = log_of(tmp_path, {"event": "reading"})
-    assert is_reading(log, 0)
-    assert not is_reading(log, log.stat().st_size)
+    assert has_logged(READING, log, 0)
+    assert not has_logged(READING, log, log.stat().st_size)
     assert last_words(log, log.stat().st_size) == ""
