@@ -15,6 +15,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows import registry
 from flows.connectors.avro.readers import DeadLetterReader, ReadRows
 from flows.connectors.records import write

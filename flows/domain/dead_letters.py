@@ -11,9 +11,8 @@ import polars as pl
 from flows.domain import rules
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
+from flows.domain.codes import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Code
 from flows.domain.family import Family
-from flows.domain.judge import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS
 from flows.domain.rules import Rule
 from flows.domain.tables import NEWEST_MS, OLDEST_MS
 from flows.domain.text import printable

@@ -13,20 +13,21 @@ import numpy as np
 import polars as pl
 
 from flows.domain.batch import Batch, Decoded, running_maximum, utc
-from flows.domain.codes import Code, Outcome
-from flows.domain.ids import NEVER, KnownIds, keys_of
+from flows.domain.codes import (
+    CONFLICT,
+    DUPLICATE,
+    FUTURE,
+    INVALID,
+    LATE,
+    VERDICT_INDEX,
+    Outcome,
+)
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import NEVER, Identified, KnownIds
 from flows.domain.validate import Findings, Validator
 
 # Before any event, and far enough from the end of int64 that a lateness can be subtracted.
 NO_TIME = -(2**60)
-VERDICTS = [(Outcome.ACCEPTED, ""), (Outcome.DUPLICATE, ""), (Outcome.LATE, Code.LATE)] + [
-    (Outcome.REJECTED, code) for code in Code if code is not Code.LATE
-]
-NUMBER = {verdict: i for i, verdict in enumerate(VERDICTS)}
-ACCEPTED, DUPLICATE, LATE = range(3)
-INVALID, FUTURE, CONFLICT = (
-    NUMBER[Outcome.REJECTED, c] for c in (Code.INVALID, Code.FUTURE_TIME, Code.ID_CONFLICT)
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Judge:
         batch, events = decoded.batch, decoded.events
         verdict = np.zeros(len(batch), np.int8)
         for row, code, _ in decoded.refused:
-            verdict[row] = NUMBER[Outcome.REJECTED, code]
+            verdict[row] = VERDICT_INDEX[Outcome.REJECTED, code]
         rows = events["row"].to_numpy()
         events = events.with_columns(utc(batch.timestamp[rows] + self._tolerance, "newest_allowed"))
         findings = self._validator.validate(events)
@@ -136,11 +137,14 @@ class Judge:
             batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload
         ).hash(seed=1)
         verdicts = self._ids.judge(
-            keys_of(known["event_id"], partitions),
-            payloads.to_numpy(),
-            times,
-            np.maximum(horizons, NEVER + 1),
-            (partitions, batch.offset[rows[kept]]),
+            Identified(
+                keys_of_ids(known["event_id"], partitions),
+                payloads.to_numpy(),
+                times,
+                np.maximum(horizons, NEVER + 1),
+                partitions,
+                batch.offset[rows[kept]],
+            )
         )
         verdict[rows[kept[verdicts.duplicate]]] = DUPLICATE
         verdict[rows[kept[verdicts.conflict]]] = CONFLICT

@@ -16,8 +16,8 @@ import numpy as np
 
 from flows.domain import rules
 from flows.domain.batch import Batch, running_maximum
-from flows.domain.codes import QualityDimension
-from flows.domain.judge import CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
+from flows.domain.codes import CONFLICT, DUPLICATE, LATE, VERDICTS, QualityDimension
+from flows.domain.judge import Judged
 from flows.domain.rules import Rule
 
 MINUTE = 60_000

@@ -94,4 +94,4 @@ class Copy:
     def start(self, stack: Stack, flow: str) -> None:
         """Run a flow of the copy, as a process of the stack."""
         command = [sys.executable, "-m", "flows.runtime.launch", flow]
-        stack.run(flow, command, self.folder, **self.environment)
+        stack.run_in(self.folder, flow, command, self.environment)

@@ -18,9 +18,9 @@ from flows.connectors.avro.schemas import Schema
 from flows.connectors.records import BY_KEY, Records
 from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
+from flows.domain.codes import ACCEPTED
 from flows.domain.dead_letters import DeadLetter
 from flows.domain.family import Family
-from flows.domain.judge import ACCEPTED
 from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 
 # A quarter of the 1 MiB that a broker takes by default. A full record holds about 2,000 events of

@@ -171,7 +171,7 @@ assert signal.getsignal(signal.SIGTERM) is handler
         "SHOPSTREAM_NO_SUCH_SETTING": "1",
         "SCHEMA_REGISTRY_URL": "?",
     }
-    process = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, *modules],
         env=bogus,
         cwd=tmp_path,
@@ -179,4 +179,4 @@ assert signal.getsignal(signal.SIGTERM) is handler
         text=True,
         timeout=60,
     )
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
