@@ -1,4 +1,4 @@
-"""Clean: decide of every raw record whether it can be trusted.
+"""Clean: decide for every raw record whether it can be trusted.
 
     raw.* ─> decode ─> judge ─┬─> accepted ──> clean.*
                               ├─> refused ───> dead.letters
@@ -17,6 +17,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows import registry
 from flows.connectors.avro import encode
 from flows.connectors.avro.decode import Decoder
@@ -35,6 +36,8 @@ from flows.runtime.telemetry.collector import StateView
 
 @dataclass(frozen=True)
 class Steps:
+    """What the steps of the graph do."""
+
     decode: Callable[[Batch], Decoded]
     judge: Callable[[Decoded], Cleaned]
     accepted: Callable[[Cleaned], Records]
@@ -43,6 +46,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Sinks:
+    """Where the graph ends."""
+
     clean: Sink[tuple[str, Records]]
     dead: Sink[tuple[str, Records]]
     tallies: Sink[tuple[str, Cleaned]]
@@ -64,7 +69,7 @@ def build(name: str, raw: Source[Batch], steps: Steps, sinks: Sinks) -> Dataflow
 
 
 def flow(family_name: str = "web") -> Dataflow:
-    """Make the flow of this process, from environment settings."""
+    """Make the flow of this process from the settings in its environment."""
     family = BY_NAME[family_name]
     process = Process.prepare(registry.cleaning(family))
     settings, observe = process.settings, process.telemetry.flow
@@ -76,13 +81,13 @@ def flow(family_name: str = "web") -> Dataflow:
     )
     encoder = CleanEncoder(family)
     one_event = settings.clean_form == "event"
-    letters = RefusedEvents(family, process.origin)
+    refused = RefusedEvents(family, process.origin)
     process.telemetry.show(StateView(cleaning.watermarks, cleaning.sizes, cleaning.budget_used))
     steps = Steps(
         decode=observe.step("decode", decoder.decode),
         judge=observe.step("judge", cleaning.clean, observe.cleaned),
         accepted=encoder.one_event_per_record if one_event else encoder.one_batch_per_record,
-        refused=lambda cleaned: encode.dead_letters(letters.dead_letters(cleaned)),
+        refused=lambda cleaned: encode.dead_letters(refused.dead_letters(cleaned)),
     )
     raw = process.source(cleaning)
     sinks = Sinks(

@@ -1,8 +1,8 @@
-"""Dead letters: keep every refused record in a table, with its bytes and all reasons.
+"""Dead letters: store every refused record in a table, with its bytes and all reasons.
 
     dead.letters ─> position ─> decode ─> quality.dead_letters
 
-A record of the topic that is no dead letter itself becomes a row too, with its bytes and a code.
+A record of the topic that cannot be read as a dead letter becomes a row about itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows import registry
 from flows.connectors.avro.readers import DeadLetterReader, ReadRows
 from flows.connectors.records import write
@@ -26,6 +27,8 @@ from flows.runtime.launch import Process
 
 @dataclass(frozen=True)
 class Steps:
+    """What the steps of the graph do."""
+
     position: Callable[[Batch], Batch]
     decode: Callable[[Batch], ReadRows]
 
@@ -41,7 +44,7 @@ def build(
 
 
 def flow() -> Dataflow:
-    """Make the flow of this process, from environment settings."""
+    """Make the flow of this process from the settings in its environment."""
     process = Process.prepare(registry.DEAD_LETTERS)
     observe = process.telemetry.flow
     positions, reader = Positions(), DeadLetterReader(process.origin)

@@ -3,8 +3,8 @@
     clean.* ─> decode ─┬─> count ┄┄┄┄┄┄> gold.*, ops.progress    (┄ pulled when a flush is due)
                        └─> unreadable ─> dead.letters
 
-Rows hold absolute numbers and replace what is stored only when they count more events: repeating is
-harmless.
+Rows hold absolute numbers and replace what is stored only when they count more events, so writing
+them again is harmless.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows import registry
 from flows.connectors.avro import encode
 from flows.connectors.avro.readers import CleanReader
@@ -32,6 +33,8 @@ from flows.runtime.telemetry.collector import StateView
 
 @dataclass(frozen=True)
 class Steps:
+    """What the steps of the graph do."""
+
     decode: Callable[[Batch], CleanEvents]
     unreadable: Callable[[CleanEvents], Records]
     count: Callable[[CleanEvents], Counted]
@@ -39,6 +42,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Sinks:
+    """Where the graph ends."""
+
     gold: Sink[tuple[str, Counted]]
     dead: Sink[tuple[str, Records]]
 
@@ -54,18 +59,18 @@ def build(name: str, clean: Source[Batch], steps: Steps, sinks: Sinks) -> Datafl
 
 
 def flow(family_name: str = "web") -> Dataflow:
-    """Make the flow of this process, from environment settings."""
+    """Make the flow of this process from the settings in its environment."""
     family = BY_NAME[family_name]
     process = Process.prepare(registry.counting(family))
     settings, observe, origin = process.settings, process.telemetry.flow, process.origin
     reader = CleanReader(family)
-    # progress is told of the raw topic, whose offsets clean events bear
+    # progress is reported in offsets of the raw topic: those are what clean events carry
     raw = Origin(process.flow.name, settings.topic(f"topic_raw_{family.name}"))
     counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap)
     process.telemetry.show(StateView(counting.watermarks, counting.sizes))
     steps = Steps(
         decode=observe.step("decode", reader.read),
-        unreadable=lambda e: encode.dead_letters(unreadable(e.batch, e.refused, origin)),
+        unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
         count=observe.step("count", counting.count, observe.counted),
     )
     clean = process.source(counting)

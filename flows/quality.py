@@ -1,4 +1,4 @@
-"""Quality: keep what clean counted, by outcome and by rule.
+"""Quality: store what clean counted, by outcome and by rule.
 
 tallies ─> position ─> decode ─┬─> rows ───────> quality.outcomes_1m, quality.rules_1m
                                └─> unreadable ─> dead.letters
@@ -14,6 +14,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows import registry
 from flows.connectors.avro import encode
 from flows.connectors.avro.readers import ReadRows, tally_reader
@@ -27,6 +28,8 @@ from flows.runtime.launch import Process
 
 @dataclass(frozen=True)
 class Steps:
+    """What the steps of the graph do."""
+
     position: Callable[[Batch], Batch]
     decode: Callable[[Batch], ReadRows]
     unreadable: Callable[[ReadRows], Records]
@@ -34,6 +37,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Sinks:
+    """Where the graph ends."""
+
     tables: Sink[tuple[str, ReadRows]]
     dead: Sink[tuple[str, Records]]
 
@@ -49,14 +54,14 @@ def build(name: str, tallies: Source[Batch], steps: Steps, sinks: Sinks) -> Data
 
 
 def flow() -> Dataflow:
-    """Make the flow of this process, from environment settings."""
+    """Make the flow of this process from the settings in its environment."""
     process = Process.prepare(registry.QUALITY)
     observe, origin = process.telemetry.flow, process.origin
     positions, reader = Positions(), tally_reader()
     steps = Steps(
         position=positions.passed,
         decode=observe.step("decode", reader.read, observe.read),
-        unreadable=lambda r: encode.dead_letters(unreadable(r.batch, r.refused, origin)),
+        unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
     )
     tallies = process.source(positions)
     sinks = Sinks(process.table_sink(OUTCOMES, RULES), process.dead_letter_sink())

@@ -17,9 +17,9 @@ from flows.domain.family import Family
 class Flow:
     """A flow: the function `flow(*arguments)` of a module of this package.
 
-    `name` is that of its consumer group, of its telemetry label and of its process. `reads` and
-    `writes` are the settings that hold its topics. With `scales`, several processes can share its
-    partitions. `poll_slowdown` collects for longer what nobody waits for by the millisecond: a
+    `name` names its consumer group, its telemetry label and its process. `reads` and `writes` are
+    the settings that hold its topics. With `scales`, several processes can share its partitions.
+    `poll_slowdown` multiplies the pause between polls of a flow whose latency matters little: a
     batch of three records costs as much as one of three hundred.
     """
 
@@ -33,7 +33,7 @@ class Flow:
 
 
 def cleaning(family: Family) -> Flow:
-    """Give the flow that cleans a family."""
+    """Describe the flow that cleans a family."""
     return Flow(
         _name("clean", family),
         "flows.clean",
@@ -45,7 +45,7 @@ def cleaning(family: Family) -> Flow:
 
 
 def counting(family: Family) -> Flow:
-    """Give the flow that counts a family."""
+    """Describe the flow that counts a family."""
     return Flow(
         _name("metrics", family),
         "flows.metrics",
@@ -57,11 +57,11 @@ def counting(family: Family) -> Flow:
 
 
 def _name(verb: str, family: Family) -> str:
-    # web's flows had these names before there were families, and groups and rows go by them
+    # consumer groups and stored rows have these names of web's flows, so they stay
     return verb if family.name == "web" else f"{verb}_{family.name}"
 
 
-# The name is not the module's: consumer groups and rows that are in use go by it.
+# Not the module's name: consumer groups and stored rows have this one, so it stays.
 DEAD_LETTERS = Flow(
     "deadletters", "flows.dead_letters", reads="topic_dead_letters", poll_slowdown=7
 )
@@ -74,7 +74,7 @@ QUALITY = Flow(
 )
 _WEB, *_OTHERS = FAMILIES
 
-# In the order of their telemetry ports: what is new comes last.
+# Telemetry ports are given out in this order, so a new flow goes last.
 FLOWS = (
     cleaning(_WEB),
     counting(_WEB),
@@ -92,4 +92,5 @@ UPSTREAM_FIRST = tuple(
         {f.name: [g.name for g in FLOWS if f.reads in g.writes] for f in FLOWS}
     ).static_order()
 )
-"""The names in an order in which nothing that is drained later can refill what was drained."""
+"""The names, each flow after those that write what it reads: whoever drains them in this order
+finds that no topic fills up again."""

@@ -31,7 +31,7 @@ SOURCE_FIELDS = [
 
 
 def derived(family: Family) -> dict[Path, str]:
-    """Give the files that follow from a family's contract."""
+    """Give the text of each file that follows from a family's contract."""
     raw = json.loads((AVRO / f"{family.contract}.avsc").read_text())
     events = family.title[0].lower() + family.title[1:]
     name = family.name.title().replace("_", "")

@@ -1,1 +1,1 @@
-
+"""The edge: topics, tables and schemas. Knows `domain`, and neither a flow nor the runtime."""

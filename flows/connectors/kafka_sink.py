@@ -1,7 +1,8 @@
 """Write records to a topic, and hold the epoch until every one is acknowledged.
 
-Delivery guarantees: at-least-once. `snapshot` flushes, so the offsets of an epoch are committed
-only when all that came out of it is on the topic. Back pressure: a full queue blocks the flow.
+Delivery: at-least-once. `snapshot` flushes, so the offsets of an epoch are committed only when all
+that came out of it is on the topic.
+Back pressure: a full queue blocks the flow.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ from flows.domain.errors import PermanentError, TransientError
 
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
 DEAD_LETTER_BYTES = 4_194_304
+# Tallies are shown by the minute, so twice per second is enough.
 PULL_SECONDS = 0.5
+QUEUE_FULL_SECONDS = 0.05
+# The client gives up on a record after `delivery_seconds`, and reports it within this grace.
+DELIVERY_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Destination:
+    """The topic that a sink writes to, and how long it waits for it."""
+
     bootstrap: str
     topic: str
     max_bytes: int = 1_048_576
@@ -52,23 +59,23 @@ class KafkaSink(FixedPartitionedSink[Any, None]):
         self.writer: Writer | None = None
 
     def list_parts(self) -> list[str]:
-        """Name the one part: the topic."""
+        """Name the one part: a single producer writes to all partitions."""
         return [self._arguments[0].topic]
 
     def open(self) -> Writer:
-        """Connect and look for the topic; what is wrong shows here, before the flow runs."""
+        """Connect and look for the topic; what is wrong shows now, before the flow runs."""
         if self.writer is None:
             self.writer = Writer(*self._arguments)
             self.writer.look_for_topic()
         return self.writer
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> Writer:
-        """Give Bytewax the writer."""
+        """Give the writer; it keeps nothing over a restart."""
         return self.open()
 
 
 class Writer(StatefulSinkPartition[Any, None]):
-    """Write records, and wait for the broker's word before an epoch ends.
+    """Send records, and flush at the end of an epoch.
 
     Errors: TransientError when records stay unacknowledged for `delivery_seconds`; PermanentError
     when the broker will never take them (too large, no right, no topic).
@@ -82,9 +89,10 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._pulled = pulled
         self._may_pull = False
         self._sent = 0
+        # (how many messages were sent by then, their timestamps), oldest first
         self._unsettled: deque[tuple[int, np.ndarray]] = deque()
         self._written = time.monotonic()
-        self._failed: KafkaError | None = None
+        self._failure: KafkaError | None = None
         self._producer = self._connect()
         observer.each_turn(self._settle)
 
@@ -107,32 +115,32 @@ class Writer(StatefulSinkPartition[Any, None]):
                 # with idempotence a flush to zero proves all; callbacks for each success would cost
                 # as much as sending
                 "delivery.report.only.error": True,
-                "on_delivery": self._delivered,
+                "on_delivery": self._keep_failure,
                 "error_cb": self._observer.kafka_error,
                 "logger": logging.getLogger("librdkafka"),
             }
         )
 
     def look_for_topic(self) -> None:
-        """Errors: PermanentError for a missing topic, TransientError for a silent broker."""
+        """Check that the topic is there.
+
+        Errors: PermanentError for a missing topic, TransientError for a silent broker.
+        """
         topic = self._destination.topic
         try:
-            error = (
-                self._producer.list_topics(topic, timeout=self._destination.startup_seconds)
-                .topics[topic]
-                .error
-            )
-        except KafkaException as raised:
-            where = self._destination.bootstrap
+            metadata = self._producer.list_topics(topic, timeout=self._destination.startup_seconds)
+        except KafkaException as error:
             raise TransientError(
-                f"Kafka at {where} does not answer: {raised.args[0].str()}"
-            ) from raised
-        if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                f"Kafka at {self._destination.bootstrap} does not answer: {error.args[0].str()}"
+            ) from error
+        failure = metadata.topics[topic].error
+        if failure is not None and failure.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise PermanentError(f"topic {topic} does not exist: run `python -m shopstream topics`")
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _keep_failure(self, error: KafkaError | None, message: Message) -> None:
+        # the first one: later ones tend to be its consequences
         if error is not None:
-            self._failed = self._failed or error
+            self._failure = self._failure or error
 
     def write_batch(self, items: list[Any]) -> None:
         """Send records, or pull them when it is time."""
@@ -157,11 +165,14 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._unsettled.append((self._sent, records.timestamps))
 
     def _settle(self) -> None:
-        """Tell what is acknowledged: successes have no report of their own, but the client says how
-        many are missing.
-
-        It is taken for the newest ones: a broker answers the partitions at nearly the same time.
-        """
+        """Report which records are acknowledged by now."""
+        # A success has no report of its own, but the producer's length is the number of messages
+        # without an answer. They are taken for the newest ones. After 300 and then 200 messages,
+        # with 120 of them unanswered, 380 are settled: the first 300 are acknowledged, the 200 not
+        # yet.
+        #
+        # A broker answers the partitions at nearly the same time, so the order is wrong by little;
+        # and only the latency histogram depends on it. What is committed depends on `flush`.
         if not self._unsettled:
             return
         self._producer.poll(0)
@@ -170,51 +181,51 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._observer.acknowledged(self._unsettled.popleft()[1])
 
     def _send_to(self, partition: int, messages: list[dict[str, Any]]) -> None:
+        topic = self._destination.topic
         while messages:
-            sent = self._producer.produce_batch(
-                self._destination.topic, messages, partition=partition
-            )
-            messages = [m for m in messages if m.get("_error")] if sent < len(messages) else []
+            accepted = self._producer.produce_batch(topic, messages, partition=partition)
+            messages = [m for m in messages if m.get("_error")] if accepted < len(messages) else []
             if messages:
-                self._observer.queue_full(self._destination.topic)
+                self._observer.queue_full(topic)
             for message in messages:
-                self._refuse_unless_full(message.pop("_error"))
-            self._producer.poll(0.05 if messages else 0)
-        self._check()
+                self._raise_unless_full(message.pop("_error"))
+            # Waiting for room is the back pressure: the flow polls nothing meanwhile.
+            self._producer.poll(QUEUE_FULL_SECONDS if messages else 0)
+        self._raise_if_failed()
 
-    def _refuse_unless_full(self, error: KafkaError) -> None:
+    def _raise_unless_full(self, error: KafkaError) -> None:
         if error.code() != KafkaError._QUEUE_FULL:
             raise PermanentError(
                 f"topic {self._destination.topic} does not take a record: {error.str()}"
             )
 
-    def _check(self) -> None:
-        if self._failed is None:
+    def _raise_if_failed(self) -> None:
+        failure = self._failure
+        if failure is None:
             return
-        text = (
-            f"records for topic {self._destination.topic} were not delivered: {self._failed.str()}"
-        )
-        if (
-            self._failed.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT)
-            or self._failed.retriable()
-        ):
-            raise TransientError(text)
-        raise PermanentError(text)
+        message = f"records for topic {self._destination.topic} were not delivered: {failure.str()}"
+        timed_out = failure.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT)
+        if timed_out or failure.retriable():
+            raise TransientError(message)
+        raise PermanentError(message)
 
     def flush(self) -> None:
         """Return when all that was written is acknowledged."""
         self._pull()
         if not len(self._producer):
-            return self._check()
-        with self._observer.flushing(self._destination.topic):
-            until = time.monotonic() + self._destination.delivery_seconds + 5
-            while (left := self._producer.flush(1.0)) and self._failed is None:
+            return self._raise_if_failed()
+        topic, patience = self._destination.topic, self._destination.delivery_seconds
+        with self._observer.flushing(topic):
+            until = time.monotonic() + patience + DELIVERY_GRACE_SECONDS
+            # a second at a time, so that a signal to the process is handled in between
+            while (unanswered := self._producer.flush(1.0)) and self._failure is None:
                 if time.monotonic() > until:
                     raise TransientError(
-                        f"{left} records for topic {self._destination.topic} stay unacknowledged"
+                        f"{unanswered} records for topic {topic} stay unacknowledged"
                     )
-            self._check()
+            self._raise_if_failed()
         self._settle()
 
     def snapshot(self) -> None:
+        """Flush, so that the epoch ends only when all it made is on the topic."""
         self.flush()

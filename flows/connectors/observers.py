@@ -1,8 +1,8 @@
-"""What connectors tell of themselves: a method each thing that can happen. The runtime writes the
-log line and the number.
+"""What connectors report: one method per thing that can happen.
 
-Connectors know no runtime, so who listens is handed in; `NULL_OBSERVER` is for tools that write
-rows and that nobody watches.
+Connectors know no runtime, so the observer is handed in; the runtime's own write the log line and
+the number (runtime/telemetry/connector_observers.py). `NULL_OBSERVER` is for tools that write rows
+and that nobody watches.
 """
 
 from __future__ import annotations
@@ -29,62 +29,100 @@ class UpsertCounts:
 
 
 class SourceObserver(Protocol):
-    """Told by the thread that polls."""
+    """Observe a source that reads a topic; called by the thread that polls."""
 
     def reading(
         self, topic: str, starts: Mapping[int, Checkpoint], ends: Mapping[int, int]
-    ) -> None: ...
-    def polled(self, batch: Batch, ends: Mapping[int, int]) -> None: ...
+    ) -> None:
+        """Note that reading begins: partition -> checkpoint, partition -> end (exclusive)."""
+
+    def polled(self, batch: Batch, ends: Mapping[int, int]) -> None:
+        """Note what a poll brought, and the ends that the client knows of."""
+
     def passed(self) -> None:
-        """Everything that was polled has gone through every step."""
+        """Note that everything that was polled has gone through every step."""
 
     def closing(self) -> None:
-        """An epoch ends: sinks flush until the next poll."""
+        """Note that an epoch ends: sinks flush until the next poll."""
 
-    def committed(self, resumes: Mapping[int, int], seconds: float) -> None: ...
-    def drained(self) -> None: ...
-    def nothing_readable(self, partition: int, end: int) -> None: ...
-    def broker_silent(self, bootstrap: str, error: str) -> None: ...
-    def group_silent(self, group: str, error: str) -> None: ...
-    def kafka_error(self, error: KafkaError) -> None: ...
-    def record_error(self, topic: str, error: KafkaError) -> None: ...
-    def foreign_commit(self, topic: str, partition: int, metadata: str) -> None: ...
-    def records_gone(self, topic: str, partition: int, first: int, last: int) -> None: ...
-    def state_gone(self, topic: str, partition: int, before: int) -> None: ...
-    def setting_changed(
-        self, topic: str, partition: int, name: str, was: int, now: int
-    ) -> None: ...
+    def committed(self, resumes: Mapping[int, int], seconds: float) -> None:
+        """Note a commit, and how long its answer took."""
+
+    def drained(self) -> None:
+        """Note that nothing more is read, since the flow is to stop."""
+
+    def nothing_readable(self, partition: int, end: int) -> None:
+        """Note that no record is left before the partition's end, whatever the offsets say."""
+
+    def broker_silent(self, bootstrap: str, error: str) -> None:
+        """Note that a start waits for a broker."""
+
+    def group_silent(self, group: str, error: str) -> None:
+        """Note that a start waits for the coordinator of the group."""
+
+    def kafka_error(self, error: KafkaError) -> None:
+        """Note an error of the client that it mends itself."""
+
+    def record_error(self, topic: str, error: KafkaError) -> None:
+        """Note an error that came in the place of a record, and stops nothing."""
+
+    def foreign_commit(self, topic: str, partition: int, metadata: str) -> None:
+        """Note a committed offset without a note of ours."""
+
+    def records_gone(self, topic: str, partition: int, first: int, last: int) -> None:
+        """Note that retention deleted records before they were read."""
+
+    def state_gone(self, topic: str, partition: int, before: int) -> None:
+        """Note that retention deleted records that the state depends on."""
+
+    def setting_changed(self, topic: str, partition: int, name: str, was: int, now: int) -> None:
+        """Note that a setting that results depend on is not what it was at the last commit."""
 
 
 class TopicObserver(Protocol):
-    """Told by a sink that writes records."""
+    """Observe a sink that writes records."""
 
-    def flushing(self, sink: str) -> AbstractContextManager[None]: ...
-    def acknowledged(self, stamps: np.ndarray) -> None:
-        """The raw records with these Kafka timestamps (ms) are on the sink's topic."""
+    def flushing(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose a flush."""
 
-    def queue_full(self, topic: str) -> None: ...
-    def kafka_error(self, error: KafkaError) -> None: ...
+    def acknowledged(self, timestamps: np.ndarray) -> None:
+        """Note that the raw records with these Kafka timestamps (ms) are on the sink's topic."""
+
+    def queue_full(self, topic: str) -> None:
+        """Note that the producer's queue is full, so the flow waits."""
+
+    def kafka_error(self, error: KafkaError) -> None:
+        """Note an error of the client that it mends itself."""
+
     def each_turn(self, look: Callable[[], None]) -> None:
-        """Call `look` at each turn of the flow's loop."""
+        """Call `look` at each turn of the flow's loop, from now on."""
 
 
 class TableObserver(Protocol):
-    """Told by a sink that writes rows."""
+    """Observe a sink that writes rows."""
 
-    def flushing(self, sink: str) -> AbstractContextManager[None]: ...
-    def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None: ...
-    def database_silent(self, error: str) -> None: ...
+    def flushing(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose a flush."""
+
+    def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None:
+        """Note a transaction: table -> what became of its rows."""
+
+    def database_silent(self, error: str) -> None:
+        """Note that the sink waits for the database."""
 
 
 class NullObserver:
-    """Nobody listens to this table sink."""
+    """Observe a table sink that nobody watches."""
 
     def flushing(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose a flush."""
         return nullcontext()
 
-    def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None: ...
-    def database_silent(self, error: str) -> None: ...
+    def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None:
+        """Do nothing."""
+
+    def database_silent(self, error: str) -> None:
+        """Do nothing."""
 
 
-NULL_OBSERVER = NullObserver()
+NULL_OBSERVER: TableObserver = NullObserver()

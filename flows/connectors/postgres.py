@@ -1,4 +1,4 @@
-"""What every client of PostgreSQL here shares: connecting, quoting names, and reading errors."""
+"""Connect to PostgreSQL, quote names, and read errors: what every client of it shares."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from psycopg import errors, sql
 
 from flows.domain.errors import PermanentError, TransientError
 
+# Between attempts to connect at a start: nobody notices half a second beside the seconds that a
+# server takes to come up.
 RETRY_SECONDS = 0.5
 
 # Waiting helps: connection lost, server starting or stopping, deadlock, serialization, lock
@@ -35,7 +37,7 @@ _REFUSALS = (
 def connect(
     url: str, patience_seconds: float, on_retry: Callable[[str], None]
 ) -> psycopg.Connection:
-    """Connect, in autocommit and in UTC; `on_retry` hears why an attempt is repeated.
+    """Connect, in autocommit and in UTC; `on_retry` is called with why an attempt is repeated.
 
     Errors: PermanentError when the server refuses us, TransientError when it does not answer in
     time.
@@ -66,26 +68,22 @@ def identifiers(columns: Iterable[str]) -> sql.Composed:
 
 
 def refused(error: psycopg.Error) -> str | None:
-    """Give what a server said that was there but did not let us in, else None.
-
-    A failed connection carries no SQLSTATE, so only its text can tell.
-    """
+    """Give why a server that answered did not let us in; None for every other error."""
+    # A failed connection carries no SQLSTATE, so only its text can tell.
     text = str(error)
     is_refusal = error.sqlstate is None and "FATAL" in text and any(r in text for r in _REFUSALS)
     return reason(error) if is_refusal else None
 
 
 def reason(error: Exception) -> str:
-    """Give the one line of an error that says what is wrong, and where.
-
-    libpq ends with a question ("Is the server running on that host ...?"); the line before names
-    host and port. With several addresses it lists an attempt per line: the server's own word, if
-    there is one, says most.
-    """
+    """Give the one line of an error that says what is wrong, and where."""
+    # libpq ends with a question ("Is the server running on that host ...?"); the line before names
+    # host and port. With several addresses it lists an attempt per line: the server's own word, if
+    # there is one, says most.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    for said in ("FATAL", "failed:"):
-        if match := [line for line in lines if said in line]:
-            return match[-1]
+    for marker in ("FATAL", "failed:"):
+        if telling := [line for line in lines if marker in line]:
+            return telling[-1]
     return lines[0]

@@ -11,6 +11,7 @@ from bytewax.dataflow import Stream
 from bytewax.outputs import Sink
 
 BY_KEY = -1
+"""In place of a partition: the broker's client chooses it by the hash of the key."""
 
 X = TypeVar("X")
 Taken = TypeVar("Taken", covariant=True)
@@ -20,10 +21,10 @@ Taken = TypeVar("Taken", covariant=True)
 class Records:
     """Records to write.
 
-    Shape: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses. A
-    message cannot choose for itself: confluent-kafka 2.16 ignores a partition that stands in a
-    message of a batch. `timestamps` are the Kafka timestamps (ms) of the raw records that they came
-    from, where somebody wants to know how long that took.
+    Shape: partition -> messages ({"value", "key"}); under BY_KEY the hash of the key chooses the
+    partition. Messages are grouped because confluent-kafka 2.16 ignores a partition that stands in
+    a message of a batch. `timestamps` are the Kafka timestamps (ms) of the raw records that they
+    came from, where telemetry measures how long that took.
     """
 
     messages: dict[int, list[dict[str, Any]]]
@@ -31,11 +32,11 @@ class Records:
 
 
 class Pulled(Protocol[Taken]):
-    """What a sink takes when a flush is due, instead of finding it on its edge of the graph.
+    """What a sink takes when a flush is due, instead of receiving it on its edge of the graph.
 
-    Two things are pulled, and drawn dashed in the pictures of their flows: rows of open windows and
-    tallies. Both stand for all that changed since the last flush; to build them per batch, only to
-    replace them with the next, would cost more than counting.
+    Two outputs are pulled, and drawn dashed in the pictures of their flows: rows of open windows
+    and tallies. Both stand for all that changed since the last flush. Building them for every
+    batch, each time to be replaced by the next, would cost more than counting.
     """
 
     def take(self) -> Taken:
@@ -43,5 +44,5 @@ class Pulled(Protocol[Taken]):
 
 
 def write(step: str, values: Stream[X], sink: Sink[tuple[str, X]]) -> None:
-    """Output values to a sink of one partition; Bytewax wants a key with each."""
+    """Output values to a sink of one part; Bytewax requires a key with each value."""
     op.output(step, op.map(f"{step}_keyed", values, lambda value: (step, value)), sink)

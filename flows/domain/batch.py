@@ -1,6 +1,4 @@
-"""The item that flows: not a record but a batch, what one poll brought from the partitions of a
-process.
-"""
+"""The item that flows: not one record, but the batch that one poll brought."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from flows.domain.codes import Code
 
 @dataclass(frozen=True)
 class Batch:
-    """Records as they stood on the topic.
+    """Records as they stood on the topic, of all partitions of a process.
 
-    Shape: one entry a record in all five, ordered by partition and offset; `payload` and `key` may
-    be null.
+    Shape: one entry per record in all five columns, ordered by partition and offset; `payload` and
+    `key` may be null.
     Time: `timestamp` is Kafka's, UTC milliseconds. `caught_up` says that the poll found no more
     than this.
     """
@@ -38,17 +36,17 @@ class Batch:
 
     @cached_property
     def rows_by_partition(self) -> dict[int, np.ndarray]:
-        """Partition -> its rows, ascending."""
+        """Map each partition to its rows, ascending."""
         return rows_by_partition(self.partition)
 
     @property
     def first_offsets(self) -> dict[int, int]:
-        """Partition -> its lowest offset here."""
+        """Map each partition to its lowest offset in the batch."""
         return {p: int(self.offset[rows[0]]) for p, rows in self.rows_by_partition.items()}
 
     @property
     def last_offsets(self) -> dict[int, int]:
-        """Partition -> its highest offset here."""
+        """Map each partition to its highest offset in the batch."""
         return {p: int(self.offset[rows[-1]]) for p, rows in self.rows_by_partition.items()}
 
 
@@ -84,26 +82,30 @@ class Origin:
 
 
 def rows_by_partition(partition: np.ndarray) -> dict[int, np.ndarray]:
-    """Partition -> its rows, ascending. Partitions are few: counting them costs a tenth of sorting."""
+    """Map each partition to its rows, ascending."""
+    # Partitions are few: counting them, and one pass for each, costs a tenth of sorting the rows.
     present = np.flatnonzero(np.bincount(partition)) if len(partition) else ()
     return {int(p): np.flatnonzero(partition == p) for p in present}
 
 
 def running_maximum(partition: np.ndarray, values: np.ndarray, carry: dict[int, int]) -> np.ndarray:
-    """The highest value of each row's partition before that row; updates `carry` to the highest
-    after the last.
+    """Give the highest value of each row's partition before that row.
 
     Shape: rows of a partition in offset order, partitions in any mixture.
+    State: `carry` has the maxima from the batches before; it is updated to those after this one.
     """
     before = np.empty(len(values), np.int64)
-    for p, at in rows_by_partition(partition).items():
-        top = np.maximum.accumulate(np.concatenate(([carry[p]], values[at])))
-        before[at] = top[:-1]
-        carry[p] = int(top[-1])
+    for p, rows in rows_by_partition(partition).items():
+        # carry 4 and values 5, 3, 9: maxima 4, 5, 5, 9. A row must not count itself, so it gets
+        # the maximum one place to its left: 4, 5, 5. The last one is the next batch's carry.
+        maxima = np.maximum.accumulate(np.concatenate(([carry[p]], values[rows])))
+        before[rows] = maxima[:-1]
+        carry[p] = int(maxima[-1])
     return before
 
 
 def utc(milliseconds: np.ndarray, name: str) -> pl.Series:
+    """Give Unix milliseconds as a column of aware times."""
     return (
         pl.Series(name, milliseconds, pl.Int64).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
     )

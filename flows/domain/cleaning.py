@@ -19,10 +19,12 @@ from flows.domain.validate import Validator
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A judged batch, and which of its records are news (the others are read again only to rebuild
-    the state).
+    """A judged batch, and which of its records are new.
 
-    Shape: `counts` has the number of news for each of VERDICTS.
+    The others are read again only to rebuild the state.
+
+    Shape: `bodies` has one entry per event, `is_new` one per record, `counts` the number of new
+    records for each of VERDICTS.
     """
 
     judged: Judged
@@ -43,7 +45,7 @@ class Cleaning:
         self._judge = Judge(validator, limits)
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._budget = budget
-        self.tallies = Tallies(validator.asked)
+        self.tallies = Tallies(validator.rules)
         self._progress = Progress()
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
@@ -53,41 +55,55 @@ class Cleaning:
         self._progress.restore(partition, checkpoint)
 
     def clean(self, decoded: Decoded) -> Cleaned:
-        """Judge and count a batch. Errors: RejectBudgetExceeded, and nothing else."""
+        """Judge and count a batch.
+
+        Errors: RejectBudgetExceeded, and nothing else.
+        """
         batch = decoded.batch
+        # The order matters. First what must be seen as it stands before the batch: the note that a
+        # restart at its first offset begins from, and the oldest id that a minute which the batch
+        # begins depends on. Judging moves the watermarks and forgets ids.
         for p, offset in batch.first_offsets.items():
             self._progress.remember(p, offset, self._note(p))
-        needed = {p: self._judge.oldest(p) for p in self.tallies.opened_by(batch)}
+        oldest_ids = {p: self._judge.oldest(p) for p in self.tallies.opened_by(batch)}
         judged = self._judge.judge(decoded)
         is_new = self._progress.is_new(batch.partition, batch.offset)
-        self.tallies.add(judged, is_new, needed)
+        # All records are counted, since a minute is rebuilt by counting its records again; but only
+        # new ones spend the budget: the verdicts of the others are in the outputs already.
+        self.tallies.add(judged, is_new, oldest_ids)
         counts = self._budget.spend(batch.partition[is_new], judged.verdict[is_new])
+        # Last, so that the checkpoint of a batch that exceeds the budget is the one before it: the
+        # batch is judged again after a restart.
         for p, offset in batch.last_offsets.items():
             self._progress.advance(p, offset)
         return Cleaned(judged, decoded.bodies, is_new, counts)
 
     def checkpoints(self) -> dict[int, Checkpoint]:
-        """Where each partition stands once all that was cleaned is in the outputs."""
-        found = {}
+        """Give where each partition stands once all that was cleaned is in the outputs."""
+        checkpoints = {}
         for p in self._progress.partitions:
             needed = [o for o in (self._judge.oldest(p), self.tallies.oldest(p)) if o is not None]
-            found[p] = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
-        return found
+            checkpoints[p] = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
+        return checkpoints
 
     def watermarks(self) -> dict[int, int]:
-        """Partition -> its watermark (ms), where it has one."""
+        """Give the watermark (ms) of each partition that has one."""
+        # a copy by `dict`, because telemetry asks from a thread of its own
         return {p: mark for p, mark in dict(self._judge.watermarks).items() if mark > NO_TIME}
 
     def sizes(self) -> dict[str, int]:
-        """How many entries the state has."""
+        """Count the entries of the state, by kind."""
         return {"ids": self._judge.known_ids, "minutes": self.tallies.open_minutes}
 
     def budget_used(self) -> dict[int, float]:
-        """Partition, or budget.ALL -> share of the reject budget that the current run has used."""
+        """Give the share of the reject budget that the current run has used.
+
+        Shape: by partition, and by budget.ALL.
+        """
         return self._budget.used()
 
     def depends_on(self) -> CommitNote:
-        """The settings that verdicts depend on."""
+        """Name the settings that verdicts depend on, with their values."""
         return {"lateness": self._lateness}
 
     def _note(self, p: int) -> CommitNote:

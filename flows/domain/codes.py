@@ -1,5 +1,6 @@
-"""The closed vocabulary of verdicts: every record of a raw topic ends in one outcome, and a refused
-one bears a code.
+"""The closed vocabulary of verdicts.
+
+Every record of a raw topic ends in one outcome, and a refused record bears a code.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
+    """What became of a record."""
+
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     LATE = "late"
@@ -32,9 +35,27 @@ class Code(StrEnum):
 
 
 class QualityDimension(StrEnum):
+    """The property of good data that a rule asks for."""
+
     COMPLETENESS = "completeness"
     VALIDITY = "validity"
     UNIQUENESS = "uniqueness"
     CONSISTENCY = "consistency"
     TIMELINESS = "timeliness"
     VOLUME = "volume"
+
+
+# A verdict is stored as its index in this tuple: one int8 per record, which numpy can count.
+# Topics and tables hold the names, so an index means nothing outside of a process.
+VERDICTS: tuple[tuple[Outcome, str], ...] = (
+    (Outcome.ACCEPTED, ""),
+    (Outcome.DUPLICATE, ""),
+    (Outcome.LATE, Code.LATE),
+    *((Outcome.REJECTED, code) for code in Code if code is not Code.LATE),
+)
+VERDICT_INDEX = {verdict: index for index, verdict in enumerate(VERDICTS)}
+ACCEPTED, DUPLICATE, LATE = range(3)
+INVALID, FUTURE, CONFLICT = (
+    VERDICT_INDEX[Outcome.REJECTED, code]
+    for code in (Code.INVALID, Code.FUTURE_TIME, Code.ID_CONFLICT)
+)

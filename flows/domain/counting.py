@@ -35,7 +35,7 @@ class CleanEvents:
 
 @dataclass(frozen=True)
 class Counted:
-    """What became of what was new in a batch.
+    """What became of the new events of a batch.
 
     Shape: `timestamps` has the Kafka timestamp (ms) of each counted event's raw record, `refused`
     the codes of unreadable records. `repeated` events were dropped by the fence.
@@ -96,13 +96,19 @@ class Counting:
     def count(self, clean: CleanEvents) -> Counted:
         """Count a batch; the rows that changed wait for `take`."""
         batch, events = clean.batch, clean.events
+        # before the fence and the watermark move: a restart at the first offset begins from these
         for p, offset in batch.first_offsets.items():
             self._progress.remember(p, offset, self._note(p))
         is_new = self._progress.is_new(batch.partition, batch.offset)
         rows = events["row"].to_numpy()
         partition, source = batch.partition[rows], events["source_offset"].to_numpy()
-        # the fence: an event at or below the highest source offset so far is a repetition
+        # The fence. Clean writes the events of a partition in the order of their raw offsets, but
+        # at least once: after a crash, or from two processes that overlap for a moment, a stretch
+        # comes again at higher offsets of the clean topic. An event at or below the highest raw
+        # offset so far was counted already. For example raw offsets 5 6 7 | 6 7 8: the second 6 and
+        # 7 are repeats, 8 is counted. Gaps are normal, since not every record is accepted.
         unseen = source > running_maximum(partition, source, self._fences)
+        # A repeat cannot move the watermark, but could be noted as the first of a closed window.
         times = events["event_time"].to_physical().to_numpy()
         running_maximum(partition[unseen], times[unseen], self._watermarks)
         self._note_firsts(partition[unseen], times[unseen], batch.offset[rows][unseen])
@@ -112,6 +118,8 @@ class Counting:
                 pl.Series("is_new", is_new[rows], pl.Boolean),
             ]
         )
+        # Events that are not new count too, to rebuild their windows; but `is_new` goes with them,
+        # and only new ones make a row change.
         self._add(events if unseen.all() else events.filter(pl.Series(unseen)))
         for p, offset in batch.last_offsets.items():
             self._progress.advance(p, offset)
@@ -137,13 +145,13 @@ class Counting:
         self._answer(Scope.EVENT, events)
 
     def _by_item(self, events: pl.DataFrame, flat: FlatItems, items: Items) -> pl.DataFrame:
-        """Give a row per item, with what its metrics read of the event."""
+        """Give one row per item, with the columns of its event that metrics read."""
         inherited = events[self._inherited][flat.owner]
         once = pl.Series("once", first_of_event(flat, items.once_per))
         return flat.frame.hstack([*inherited.get_columns(), once])
 
     def _answer(self, scope: Scope, frame: pl.DataFrame) -> None:
-        """Ask Polars once for all metrics of a scope, and add the answers to their windows."""
+        """Evaluate all metrics of a scope by one query, and add its columns to their windows."""
         if not self._questions[scope]:
             return
         answers = frame.select(*self._questions[scope], "is_new")
@@ -152,6 +160,8 @@ class Counting:
                 windows.add(answers)
 
     def _note_firsts(self, partition: np.ndarray, times: np.ndarray, offset: np.ndarray) -> None:
+        # Where a restart must begin to rebuild the open windows. By the longest window, which the
+        # shorter ones must divide: then each lies in one of these, and closes no later.
         starts = times // self._longest * self._longest
         for p, rows in rows_by_partition(partition).items():
             firsts, own = self._firsts[p], starts[rows]
@@ -181,9 +191,9 @@ class Counting:
         )
 
     def _forget(self) -> None:
-        """Free what closed since the last time; that can only be when a watermark passed the end of
-        a window.
-        """
+        """Free the windows that closed since the last time."""
+        # The latest start that is closed, per partition. It moves only when a watermark passes the
+        # end of a window, so most flushes compare two small dicts and are done.
         closed = {
             p: (mark - self._lateness) // self._longest * self._longest - self._longest
             for p, mark in self._watermarks.items()
@@ -200,7 +210,7 @@ class Counting:
             }
 
     def checkpoints(self) -> dict[int, Checkpoint]:
-        """Where each partition stands once all that was counted is in the outputs."""
+        """Give where each partition stands once all that was counted is in the outputs."""
         return {
             p: self._progress.checkpoint(
                 p, min(self._firsts[p].values(), default=None), self._note(p)
@@ -209,15 +219,16 @@ class Counting:
         }
 
     def watermarks(self) -> dict[int, int]:
-        """Partition -> its watermark (ms), where it has one."""
+        """Give the watermark (ms) of each partition that has one."""
+        # a copy by `dict`, because telemetry asks from a thread of its own
         return {p: mark for p, mark in dict(self._watermarks).items() if mark > NO_TIME}
 
     def sizes(self) -> dict[str, int]:
-        """Rows of open windows, by table."""
+        """Count the rows of open windows, by metric."""
         return {metric.name: len(windows) for metric, windows in self._windows}
 
     def depends_on(self) -> CommitNote:
-        """The settings that rows depend on."""
+        """Name the settings that rows depend on, with their values."""
         return {"lateness": self._lateness, "cap": self._cap}
 
     def _note(self, p: int) -> CommitNote:
@@ -225,7 +236,7 @@ class Counting:
 
 
 def _inherited(questions: Sequence[pl.Expr], items: Items | None) -> list[str]:
-    """Give the columns of an event that questions about its items read."""
+    """Name the columns of an event that the metrics of its items read."""
     if items is None:
         return []
     read = {name for question in questions for name in question.meta.root_names()}

@@ -1,4 +1,4 @@
-"""Dead letters: a refused record with its exact bytes, where it stood, and all that is wrong."""
+"""Make dead letters: a refused record with its bytes, its coordinates and every broken rule."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import polars as pl
 from flows.domain import rules
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
+from flows.domain.codes import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS, Code
 from flows.domain.family import Family
-from flows.domain.judge import ACCEPTED, CONFLICT, DUPLICATE, LATE, VERDICTS
 from flows.domain.rules import Rule
 from flows.domain.tables import NEWEST_MS, OLDEST_MS
 from flows.domain.text import printable
@@ -34,18 +33,18 @@ class RefusedEvents:
         self._rules = {rule.name: rule for rule in every}
 
     def dead_letters(self, cleaned: Cleaned) -> list[DeadLetter]:
-        """Give the dead letters of a batch, in order."""
+        """Make the dead letters of a batch, in offset order per partition."""
         judged, batch = cleaned.judged, cleaned.judged.batch
         refused = (judged.verdict != ACCEPTED) & (judged.verdict != DUPLICATE) & cleaned.is_new
         rows = refused.nonzero()[0].tolist()
         if not rows:
-            return []
+            return []  # the usual batch, which needs none of the look-ups below
         index_of = {row: i for i, row in enumerate(judged.events["row"].to_list())}
         events = _as_dicts(judged.events, [index_of[row] for row in rows if row in index_of])
         letters = []
         for row in rows:
             index = index_of.get(row)
-            event = None if index is None else events[index]
+            event = None if index is None else events[index]  # None: it could not be decoded
             letters.append(
                 _dead_letter(batch, row, self._origin)
                 | {
@@ -62,7 +61,7 @@ class RefusedEvents:
     def _violations(
         self, cleaned: Cleaned, row: int, index: int | None, event: dict[str, Any] | None
     ) -> list[dict[str, Any]]:
-        """Give every rule that the record broke; `index` is its place among the events."""
+        """Name every rule that the record broke; `index` is its row among the events."""
         verdict = cleaned.judged.verdict[row]
         if index is None or event is None:
             large = VERDICTS[verdict][1] == Code.TOO_LARGE
@@ -78,7 +77,7 @@ class RefusedEvents:
 
 
 def unreadable(batch: Batch, refused: Sequence[Refusal], origin: Origin) -> list[DeadLetter]:
-    """Give the dead letters of records of our own topics that we could not read."""
+    """Make the dead letters of records of our own topics that could not be read."""
     return [
         _dead_letter(batch, row, origin)
         | {"code": str(code), "violations": [_violation(rules.RECORD_UNREADABLE)]}
@@ -108,7 +107,7 @@ def _violation(rule: Rule, field: str = "", value: str | None = None) -> dict[st
 def _as_dicts(events: pl.DataFrame, indices: list[int]) -> dict[int, dict[str, Any]]:
     """Give the events at the indices.
 
-    Their times travel as numbers: a wild one is beyond what a Python datetime can be
+    Time: as text, made from numbers, since a wrong one can be beyond what a Python datetime holds
     (test_the_ends_of_time_are_refused_and_told).
     """
     numbered = events[indices].with_columns(pl.col("event_time").to_physical()).to_dicts()
@@ -119,7 +118,7 @@ def _as_dicts(events: pl.DataFrame, indices: list[int]) -> dict[int, dict[str, A
 
 
 def _moment(milliseconds: int) -> str:
-    """Give a time as text; as its number where no calendar has it."""
+    """Format a time; as its number where it is in no year of a datetime."""
     try:
         return str(EPOCH + timedelta(milliseconds=milliseconds))
     except OverflowError:

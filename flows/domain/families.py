@@ -1,4 +1,4 @@
-"""The one list of families, and what follows from it: every metric, and every rule by its name."""
+"""The list of families, and what follows from it: every metric, and every rule by its name."""
 
 from __future__ import annotations
 

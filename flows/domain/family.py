@@ -1,7 +1,7 @@
-"""A family of events: all that tells web events from those of doors or of reviews, as one value.
+"""A family of events: all that distinguishes web events from those of doors or of reviews.
 
-Every family takes the same road. Its raw topic is decoded by its contract, judged by its rules and
-counted into its metrics; the code on that road knows no family by name.
+Every family is processed alike: its raw topic is decoded by its contract, judged by its rules and
+counted into its metrics. The code that does so knows no family by name.
 
 To add a family, write its contract and its value, and add the value to families.py.
 """
@@ -22,10 +22,10 @@ class Items:
     """The items in an event: its field `name` holds a list of records.
 
     Shape: `columns` are the fields of one item. `rule_sums` and `metric_sums` are what event rules
-    and event metrics may read of the items: a column per entry, summed over the items of an event.
-    Rules get theirs before anything was judged, so these must not overflow whatever stands in an
-    item. An item's metrics may read `once`, true of the first item of an event with the same
-    `once_per` columns, and every column of the event that they name.
+    and event metrics may read of the items: one column per entry, summed over the items of an
+    event. Rules get their sums before anything is judged, so these must not overflow, whatever an
+    item holds. An item's metrics may read every column of its event, and `once`: whether it is the
+    first item of the event with its values in the `once_per` columns.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Items:
 
     @property
     def count(self) -> str:
-        """The column that event rules read the number of items from."""
+        """Name the column that has the number of items, for event rules."""
         return f"{self.name}_count"
 
 
@@ -47,10 +47,10 @@ class Family:
     """A family of events.
 
     Its contract is `avro/<name>_event.avsc`: a record with an `event_id` (a UUID), an `event_time`
-    (UTC milliseconds) and the field `key`, whose value is the key of the Kafka record, so that all
-    that concerns one key is in one partition, in order. `texts` are its fields of type string, in
+    (UTC milliseconds) and the field named by `key`, whose value is the key of the Kafka record: so
+    all events of one key are in one partition, in order. `texts` are its fields of type string, in
     the order in which a broken one is looked for. Where the contract has an enum `event_type`, a
-    newer writer may know types that we do not.
+    newer writer may know types that this version does not.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Family:
 
     @property
     def contract(self) -> str:
-        """The contract of raw events."""
+        """Name the contract of raw events."""
         return f"{self.name}_event"
 
     @property
     def clean_contract(self) -> str:
-        """The contract of an accepted event: the raw event, then where it came from."""
+        """Name the contract of an accepted event: the raw event, then where it came from."""
         return f"clean_{self.name}_event"
 
     @property
     def batch_contract(self) -> str:
-        """The contract of a batch of accepted events in one record."""
+        """Name the contract of a batch of accepted events in one record."""
         return f"clean_{self.name}_batch"
 
     @property
     def item_rules(self) -> tuple[Rule, ...]:
-        """The rules of its items."""
+        """Give the rules of its items."""
         return self.items.rules if self.items is not None else ()

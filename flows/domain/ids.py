@@ -1,6 +1,4 @@
-"""Which event ids are known, for as long as they can still matter: exact, bounded, and a whole
-batch at a time.
-"""
+"""Which event ids are known, for as long as they can matter: exact, bounded, a batch at a time."""
 
 from __future__ import annotations
 
@@ -8,30 +6,44 @@ from dataclasses import dataclass
 
 import hirola
 import numpy as np
-import polars as pl
+
+from flows.domain.hashing import KEY
 
 NEVER = -(2**62)
-KEY = np.dtype((np.uint64, 2))
+"""A time before every horizon: that of a slot without an event."""
+
 MIN_CAPACITY = 1 << 16
 
 
 @dataclass(frozen=True)
+class Identified:
+    """Events with the key of their id, neither broken nor late.
+
+    Shape: one row per event in all columns, in offset order within a partition.
+    Time: event times in ms. A horizon is the partition's watermark before that event, less the
+    lateness; it is above NEVER.
+    """
+
+    keys: np.ndarray
+    payloads: np.ndarray
+    times: np.ndarray
+    horizons: np.ndarray
+    partitions: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
 class Verdicts:
-    """Shape: one bool a row; a row is at most one of the two."""
+    """Which events repeat a known id.
+
+    Shape: one bool per event; an event is at most one of the two.
+    """
 
     duplicate: np.ndarray
     conflict: np.ndarray
-
-
-def keys_of(ids: pl.Series, partitions: np.ndarray) -> np.ndarray:
-    """128 bits a row for (partition, id): two independent 64-bit hashes, so that two ids never
-    share a key in practice.
-    """
-    keys = np.empty((len(ids), 2), np.uint64)
-    keys[:, 0] = ids.hash(seed=0x5EED).to_numpy()
-    keys[:, 1] = ids.hash(seed=0xFACE).to_numpy()
-    keys[:, 0] ^= partitions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return keys
 
 
 class KnownIds:
@@ -42,7 +54,7 @@ class KnownIds:
     depends on how far back a restart reads
     (test_any_batching_and_any_restart_gives_the_same_verdicts).
 
-    Time: event time in ms. State: 56 bytes an id within the lateness; a Python set of hashes needs
+    Time: event time in ms. State: 56 bytes per id within the lateness; a Python set of hashes takes
     twice the time.
     """
 
@@ -50,7 +62,11 @@ class KnownIds:
         self._reset(MIN_CAPACITY)
 
     def _reset(self, capacity: int) -> None:
+        # The table numbers its keys in the order in which they came: these are the slots. So a slot
+        # is new if it is not below the length before the `add`, and slots that follow each other
+        # are a slice.
         self._slots = hirola.HashTable(capacity, KEY)
+        # per slot: of the accepted event, except for `_newest`, which a conflict can raise
         self._payload = np.zeros(capacity, np.uint64)
         self._newest = np.full(capacity, NEVER, np.int64)
         self._offset = np.zeros(capacity, np.int64)
@@ -59,82 +75,102 @@ class KnownIds:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def judge(
-        self,
-        keys: np.ndarray,
-        payloads: np.ndarray,
-        times: np.ndarray,
-        horizons: np.ndarray,
-        at: tuple[np.ndarray, np.ndarray],
-    ) -> Verdicts:
-        """Judge events that are neither broken nor late, and remember the new ones.
-
-        Shape: all arrays one row an event, in offset order within a partition; `at` is (partition,
-        offset).
-        """
-        partitions, offsets = at
+    def judge(self, events: Identified) -> Verdicts:
+        """Judge a batch, and remember its new events."""
+        count = len(events)
+        self._make_room(events)
         known = len(self._slots)
-        self._make_room(known + len(keys), horizons, partitions)
-        known = len(self._slots)
-        slots = self._slots.add(keys)
-        if len(self._slots) == known + len(keys):  # all are new, so their slots follow each other
-            self._store(slice(known, known + len(keys)), payloads, times, offsets, partitions)
-            return Verdicts(np.zeros(len(keys), bool), np.zeros(len(keys), bool))
-        fresh = slots >= known
-        repeats = (
-            np.bincount(slots[fresh] - known, minlength=1) if fresh.any() else np.zeros(1, np.int64)
-        )
-        simple = fresh.copy()
-        simple[fresh] = repeats[slots[fresh] - known] == 1
-        self._store(
-            slots[simple], payloads[simple], times[simple], offsets[simple], partitions[simple]
-        )
-        duplicate, conflict = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
-        for row in np.flatnonzero(~simple):
+        slots = self._slots.add(events.keys)
+        duplicate, conflict = np.zeros(count, bool), np.zeros(count, bool)
+        if len(self._slots) == known + count:
+            # The usual batch: all ids are new and different, so their slots follow each other.
+            self._accept(slice(known, known + count), events, slice(None))
+            return Verdicts(duplicate, conflict)
+        # Rows with a new id that no other row of the batch has depend on nothing, and are accepted
+        # together. All others depend on what is known or on an earlier row, so they go one by one
+        # in offset order; they are a few per cent of a usual log.
+        alone = _alone(slots, known)
+        self._accept(slots[alone], events, alone)
+        for row in np.flatnonzero(~alone):
             slot = slots[row]
-            if self._newest[slot] < horizons[row]:
-                self._store(slot, payloads[row], times[row], offsets[row], partitions[row])
-            elif self._payload[slot] == payloads[row]:
+            # For example one id, with a lateness of 5 s, while other events move the watermark:
+            #
+            #   time  bytes  watermark  horizon  newest   verdict
+            #    0 s  A         0 s      -5 s    NEVER    accepted, newest = 0 s
+            #    4 s  B         0 s      -5 s    0 s      conflict, newest = 4 s
+            #    4 s  B         8 s       3 s    4 s      conflict
+            #    9 s  C        10 s       5 s    4 s      accepted: the id is not known any more
+            #
+            # If the conflict did not raise `newest`, the second B would be accepted. A restart that
+            # rewinds to between A and the first B would accept that one, and call the second a
+            # duplicate: two verdicts for one record.
+            if self._newest[slot] < events.horizons[row]:
+                self._accept(slot, events, row)
+            elif self._payload[slot] == events.payloads[row]:
+                # the same bytes have the same event time, so `newest` needs no raise
                 duplicate[row] = True
             else:
                 conflict[row] = True
-                self._newest[slot] = max(self._newest[slot], times[row])
+                self._newest[slot] = max(self._newest[slot], events.times[row])
         return Verdicts(duplicate, conflict)
 
-    # one or many
-    def _store(self, slots, payloads, times, offsets, partitions) -> None:  # type: ignore[no-untyped-def]
-        self._payload[slots] = payloads
-        self._newest[slots] = times
-        self._offset[slots] = offsets
-        self._partition[slots] = partitions
+    def _accept(
+        self,
+        slots: np.ndarray | slice | np.intp,
+        events: Identified,
+        rows: np.ndarray | slice | np.intp,
+    ) -> None:
+        self._payload[slots] = events.payloads[rows]
+        self._newest[slots] = events.times[rows]
+        self._offset[slots] = events.offsets[rows]
+        self._partition[slots] = events.partitions[rows]
 
     def oldest(self, partition: int, horizon: int) -> int | None:
-        """Offset of the oldest accepted event of the partition that is still known."""
+        """Give the offset of the oldest accepted event of the partition that is still known.
+
+        It never falls: a forgotten id comes back only with a newer offset.
+        """
         used = len(self._slots)
         live = (self._newest[:used] >= horizon) & (self._partition[:used] == partition)
         return int(self._offset[:used][live].min()) if live.any() else None
 
-    def _make_room(self, needed: int, horizons: np.ndarray, partitions: np.ndarray) -> None:
-        """Forget what is beyond the horizon when the table is full, then grow if that did not help."""
-        capacity = len(self._payload)
-        if needed <= capacity * 3 // 4:
+    def _make_room(self, events: Identified) -> None:
+        """Forget what is beyond the horizon when the table is full, then grow if needed."""
+        capacity, used = len(self._payload), len(self._slots)
+        if used + len(events) <= capacity * 3 // 4:
             return
-        lowest = dict(
-            zip(partitions[::-1].tolist(), horizons[::-1].tolist(), strict=True)
-        )  # each partition's first row
-        used = len(self._slots)
-        limit = np.full(used, NEVER, np.int64)
-        for partition, horizon in lowest.items():
-            limit[self._partition[:used] == partition] = horizon
-        live = np.flatnonzero(self._newest[:used] >= limit)
-        kept = (
-            self._slots.keys[live],
-            self._payload[live],
-            self._newest[live],
-            self._offset[live],
-            self._partition[live],
-        )
-        while needed - used + len(live) > capacity // 2:
+        live = np.flatnonzero(self._newest[:used] >= self._limits(events))
+        keys = self._slots.keys[live]
+        kept = (self._payload[live], self._newest[live], self._offset[live], self._partition[live])
+        # At most half full afterwards, so that the next time is at least a quarter of the capacity
+        # away, and the cost per event stays constant.
+        while len(live) + len(events) > capacity // 2:
             capacity *= 2
         self._reset(capacity)
-        self._store(self._slots.add(kept[0]), *kept[1:])
+        slots = self._slots.add(keys)
+        self._payload[slots], self._newest[slots], self._offset[slots], self._partition[slots] = (
+            kept
+        )
+
+    def _limits(self, events: Identified) -> np.ndarray:
+        """Give, per slot, the time before which nothing is known to any event of the batch."""
+        # Horizons ascend within a partition, so that of its first event is the lowest. Reversed,
+        # because the last entry of a key is the one that a dict keeps.
+        lowest = dict(
+            zip(events.partitions[::-1].tolist(), events.horizons[::-1].tolist(), strict=True)
+        )
+        used = len(self._slots)
+        # the ids of partitions that the batch does not touch stay
+        limits = np.full(used, NEVER, np.int64)
+        for partition, horizon in lowest.items():
+            limits[self._partition[:used] == partition] = horizon
+        return limits
+
+
+def _alone(slots: np.ndarray, known: int) -> np.ndarray:
+    """Mark the rows whose slot is new, not below `known`, and belongs to no other row."""
+    new = slots >= known
+    rows_per_slot = np.bincount(slots[new] - known, minlength=1)
+    alone = new.copy()
+    alone[new] = rows_per_slot[slots[new] - known] == 1
+    return alone

@@ -15,8 +15,8 @@ from flows.domain.family import Items
 class FlatItems:
     """All items of a batch.
 
-    Shape: `frame` has one row per item, in the order of their events; `owner` is the event (index)
-    that each belongs to, `counts` the number of items of each event.
+    Shape: `frame` has one row per item, in the order of the events; `owner` has the index of its
+    event per item, `counts` the number of items per event.
     """
 
     frame: pl.DataFrame
@@ -28,6 +28,8 @@ def items_of(events: pl.DataFrame, items: Items) -> FlatItems:
     """Flatten the items of a batch."""
     lists = events[items.name]
     counts = lists.list.len().to_numpy().astype(np.int64)
+    # Whether `explode` drops an empty list or makes a null of it is a default that has changed
+    # between versions of Polars: so empty lists do not reach it.
     filled = lists if counts.all() else lists.filter(pl.Series(counts > 0))
     if len(filled):
         frame = filled.explode().struct.unnest()
@@ -37,17 +39,20 @@ def items_of(events: pl.DataFrame, items: Items) -> FlatItems:
 
 
 def sums_of(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sum consecutive stretches of the values, of `counts` values each; exact, for integers."""
+    """Sum consecutive stretches of integers, of `counts` values each."""
+    # Differences of a running sum need no loop. They are right even if the running sum overflows,
+    # since integers wrap around; a group-by would hash every item.
     ends = np.cumsum(counts)
-    sums = np.concatenate(([0], np.cumsum(values)))
-    return sums[ends] - sums[ends - counts]
+    running = np.concatenate(([0], np.cumsum(values)))
+    sums: np.ndarray = running[ends] - running[ends - counts]
+    return sums
 
 
 def summed(flat: FlatItems, values: pl.DataFrame, sums: Mapping[str, pl.Expr]) -> list[pl.Series]:
     """Sum columns over the items of each event.
 
-    Shape: `values` has a column per entry of `sums` and a row per item; the answer has a series per
-    entry and a value per event.
+    Shape: `values` has one column per entry of `sums` and one row per item; the result has one
+    series per entry and one value per event.
     """
     return [
         pl.Series(name, sums_of(values[name].to_numpy(), flat.counts), pl.Int64) for name in sums
@@ -55,9 +60,9 @@ def summed(flat: FlatItems, values: pl.DataFrame, sums: Mapping[str, pl.Expr]) -
 
 
 def first_of_event(flat: FlatItems, columns: Sequence[str]) -> np.ndarray:
-    """Mark the first item of each event with the same values in the columns."""
+    """Mark the items that are the first of their event with their values in the columns."""
     first = np.ones(len(flat.frame), bool)
-    # only events of several items can repeat one
+    # Only events with several items can repeat one.
     shared = flat.counts[flat.owner] > 1
     if shared.any():
         several = (

@@ -1,8 +1,7 @@
-"""The verdict over each record: accepted, duplicate, late, or rejected with a code.
+"""Give each record its verdict: accepted, duplicate, late, or rejected with a code.
 
-In this order: unreadable, broken rules, behind the watermark, known id. What was refused by an
-earlier step does not reach a later one: a broken event moves no watermark, a late one makes no id
-known.
+In this order: unreadable, broken rules, behind the watermark, known id. What an earlier step
+refused does not reach a later one: a broken event moves no watermark, a late one makes no id known.
 """
 
 from __future__ import annotations
@@ -14,24 +13,27 @@ import numpy as np
 import polars as pl
 
 from flows.domain.batch import Batch, Decoded, running_maximum, utc
-from flows.domain.codes import Code, Outcome
-from flows.domain.ids import NEVER, KnownIds, keys_of
+from flows.domain.codes import (
+    CONFLICT,
+    DUPLICATE,
+    FUTURE,
+    INVALID,
+    LATE,
+    VERDICT_INDEX,
+    Outcome,
+)
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import NEVER, Identified, KnownIds
 from flows.domain.validate import Findings, Validator
 
-# before any event, and far enough from the end of int64 that a lateness can be taken from it
+# Before any event, and far enough from the end of int64 that a lateness can be subtracted.
 NO_TIME = -(2**60)
-VERDICTS = [(Outcome.ACCEPTED, ""), (Outcome.DUPLICATE, ""), (Outcome.LATE, Code.LATE)] + [
-    (Outcome.REJECTED, code) for code in Code if code is not Code.LATE
-]
-NUMBER = {verdict: i for i, verdict in enumerate(VERDICTS)}
-ACCEPTED, DUPLICATE, LATE = range(3)
-INVALID, FUTURE, CONFLICT = (
-    NUMBER[Outcome.REJECTED, c] for c in (Code.INVALID, Code.FUTURE_TIME, Code.ID_CONFLICT)
-)
 
 
 @dataclass(frozen=True)
 class Limits:
+    """How far event time may be behind the watermark, and ahead of Kafka's timestamp."""
+
     lateness: timedelta
     future_tolerance: timedelta
 
@@ -40,9 +42,9 @@ class Limits:
 class Judged:
     """A batch with a verdict for every record.
 
-    Shape: `verdict` (index into VERDICTS) has one entry a record of the batch; `events` and
-    `findings` one a readable record, `events["row"]` leads back to the batch. `timed` and
-    `identified` are the readable records that were asked for lateness and for their id.
+    Shape: `verdict` (index into VERDICTS) has one entry per record of the batch; `events` and
+    `findings` one per readable record, `events["row"]` leads back to the batch. `timed` and
+    `identified` are the events whose lateness was judged, and those whose id was looked up.
     """
 
     batch: Batch
@@ -59,7 +61,7 @@ class Judge:
 
     Time: event time against the watermark and Kafka's timestamp; the wall clock plays no part
     (test_any_batching_and_any_restart_gives_the_same_verdicts).
-    State: a watermark a partition, and the ids within the lateness.
+    State: one watermark per partition, and the ids within the lateness.
     """
 
     def __init__(self, validator: Validator, limits: Limits) -> None:
@@ -75,10 +77,11 @@ class Judge:
 
     @property
     def known_ids(self) -> int:
+        """Count the ids that are remembered."""
         return len(self._ids)
 
     def oldest(self, partition: int) -> int | None:
-        """Offset of the oldest record that a verdict to come can depend on."""
+        """Give the offset of the oldest record that a future verdict can depend on."""
         return self._ids.oldest(partition, self.watermarks[partition] - self._lateness)
 
     def judge(self, decoded: Decoded) -> Judged:
@@ -86,13 +89,15 @@ class Judge:
         batch, events = decoded.batch, decoded.events
         verdict = np.zeros(len(batch), np.int8)
         for row, code, _ in decoded.refused:
-            verdict[row] = NUMBER[Outcome.REJECTED, code]
+            verdict[row] = VERDICT_INDEX[Outcome.REJECTED, code]
         rows = events["row"].to_numpy()
         events = events.with_columns(utc(batch.timestamp[rows] + self._tolerance, "newest_allowed"))
         findings = self._validator.validate(events)
         broken = findings.any(len(events))
         verdict[rows[broken]] = INVALID
         if (early := findings.broken.get("EVENT_TIME_FUTURE")) is not None:
+            # a wrong clock has a code of its own, so that it can be told from a wrong event; but
+            # only where nothing else is wrong
             others = Findings(
                 {}, {k: v for k, v in findings.broken.items() if k != "EVENT_TIME_FUTURE"}
             )
@@ -110,26 +115,36 @@ class Judge:
         timed: np.ndarray,
         verdict: np.ndarray,
     ) -> np.ndarray:
-        """Judge lateness and repetition of the events at `timed`; gives those whose id was looked
-        up.
+        """Judge lateness and repetition of the events `timed`; give those whose id was looked up.
+
+        Shape: `verdict`, which it fills in, has one entry per record; `rows` leads there.
         """
         times = events["event_time"].to_physical().to_numpy()[timed]
         partitions = batch.partition[rows[timed]]
+        # Each event is compared with the watermark before it, not with that after the batch: so
+        # where batches are cut makes no difference. An event that is late is below the watermark
+        # and cannot move it, so it needs no exclusion here.
         horizons = running_maximum(partitions, times, self.watermarks) - self._lateness
         late = times < horizons
         verdict[rows[timed[late]]] = LATE
-        kept = timed[~late]
+        # A late event makes no id known: another with its id that is still in time is the first.
+        kept: np.ndarray = timed[~late]
         known = events if len(kept) == len(events) else events[kept]
         partitions, horizons, times = partitions[~late], horizons[~late], times[~late]
+        # The record's bytes, not the event: a repetition is the same record sent again. One id with
+        # other bytes is a conflict, because nobody can say which of the two is true.
         payloads = pl.Series(
             batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload
         ).hash(seed=1)
         verdicts = self._ids.judge(
-            keys_of(known["event_id"], partitions),
-            payloads.to_numpy(),
-            times,
-            np.maximum(horizons, NEVER + 1),
-            (partitions, batch.offset[rows[kept]]),
+            Identified(
+                keys_of_ids(known["event_id"], partitions),
+                payloads.to_numpy(),
+                times,
+                np.maximum(horizons, NEVER + 1),
+                partitions,
+                batch.offset[rows[kept]],
+            )
         )
         verdict[rows[kept[verdicts.duplicate]]] = DUPLICATE
         verdict[rows[kept[verdicts.conflict]]] = CONFLICT

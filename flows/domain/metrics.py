@@ -13,13 +13,15 @@ import polars as pl
 
 
 class Unit(StrEnum):
+    """What a number counts; amounts of money are integers in minor units."""
+
     COUNT = "count"
     PIECES = "pieces"
     MINOR = "minor units of the row's currency"
 
 
 class Scope(StrEnum):
-    """What a metric counts: events, or the items in them (an event counts once a product)."""
+    """What a metric counts: events, or the items in them."""
 
     EVENT = "event"
     ITEM = "item"
@@ -29,9 +31,8 @@ class Scope(StrEnum):
 class Measure:
     """A number of a row.
 
-    `value` is summed over the rows' events (or items); `distinct` counts the different values of a
-    column;
-    `formula` is SQL over the other measures of the view. One of the three is set.
+    `value` is summed over the row's events (or items); `distinct` counts the different values of a
+    column; `formula` is SQL over the other measures of the view. One of the three is set.
     """
 
     name: str
@@ -45,8 +46,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A column that rows are grouped by. `cap` bounds its different values in a window of a shop;
-    the rest is `(other)`.
+    """A column that rows are grouped by.
+
+    With `cap`, the number of its different values per window and shop is bounded; the rest becomes
+    `(other)`.
     """
 
     name: str
@@ -56,8 +59,9 @@ class Dimension:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Rows of numbers by window and dimensions. Time: event time, windows `[start, start +
-    window)`, UTC.
+    """Rows of numbers by window and dimensions.
+
+    Time: event time, windows `[start, start + window)`, UTC.
     """
 
     name: str
@@ -70,18 +74,19 @@ class MetricTable:
 
     def __post_init__(self) -> None:
         if sum(m.distinct is not None for m in self.measures) > 1:
-            raise ValueError(f"{self.name}: one distinct measure a table")
+            raise ValueError(f"{self.name}: at most one distinct measure per table")
 
     @property
     def stored(self) -> tuple[Measure, ...]:
-        """The measures that are columns of the table; the others are formulas of its view."""
+        """Give the measures that are columns of the table; the others are formulas of its view."""
         return tuple(m for m in self.measures if m.formula is None)
 
 
 def by(*names: str) -> tuple[Dimension, ...]:
+    """Make dimensions of columns of the event or item."""
     return tuple(Dimension(n, pl.col(n)) for n in names)
 
 
 def when(condition: pl.Expr, value: pl.Expr | int = 1) -> pl.Expr:
-    """The value where the condition holds, else 0."""
+    """Give the value where the condition holds, else 0."""
     return pl.when(condition).then(value).otherwise(0)

@@ -1,8 +1,8 @@
 """What an event must fulfil to be trusted: a rule is data, and the rules that every family has.
 
 An event rule reads the columns of the event and what is summed up over its items (Family). An item
-rule reads the columns of one item, and breaks the event when any item breaks it. `validate.py` asks
-them all over a whole batch at once.
+rule reads the columns of one item, and breaks the event when any item breaks it. `validate.py`
+checks them all over a whole batch at once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A rule: `broken` is asked of the events (or items) for which `when` holds.
+    """A rule: `broken` is evaluated for the events (or items) for which `when` holds.
 
-    Null counts as not broken. A costly `broken` may have a cheap `suspect`, true of at least the
-    same events: then only those are asked.
+    Null counts as not broken. A costly `broken` may have a cheap `suspect`, which holds for at
+    least the same events: then `broken` is evaluated only for those.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Rule:
 
 
 def missing(field: str) -> pl.Expr:
-    """Hold where a text is null or empty."""
+    """Give the expression that holds where a text is null or empty."""
     return pl.col(field).is_null() | (pl.col(field) == "")
 
 
 def too_long(field: str, characters: int, prefix: str = "") -> Rule:
-    """Make the rule that a text has at most so many characters."""
+    """Make the rule that a text is no longer than so many characters."""
     name, text = f"{field.upper()}_TOO_LONG", pl.col(field).str
-    # bytes are free to count, and no fewer than characters
+    # a text's bytes are known without reading it, and are no fewer than its characters
     return Rule(
         name,
         QualityDimension.VALIDITY,
@@ -55,7 +55,7 @@ def too_long(field: str, characters: int, prefix: str = "") -> Rule:
     )
 
 
-# Of every family's events: each has an `event_id` and an `event_time`.
+# For the events of every family: each has an `event_id` and an `event_time`.
 EVENT_ID_MISSING = Rule(
     "EVENT_ID_MISSING", QualityDimension.COMPLETENESS, "event_id", missing("event_id")
 )
@@ -79,11 +79,11 @@ EVENT_TIME_FUTURE = Rule(
 )
 ENVELOPE_RULES = (EVENT_ID_MISSING, EVENT_ID_NOT_UUID, EVENT_TIME_TOO_OLD, EVENT_TIME_FUTURE)
 
-# Found while decoding, where the memory of all texts can be searched at once.
+# NUL is looked for while decoding, where the memory of all texts can be searched at once.
 TEXT_HAS_NUL = Rule("TEXT_HAS_NUL", QualityDimension.VALIDITY, "", pl.col("has_nul"))
 # Judged outside the tables above, because they need more than one event: the bytes, the watermark,
-# or the ids known. RECORD_MISSING is checked of every offset that a partition moves on, and broken
-# where Kafka had no record for it.
+# or the known ids. RECORD_MISSING is checked once per offset, and broken where Kafka had no record
+# at it.
 RECORD_MISSING = Rule("RECORD_MISSING", QualityDimension.COMPLETENESS, "", ALWAYS)
 RECORD_UNREADABLE = Rule("RECORD_UNREADABLE", QualityDimension.VALIDITY, "", ALWAYS)
 RECORD_TOO_LARGE = Rule("RECORD_TOO_LARGE", QualityDimension.VOLUME, "", ALWAYS)

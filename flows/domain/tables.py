@@ -15,13 +15,13 @@ from flows.domain.metrics import MetricTable
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of ours.
+    """A table that flows write.
 
-    `columns` maps names to SQL types in the order of a row. A row whose `keys` are stored replaces
-    the stored one only when its `guard` column is higher; without a guard the first one stays. So
-    writing the same rows again, or older ones, changes nothing. `stamp` is one more column: when
-    the row was last written, by the database's clock. With TimescaleDB a table with a `chunk` is a
-    hypertable of chunks that long, by `window_start`.
+    `columns` maps names to SQL types in the order of a row. A row whose `keys` are stored already
+    replaces the stored one only when its `guard` column is higher; without a guard the first one
+    stays. So writing the same rows again, or older ones, changes nothing. `stamp` is one more
+    column: when the row was last written, by the database's clock. With TimescaleDB a table with a
+    `chunk` is a hypertable by `window_start`, with chunks of that length.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Table:
 class Rows:
     """Rows for a table.
 
-    Shape: the frame has the table's columns; keys may repeat, the highest guard counts, unless
-    `distinct` says that none does.
+    Shape: the frame has the table's columns. A key may repeat, then the row with the highest guard
+    counts; with `distinct`, no key repeats.
     """
 
     table: Table
@@ -45,11 +45,13 @@ class Rows:
     distinct: bool = False
 
 
-# The years 1 to 9999: what a Python client can say.
+# The years 1 to 9999, which Python's datetime can express.
 OLDEST_MS, NEWEST_MS = -62_135_596_800_000, 253_402_300_799_999
-MOST_KEY_BYTES = 2_000  # a B-tree of PostgreSQL takes 2,704 per row
+# A B-tree of PostgreSQL takes 2,704 bytes per row; the rest is for the key's columns that are no
+# texts, and for what each column adds.
+MOST_KEY_BYTES = 2_000
 
-# What a column of a type is in a row of Python values.
+# The type of a column in a frame of Python values, by its SQL type.
 _ROW_KINDS = {
     "timestamptz": pl.Int64,
     "text": pl.String,
@@ -61,7 +63,7 @@ _ROW_KINDS = {
 
 
 def storable(table: Table, row: tuple[Any, ...]) -> bool:
-    """Say whether PostgreSQL takes the row, and any client can read it back.
+    """Say whether PostgreSQL takes the row, and every client can read it back.
 
     Shape: a value per column of the table, times in Unix milliseconds.
     """
@@ -87,14 +89,16 @@ def rows_of(table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
     )
 
 
-# A day of minutes: retention drops whole days, and a screen of some hours touches one chunk or two.
-# See docs/adr/004.
+# A day of minutes: retention drops whole days, and a panel of some hours reads one chunk or two. At
+# 8 events/s a day takes 180 MB with its indexes (docs/adr/004).
 CHUNK_1M = timedelta(days=1)
 
 
 def gold(metric: MetricTable) -> Table:
-    """Where the rows of a metric are stored: with the partition in the key, and the number of
-    events as guard.
+    """Derive the table that stores the rows of a metric.
+
+    The partition is in the key, because partitions are counted apart; the number of events is the
+    guard, because rows hold absolute numbers and only grow.
     """
     keys = {"window_start": "timestamptz", "partition": "integer"} | {
         d.name: "text" for d in metric.by
@@ -174,5 +178,5 @@ DEAD_LETTERS = Table(
     None,
 )
 
-# Tables that are no windows of a metric or of quality.
+# Tables whose rows are no windows.
 OTHER_TABLES = (DEAD_LETTERS, PROGRESS)

@@ -1,9 +1,9 @@
-"""Count what the judge said: absolute numbers a partition and minute of the Kafka timestamp, so
-that the newest wins.
+"""Count verdicts and rules: absolute numbers per partition and minute of the Kafka timestamp.
 
-A record whose timestamp is further behind its partition's newest than the grace counts in the
-oldest minute that is still open: brokers that stamp records themselves never send one, and memory
-stays bounded for those that do not.
+Absolute, so the newest number of a minute replaces those before it. A record whose timestamp is
+further behind its partition's newest than the grace counts in the oldest minute that is still open.
+Brokers that stamp records themselves have none of these; where producers stamp them, memory stays
+bounded.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 
 from flows.domain import rules
 from flows.domain.batch import Batch, running_maximum
-from flows.domain.codes import QualityDimension
-from flows.domain.judge import CONFLICT, DUPLICATE, LATE, VERDICTS, Judged
+from flows.domain.codes import CONFLICT, DUPLICATE, LATE, VERDICTS, QualityDimension
+from flows.domain.judge import Judged
 from flows.domain.rules import Rule
 
 MINUTE = 60_000
+# A flush leaves two minutes per partition open: the newest and the one before it.
 GRACE = 60_000
 MISSING = "RECORD_MISSING"
 TOO_LARGE = next(i for i, (_, code) in enumerate(VERDICTS) if code == "TOO_LARGE")
@@ -28,6 +29,8 @@ TOO_LARGE = next(i for i, (_, code) in enumerate(VERDICTS) if code == "TOO_LARGE
 
 @dataclass(frozen=True)
 class OutcomeTally:
+    """How many records of a partition and minute had an outcome."""
+
     partition: int
     minute: int
     outcome: str
@@ -37,6 +40,8 @@ class OutcomeTally:
 
 @dataclass(frozen=True)
 class RuleTally:
+    """How often a rule was checked and broken in a partition and minute."""
+
     partition: int
     minute: int
     rule: str
@@ -49,9 +54,9 @@ class RuleTally:
 class Minute:
     """Counts of one partition and minute.
 
-    State: one entry an outcome and a rule. `first` is from where its verdicts can be told again:
-    the oldest id that was known when it began may be forgotten before it ends, and the count of
-    duplicates depends on it.
+    State: one entry per outcome and per rule. `first` is the offset from which its verdicts can be
+    given again. That can be before its first record: the number of duplicates depends on the ids
+    that were known when the minute began, and the oldest of them may be forgotten before it ends.
     """
 
     first: int
@@ -61,100 +66,110 @@ class Minute:
 
 
 class Tallies:
-    """Keep the counts of the open minutes. State: the minutes within the grace of each partition's
-    newest timestamp.
+    """Keep the counts of the open minutes.
+
+    State: the minutes within the grace of each partition's newest timestamp.
     """
 
-    def __init__(self, asked: Sequence[Rule]) -> None:
-        self._asked = asked
-        self._dimensions = {r.name: r.dimension for r in (*asked, *rules.JUDGED_RULES)}
+    def __init__(self, validated: Sequence[Rule]) -> None:
+        self._validated = validated
+        self._dimensions = {r.name: r.dimension for r in (*validated, *rules.JUDGED_RULES)}
         self.clocks: dict[int, int] = {}
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
         self._last: dict[int, tuple[int, tuple[int, int]]] = {}
 
     def restore(self, partition: int, clock: int) -> None:
+        """Begin a partition with its newest timestamp as it was at `rewind`."""
         self.clocks[partition] = clock
 
     def oldest(self, partition: int) -> int | None:
-        """Offset from where the counts of the open minutes can be rebuilt."""
+        """Give the offset from which the counts of the open minutes can be rebuilt."""
         return min((m.first for (p, _), m in self._open.items() if p == partition), default=None)
 
     def opened_by(self, batch: Batch) -> list[int]:
-        """The partitions of which a batch may begin a minute."""
-        found = []
+        """Name the partitions of which the batch may begin a minute."""
+        # It may name one too many, which costs a search for its oldest id, but never one too few.
+        partitions = []
         for p in batch.first_offsets:
             stamps = batch.timestamp[batch.partition == p]
             oldest = max(int(stamps.min()), self.clocks[p] - GRACE)
             newest = max(int(stamps.max()), oldest)
             minutes = range(oldest // MINUTE * MINUTE, newest + 1, MINUTE)
             if any((p, minute) not in self._open for minute in minutes):
-                found.append(p)
-        return found
+                partitions.append(p)
+        return partitions
 
-    def add(self, judged: Judged, is_new: np.ndarray, needed: dict[int, int | None]) -> None:
-        """Count a batch; only minutes of `is_new` records are said to have changed, the others are
-        being rebuilt.
+    def add(self, judged: Judged, is_new: np.ndarray, oldest_ids: dict[int, int | None]) -> None:
+        """Count a batch.
 
-        `needed` holds, for the partitions that may begin a minute, the oldest id that was known
-        before the batch.
+        Shape: `is_new` has one entry per record; `oldest_ids` has, for each partition of
+        `opened_by`, the offset of the oldest id that was known before the batch.
         """
         batch = judged.batch
+        # The clock is the newest timestamp up to and including the record. Like the watermark it is
+        # taken record by record, so that a minute is the same wherever batches are cut.
         newest = running_maximum(batch.partition, batch.timestamp, self.clocks)
         stamp = np.maximum(batch.timestamp, np.maximum(newest, batch.timestamp) - GRACE)
-        places, group, firsts = minutes_of(batch, stamp // MINUTE * MINUTE)
-        count = len(places)
+        keys, group, firsts = minutes_of(batch, stamp // MINUTE * MINUTE)
+        count = len(keys)
+        # one bincount over (minute, verdict) pairs gives the matrix of all minutes
         verdicts = np.bincount(
             group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS)
-        )
-        checked, broken = count_rules(judged, self._asked, group, count)
+        ).reshape(count, len(VERDICTS))
+        checked, broken = count_rules(judged, self._validated, group, count)
+        # Records that are read again count too, as they rebuild their minute; but a minute without
+        # a new record is on the topic already, so it has not changed.
         changes = np.bincount(group[is_new], minlength=count) > 0
-        for g, (p, minute) in enumerate(places):
-            key = p, minute
+        for g, key in enumerate(keys):
             if key not in self._open:
                 zero = np.zeros(len(VERDICTS), np.int64)
-                known = needed.get(p)
-                first = int(firsts[g]) if known is None else min(known, int(firsts[g]))
+                oldest_id = oldest_ids.get(key[0])
+                first = firsts[g] if oldest_id is None else min(oldest_id, firsts[g])
                 self._open[key] = Minute(first, zero, defaultdict(int), defaultdict(int))
             entry = self._open[key]
-            entry.verdicts += verdicts.reshape(count, -1)[g]
+            entry.verdicts += verdicts[g]
             for name in checked:
                 entry.checked[name] += int(checked[name][g])
             for name in broken:
                 entry.broken[name] += int(broken[name][g])
             if changes[g]:
                 self._changed.add(key)
-        self._count_missing(batch, places, group, is_new)
+        self._count_missing(batch, keys, group, is_new)
 
     def _count_missing(
-        self, batch: Batch, places: list[tuple[int, int]], group: np.ndarray, is_new: np.ndarray
+        self, batch: Batch, keys: list[tuple[int, int]], group: np.ndarray, is_new: np.ndarray
     ) -> None:
-        """Count offsets without a record in the minute of the record before them.
-
-        That minute is open as long as no newer record came, and rebuilt after a restart: where the
-        batches were cut does not matter
-        (test_any_batching_and_any_restart_gives_the_same_verdicts).
-        """
+        """Count offsets without a record in the minute of the record before them."""
+        # Not in that of the record after them: a restart that begins with that record could not see
+        # the gap. The minute of the newest record is always open, and a restart reads open minutes
+        # again, so it reads the record before a gap; `_last` carries it into the next batch. So
+        # neither restarts nor cuts make a difference
+        # (test_any_batching_and_any_restart_gives_the_same_verdicts).
         for p, rows in batch.rows_by_partition.items():
             offsets = batch.offset[rows]
-            last, key = self._last.get(p, (int(offsets[0]) - 1, places[group[rows[0]]]))
+            last, key = self._last.get(p, (int(offsets[0]) - 1, keys[group[rows[0]]]))
             missing = np.diff(offsets, prepend=last) - 1
+            # gaps are rare (a transaction marker, a compacted record), so a loop is cheap
             for i in np.flatnonzero(missing):
                 if i:
-                    key = places[group[rows[i - 1]]]
+                    key = keys[group[rows[i - 1]]]
                 self._open[key].checked[MISSING] += int(missing[i])
                 self._open[key].broken[MISSING] += int(missing[i])
+                # news if the record after the gap is: the gap was seen when that was read
                 if is_new[rows[i]]:
                     self._changed.add(key)
-            self._last[p] = int(offsets[-1]), places[group[rows[-1]]]
+            self._last[p] = int(offsets[-1]), keys[group[rows[-1]]]
 
     @property
     def open_minutes(self) -> int:
+        """Count the open minutes of all partitions."""
         return len(self._open)
 
     def take(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
-        """The counts that changed since the last call; minutes that can change no more are
-        forgotten.
+        """Give the counts that changed since the last call.
+
+        Minutes that cannot change any more are forgotten.
         """
         outcomes: list[OutcomeTally] = []
         by_rule: list[RuleTally] = []
@@ -169,6 +184,7 @@ class Tallies:
                         RuleTally(*key, rule, self._dimensions[rule], n, entry.broken.get(rule, 0))
                     )
         self._changed.clear()
+        # after they were given: what closed since the last call has its last numbers among them
         for p, minute in list(self._open):
             if minute + MINUTE <= self.clocks[p] - GRACE:
                 del self._open[p, minute]
@@ -178,26 +194,31 @@ class Tallies:
 def minutes_of(
     batch: Batch, minutes: np.ndarray
 ) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
-    """The (partition, minute) places of a batch, which of them each record belongs to, and the
-    first offset of each.
+    """Group a batch by partition and minute.
+
+    Shape: `minutes` and the second result have one entry per record, the latter an index into the
+    (partition, minute) keys of the first; the third result has the first offset of each key.
     """
-    places: list[tuple[int, int]] = []
+    keys: list[tuple[int, int]] = []
     firsts: list[int] = []
     group = np.empty(len(batch), np.int64)
     for p, rows in batch.rows_by_partition.items():
-        mine = minutes[rows]
-        for minute in np.unique(mine).tolist():
-            here = rows[mine == minute]
-            group[here] = len(places)
-            places.append((p, minute))
-            firsts.append(int(batch.offset[here[0]]))
-    return places, group, firsts
+        minute_of_row = minutes[rows]
+        for minute in np.unique(minute_of_row).tolist():
+            group_rows = rows[minute_of_row == minute]
+            group[group_rows] = len(keys)
+            keys.append((p, minute))
+            firsts.append(int(batch.offset[group_rows[0]]))
+    return keys, group, firsts
 
 
 def count_rules(
-    judged: Judged, asked: Sequence[Rule], group: np.ndarray, count: int
+    judged: Judged, validated: Sequence[Rule], group: np.ndarray, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """How often each rule was checked and broken, by group."""
+    """Count how often each rule was checked, and how often broken.
+
+    Shape: by the rule's name, one number per group.
+    """
 
     def by_group(rows: np.ndarray) -> np.ndarray:
         return np.bincount(group[rows], minlength=count)
@@ -205,12 +226,13 @@ def count_rules(
     readable = judged.events["row"].to_numpy()
     everything, read = np.bincount(group, minlength=count), by_group(readable)
     verdict = judged.verdict
-    once: dict[int, np.ndarray] = {}
-    checked = {r.name: read for r in asked if r.name not in judged.findings.checked}
+    # rules with the same condition share its mask (Validator): each mask is counted once
+    counts: dict[int, np.ndarray] = {}
+    checked = {r.name: read for r in validated if r.name not in judged.findings.checked}
     for name, mask in judged.findings.checked.items():
-        if id(mask) not in once:
-            once[id(mask)] = by_group(readable[mask])
-        checked[name] = once[id(mask)]
+        if id(mask) not in counts:
+            counts[id(mask)] = by_group(readable[mask])
+        checked[name] = counts[id(mask)]
     broken = {name: by_group(readable[rows]) for name, rows in judged.findings.broken.items()}
     large = by_group(np.flatnonzero(verdict == TOO_LARGE))
     checked |= {

@@ -1,4 +1,4 @@
-"""Texts in events: which of them hold a NUL character, and how any of them is shown."""
+"""Find NUL characters in the texts of events, and make any text printable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pyarrow as pa
 
 from flows.domain.family import Family
 
-# What Python's str.strip() takes away is what every reader of a query expects; Polars strips fewer
-# characters unless told.
+# What Python's str.strip() removes. Polars by default leaves some of them, such as \x1c.
 WHITESPACE = "".join(chr(i) for i in range(0x3001) if chr(i).isspace())
 
 
 def printable(value: object, most: int = 200) -> str:
-    """Give a text that any log, table or terminal takes.
+    """Make a text that any log, table or terminal can show.
 
-    Control characters are escaped, and at most `most` characters are left.
+    Control characters are escaped, and at most `most` characters are kept.
     """
     text = value if isinstance(value, str) else str(value)
     if not text.isprintable():
@@ -27,7 +26,7 @@ def printable(value: object, most: int = 200) -> str:
 
 
 class NulFinder:
-    """Tell which events of a family hold a NUL character in a text: no table of ours takes one."""
+    """Find the events of a family that hold a NUL character in a text: PostgreSQL takes none."""
 
     def __init__(self, family: Family) -> None:
         self._texts = family.texts
@@ -44,11 +43,9 @@ class NulFinder:
         self._holds = holds
 
     def expression(self, columns: pa.RecordBatch) -> pl.Expr:
-        """Give the expression that says it of each of these events.
-
-        Asking each text costs a thousand times what looking through their memory costs, and nearly
-        every batch has no NUL at all.
-        """
+        """Give the expression that marks, among these events, those that hold one."""
+        # Searching text by text costs a thousand times what one look through their memory costs,
+        # and nearly every batch has no NUL at all.
         return self._holds if any(map(_has_zero, self._texts_of(columns))) else pl.lit(False)
 
     def _texts_of(self, columns: pa.RecordBatch) -> list[pa.Array]:
@@ -59,20 +56,21 @@ class NulFinder:
         return texts
 
     def field_of(self, event: dict[str, object]) -> str:
-        """Give the first field of an event that holds a NUL; empty where none does."""
+        """Name the first field of an event that holds a NUL; empty where none does."""
         for name in self._texts:
             if "\0" in str(event[name] or ""):
                 return name
         if self._items is not None:
-            rows = event[self._items.name]
-            assert isinstance(rows, list)
+            items = event[self._items.name]
+            assert isinstance(items, list)
             for name in self._items.texts:
-                if any("\0" in row[name] for row in rows):
+                if any("\0" in item[name] for item in items):
                     return f"{self._items.name}.{name}"
         return ""
 
 
 def _has_zero(texts: pa.Array) -> bool:
-    """Say whether a zero byte stands anywhere in the memory of the texts."""
+    """Say whether there is a zero byte anywhere in the memory of the texts."""
+    # also in what a slice leaves out: one too many only costs the search text by text
     data = texts.buffers()[-1]
     return data is not None and not np.frombuffer(data, np.uint8).all()

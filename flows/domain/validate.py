@@ -1,4 +1,4 @@
-"""Ask all rules of a family of a batch of events at once."""
+"""Check all rules of a family over a batch of events at once."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from flows.domain.text import NulFinder, printable
 
 @dataclass(frozen=True)
 class Findings:
-    """Which rules were asked and which are broken.
+    """Which rules were checked and which are broken.
 
     Shape: `checked` and `broken` map a rule's name to one bool per event; a rule that nothing broke
-    is not in `broken`, and a rule that is asked of every event is not in `checked`.
+    is not in `broken`, and a rule that is checked for every event is not in `checked`.
     """
 
     checked: dict[str, np.ndarray]
     broken: dict[str, np.ndarray]
 
     def any(self, length: int) -> np.ndarray:
-        """Say of each event whether any rule is broken."""
+        """Mark the events that break any rule."""
         return reduce(np.logical_or, self.broken.values(), np.zeros(length, bool))
 
 
 class Validator:
     """Validate the events of a family.
 
-    The expressions are built once: to build them again would cost a small batch as much as asking.
+    The expressions are built once: building them again costs a small batch as much as evaluating.
     """
 
     def __init__(self, family: Family) -> None:
-        self.family = family
         self._items = family.items
+        self._item_rules = family.item_rules
         self._rules = (*family.rules, rules.TEXT_HAS_NUL)
         self._conditional = [r for r in family.rules if r.when is not rules.ALWAYS]
-        # most rules share a condition with others: each is evaluated once
+        # rules share few conditions: each is evaluated once
         self._conditions = {id(r.when): r.when for r in self._conditional}
         self._questions = [
             *map(_may_break, self._rules),
@@ -58,12 +58,12 @@ class Validator:
         ]
 
     @property
-    def asked(self) -> tuple[Rule, ...]:
-        """Every rule that is asked of readable events or of their items."""
-        return (*self._rules, *self.family.item_rules)
+    def rules(self) -> tuple[Rule, ...]:
+        """Give every rule that is checked for readable events or their items."""
+        return (*self._rules, *self._item_rules)
 
     def validate(self, events: pl.DataFrame) -> Findings:
-        """Ask every rule.
+        """Check every rule.
 
         Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest
         event time that is no future).
@@ -87,7 +87,7 @@ class Validator:
 
 
 class Pointer:
-    """Say where in an event a broken rule points."""
+    """Say to which field of an event a broken rule points."""
 
     def __init__(self, family: Family) -> None:
         self._nul = NulFinder(family)
@@ -127,20 +127,21 @@ def _aliased(items: Items) -> list[pl.Expr]:
 
 
 def _broken(
-    asked: Sequence[Rule], rows: pl.DataFrame, answers: pl.DataFrame
+    checked: Sequence[Rule], rows: pl.DataFrame, answers: pl.DataFrame
 ) -> dict[str, np.ndarray]:
-    """Give the rules that some row breaks, and which rows.
+    """Mark the rows that break each rule; a rule that none breaks is left out.
 
     Shape: `answers` says which rows may break a rule, one column per rule.
     """
     broken = {}
-    for rule in asked:
+    for rule in checked:
+        # nearly every column is all false, and Polars finds that out without a copy
         if not answers[rule.name].any():
             continue
-        hit = answers[rule.name].to_numpy().copy()
+        hits = answers[rule.name].to_numpy().copy()
         if rule.suspect is not None:
-            suspects = np.flatnonzero(hit)
-            hit[suspects] = rows[suspects].select(_breaks(rule)).to_series().to_numpy()
-        if hit.any():
-            broken[rule.name] = hit
+            suspects = np.flatnonzero(hits)
+            hits[suspects] = rows[suspects].select(_breaks(rule)).to_series().to_numpy()
+        if hits.any():
+            broken[rule.name] = hits
     return broken

@@ -1,5 +1,4 @@
-"""Run one flow as a process: signals, the commit after a drain, and what exit code says why it
-stopped.
+"""Run one flow as a process: signals, the commit after a drain, and the exit code of a failure.
 
 `python -m bytewax.run flows.<name>` and `python -m flows.runtime.launch <name>` differ only in the
 epoch: 10 s under the first, `SHOPSTREAM_EPOCH_SECONDS` under the second. Outputs flush as fast in
@@ -18,8 +17,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from types import FrameType, TracebackType
 
+import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
+from flows.connectors.kafka_consumer import Subscription
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, Destination, KafkaSink
-from flows.connectors.kafka_source import KafkaSource, State, Subscription
+from flows.connectors.kafka_source import KafkaSource, State
 from flows.connectors.records import Pulled, Records
 from flows.connectors.timescale import Database, TimescaleSink
 from flows.domain.batch import Origin
@@ -31,7 +32,7 @@ from flows.runtime.telemetry.telemetry import Telemetry
 
 
 class Process:
-    """The process around a flow: asked to stop by a signal, it lets the flow drain, then commits."""
+    """The process around a flow: at a signal it lets the flow drain, then commits."""
 
     def __init__(self, flow: Flow, settings: Settings) -> None:
         self.flow = flow
@@ -43,13 +44,13 @@ class Process:
 
     @classmethod
     def prepare(cls, flow: Flow) -> Process:
-        """Read settings, start telemetry and hear signals; the first thing that a flow does."""
+        """Read settings, start telemetry and take signals: the first thing that a flow does."""
         process = cls(flow, settings_or_exit())
-        # what a batch allocates dies with it; looking for cycles among 10,000 messages costs more
-        # than sending them
+        # What a batch allocates dies with it; looking for cycles among 10,000 messages costs more
+        # than sending them.
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
-        # Bytewax passes a failure through Rust, whose trace says nothing about ours
+        # Bytewax passes a failure through Rust, whose trace says nothing about ours.
         os.environ["RUST_BACKTRACE"] = "0"
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process._ask)
@@ -113,15 +114,16 @@ class Process:
         self._stop = True
 
     def stopping(self) -> bool:
+        """Tell whether a signal has asked for the end."""
         return self._stop
 
     def begin(self) -> None:
-        """Connect the sinks and the source that were made, and see to the end.
-
-        After a drain Bytewax asks for no further batch, so the last flush and commit are ours.
+        """Connect the sinks and the source that were made, and arrange for the last commit.
 
         Errors: PermanentError, TransientError.
         """
+        # After a drain Bytewax asks for no further batch, so the last flush and the commit of the
+        # last epoch are left to us, after Bytewax has ended.
         writers = [sink.open() for sink in self._sinks]
         readers = [source.open() for source in self._sources]
 
@@ -143,10 +145,8 @@ class Process:
     def _report(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """Log a failure: what was foreseen in a line with its exit code, a bug with its trace.
-
-        This is the one place where that is done.
-        """
+        # The one place where a failure is logged: one that was foreseen in a line with its exit
+        # code, a bug with its trace.
         if isinstance(error, KeyboardInterrupt):
             os._exit(130)
         known = cause_of(error)
@@ -160,7 +160,7 @@ class Process:
 
 
 def cause_of(error: BaseException) -> ShopstreamError | None:
-    """Bytewax wraps what a step raises; ours is somewhere below."""
+    """Find our error below those that Bytewax wraps it in; None for a bug."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ShopstreamError):
@@ -177,7 +177,9 @@ def main() -> None:
         raise SystemExit(f"usage: python -m flows.runtime.launch {{{','.join(NAMES)}}}")
     flow = BY_NAME[sys.argv[1]]
     dataflow = importlib.import_module(flow.module).flow(*flow.arguments)
-    cli_main(dataflow, epoch_interval=timedelta(seconds=settings_or_exit().epoch_seconds))
+    epoch = timedelta(seconds=settings_or_exit().epoch_seconds)
+    # Bytewax has no annotation there
+    cli_main(dataflow, epoch_interval=epoch)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

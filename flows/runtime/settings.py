@@ -1,5 +1,6 @@
-"""Every setting, from the environment. A wrong or misspelt one ends the start with exit code 2 and
-a line that names it.
+"""Every setting, from the environment.
+
+A wrong or misspelt one ends the start with exit code 2 and a line that names it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PREFIX = "SHOPSTREAM_"
 
 
 def plain(name: str) -> AliasChoices:
-    """A setting under a name of its own, without our prefix."""
+    """Give a setting a name of its own, without our prefix."""
     return AliasChoices(name)
 
 
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
     )
 
     clean_form: Literal["event", "batch"] = Field(
-        "event", description="clean.web: one event a record, or a batch of them."
+        "event", description="clean.web: one event per record, or a batch of them."
     )
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
     poll_seconds: float = Field(
@@ -138,6 +139,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def readable(cls, url: str) -> str:
+        """Refuse a URL that psycopg cannot read."""
         try:
             conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
@@ -146,10 +148,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_lateness(self) -> timedelta:
+        """How far behind the watermark an event may be."""
         return timedelta(seconds=self.allowed_lateness_seconds)
 
     @property
     def future_tolerance(self) -> timedelta:
+        """How far ahead of its Kafka timestamp an event may be."""
         return timedelta(seconds=self.future_tolerance_seconds)
 
     def topic(self, field: str) -> str:
@@ -157,6 +161,7 @@ class Settings(BaseSettings):
         return str(getattr(self, field))
 
     def group(self, flow: str) -> str:
+        """Name the consumer group of a flow."""
         return f"{self.group_prefix}.{flow}"
 
 
@@ -173,7 +178,11 @@ def _with_topics(base: type[Settings]) -> type[Settings]:
             ("clean", f"{family.title} that were accepted."),
         )
     }
-    return create_model(base.__name__, __base__=base, __module__=__name__, **topics)  # type: ignore[call-overload]  # the fields are data
+    # pydantic types its fields as keywords, and these are data
+    complete: type[Settings] = create_model(  # type: ignore[call-overload]
+        base.__name__, __base__=base, __module__=__name__, **topics
+    )
+    return complete
 
 
 COMPLETE = _with_topics(Settings)
@@ -182,43 +191,22 @@ FIELDS = COMPLETE.model_fields
 
 
 def environment_name(field: str) -> str:
-    """Give the variable that sets a field."""
+    """Name the variable that sets a field."""
     alias = FIELDS[field].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + field.upper()
 
 
 def load_settings() -> Settings:
-    """Read the environment. Errors: ConfigError, one line a wrong setting."""
-    known = {environment_name(f) for f in FIELDS}
-    lines = []
-    for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
-        near = get_close_matches(name, known, 1)
-        lines.append(
-            f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else "")
-        )
-    for name in sorted(known - set(os.environ) - {n for n in known if n.startswith(PREFIX)}):
-        for other in get_close_matches(name, os.environ.keys() - known, 1, cutoff=0.9):
-            lines.append(f"{other} is no setting of ours; did you mean {name}?")
+    """Read the environment.
+
+    Errors: ConfigError, one line per wrong setting.
+    """
+    lines = list(_misspelt())
     try:
         settings = COMPLETE()
     except ValidationError as error:
-        for e in error.errors():
-            location = str(e["loc"][0])
-            name = location if location in known else environment_name(location)
-            value = "" if name == "DATABASE_URL" else f"={e['input']!r}"  # it may hold a password
-            lines.append(f"{name}{value}: {e['msg']}")
-        raise ConfigError("\n".join(lines)) from None
-    if settings.ordinal >= settings.count:
-        lines.append(
-            f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}"
-        )
-    if settings.future_tolerance > settings.allowed_lateness:
-        lines.append(
-            f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be"
-            f" above {PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one"
-            " early event would make all others late"
-        )
-    lines += shortened(settings)
+        raise ConfigError("\n".join([*lines, *_invalid(error)])) from None
+    lines += _contradictions(settings)
     try:
         settings = with_password(settings)
     except ConfigError as error:
@@ -228,26 +216,55 @@ def load_settings() -> Settings:
     return settings
 
 
-def shortened(settings: Settings) -> Iterator[str]:
-    """Hours must outlive their minutes, and days their hours: they are counted from them."""
-    grains = [
-        (f"retention_{g}_days", getattr(settings, f"retention_{g}_days") or inf)
-        for g in ("1m", "1h", "1d")
+def _misspelt() -> Iterator[str]:
+    known = {environment_name(f) for f in FIELDS}
+    for name in sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known):
+        near = get_close_matches(name, known, 1)
+        yield f"{name} is no setting of ours" + (f"; did you mean {near[0]}?" if near else "")
+    # Names without our prefix belong to others too, so only a near miss of one that is not set is
+    # an error: 0.9 takes DATABSE_URL, and leaves DATABASE_PATH.
+    for name in sorted(n for n in known - set(os.environ) if not n.startswith(PREFIX)):
+        for other in get_close_matches(name, os.environ.keys() - known, 1, cutoff=0.9):
+            yield f"{other} is no setting of ours; did you mean {name}?"
+
+
+def _invalid(error: ValidationError) -> Iterator[str]:
+    known = {environment_name(f) for f in FIELDS}
+    for detail in error.errors():
+        location = str(detail["loc"][0])
+        name = location if location in known else environment_name(location)
+        # the URL may hold a password
+        value = "" if name == "DATABASE_URL" else f"={detail['input']!r}"
+        yield f"{name}{value}: {detail['msg']}"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    if settings.ordinal >= settings.count:
+        yield f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}"
+    if settings.future_tolerance > settings.allowed_lateness:
+        yield (
+            f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be"
+            f" above {PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one"
+            " early event would make all others late"
+        )
+    # Hours are counted from minutes, and days from hours, so the finer rows must not outlive the
+    # coarser ones.
+    retentions = [
+        (environment_name(name), getattr(settings, name) or inf)
+        for name in ("retention_1m_days", "retention_1h_days", "retention_1d_days")
     ]
-    for (finer, days), (coarser, longer) in pairwise(grains):
+    for (finer, days), (coarser, longer) in pairwise(retentions):
         if longer < days:
-            yield (
-                f"{environment_name(coarser)}={longer} must not be below"
-                f" {environment_name(finer)}={0 if days == inf else days}{' (all)' if days == inf else ''}"
-            )
+            least = "0 (all)" if days == inf else days
+            yield f"{coarser}={longer} must not be below {finer}={least}"
 
 
 def with_password(settings: Settings) -> Settings:
-    """Complete the URL from the password's file: so a container gets it without a variable that
-    `docker inspect` shows.
+    """Complete the URL from the password's file.
 
     Errors: ConfigError naming the variable, never the password.
     """
+    # So a container gets its password without a variable, which `docker inspect` would show.
     file = settings.database_password_file
     if file is None:
         return settings
@@ -256,17 +273,18 @@ def with_password(settings: Settings) -> Settings:
             "DATABASE_PASSWORD_FILE: DATABASE_URL has a password already; set one of them"
         )
     password = read_secret("DATABASE_PASSWORD_FILE", file)
-    joint = "&" if "?" in settings.database_url else "?"
+    separator = "&" if "?" in settings.database_url else "?"
     return settings.model_copy(
         update={
-            "database_url": f"{settings.database_url}{joint}password={quote(password, safe='')}"
+            "database_url": f"{settings.database_url}{separator}password={quote(password, safe='')}"
         }
     )
 
 
 def read_secret(name: str, file: Path) -> str:
-    """Read a secret of one line, as editors and `echo` leave it. Errors: ConfigError naming
-    variable or option.
+    """Read a secret of one line, with the line's end that editors and `echo` leave.
+
+    Errors: ConfigError naming the variable or option.
     """
     try:
         secret = file.read_text().rstrip("\r\n")
@@ -279,7 +297,7 @@ def read_secret(name: str, file: Path) -> str:
 
 
 def settings_or_exit() -> Settings:
-    """Settings for a command: a wrong one is said on stderr, exit code 2."""
+    """Read the settings of a command; a wrong one ends it with a line on stderr, exit code 2."""
     try:
         return load_settings()
     except ConfigError as error:

@@ -63,14 +63,14 @@ def named(value: Any) -> str:
 
 
 def test_what_is_checked_in_is_what_is_rendered() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "grafana", "render", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,9 @@ def test_a_board_loads_into_the_models_of_grafana(board: Board) -> None:
     for ours, theirs in zip(raw["panels"], again["panels"], strict=True):
         assert theirs == ours, ours["title"]  # nothing is unknown to the models and lost
     assert again["templating"] == raw.get("templating", again["templating"])
-    assert raw["schemaVersion"] >= 39 and raw["id"] is None and raw["editable"] is False
+    assert raw["schemaVersion"] >= 39
+    assert raw["id"] is None
+    assert raw["editable"] is False
 
 
 def test_uids_titles_and_panel_ids_are_unique() -> None:
@@ -156,7 +158,8 @@ def test_a_board_fits_two_screens_without_holes(board: Board) -> None:
     )
     assert set(cells.values()) == {1}
     height = max(y for _, y in cells) + 1
-    assert {x for x, _ in cells} == set(range(24)) and len(cells) == 24 * height
+    assert {x for x, _ in cells} == set(range(24))
+    assert len(cells) == 24 * height
     assert height <= SCREEN * SCREENS
     first = [p for p in panels if p["gridPos"]["y"] == 0]
     assert {p["type"] for p in first} <= {"stat", "text"}  # "are we fine?" comes first
@@ -168,14 +171,20 @@ def test_a_panel_says_what_it_shows(board: Board, panel: Panel) -> None:
     raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
     assert raw["type"] in CORE
     sentences = re.findall(r"[.](?= [A-Z]|$)", raw["description"])
-    assert 1 <= len(sentences) <= 2 and "Healthy is " in raw["description"], raw["description"]
-    assert ".." not in raw["description"] and raw["title"][0].isupper() and len(raw["title"]) <= 40
+    assert 1 <= len(sentences) <= 2, raw["description"]
+    assert "Healthy is " in raw["description"]
+    assert ".." not in raw["description"]
+    assert raw["title"][0].isupper()
+    assert len(raw["title"]) <= 40
     if isinstance(panel.look, Prose):
         return
     defaults = raw["fieldConfig"]["defaults"]
-    assert defaults["unit"] and defaults["decimals"] >= 0 and len(defaults["noValue"]) > 5
+    assert defaults["unit"]
+    assert defaults["decimals"] >= 0
+    assert len(defaults["noValue"]) > 5
     assert defaults["thresholds"]["steps"][0]["value"] is None
-    assert raw["targets"] and all(t.get("rawSql") or t.get("expr") for t in raw["targets"])
+    assert raw["targets"]
+    assert all(t.get("rawSql") or t.get("expr") for t in raw["targets"])
     assert len({t["refId"] for t in raw["targets"]}) == len(raw["targets"])
 
 
@@ -185,7 +194,8 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         minor = set(re.findall(r"(?:sum|max)\((\w+_minor)", text))
         shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
         if panel.amounts or (minor and not shares):
-            assert "gold.in_major(" in text and "currency = '$currency'" in text, panel.title
+            assert "gold.in_major(" in text, panel.title
+            assert "currency = '$currency'" in text, panel.title
             raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
             assert any(t["id"] == "configFromData" for t in raw["transformations"])
         if "gold.orders" in text or "gold.sales" in text:
@@ -211,7 +221,8 @@ def test_different_visitors_are_never_summed_over_time() -> None:
             if "visitors" in query.text:
                 assert not re.search(r"traffic_1[hd]", query.text)
                 assert re.search(r"sum\(visitors\).*GROUP BY 1", query.text, re.DOTALL)
-                assert isinstance(panel.look, Stat) and panel.look.calc == "lastNotNull"
+                assert isinstance(panel.look, Stat)
+                assert panel.look.calc == "lastNotNull"
 
 
 def test_the_same_thing_has_the_same_colour_everywhere() -> None:
@@ -267,21 +278,18 @@ def test_datasources_and_provider_are_what_grafana_takes() -> None:
         uids.TIMESCALE: uids.TIMESCALE_TYPE,
         uids.PROMETHEUS: uids.PROMETHEUS_TYPE,
     }
-    assert (
-        "database" not in timescale
-        and timescale["jsonData"]["database"]
-        and timescale["jsonData"]["timescaledb"] is True
-    )
-    assert set(timescale["secureJsonData"]) == {"password"} and timescale["secureJsonData"][
-        "password"
-    ].startswith("$__file{")
-    assert "deleteDatasources" not in loaded and all(
-        d["editable"] is False for d in loaded["datasources"]
-    )
+    assert "database" not in timescale
+    assert timescale["jsonData"]["database"]
+    assert timescale["jsonData"]["timescaledb"] is True
+    assert set(timescale["secureJsonData"]) == {"password"}
+    assert timescale["secureJsonData"]["password"].startswith("$__file{")
+    assert "deleteDatasources" not in loaded
+    assert all(d["editable"] is False for d in loaded["datasources"])
     (provider,) = yaml.safe_load(
         (uids.PROVISIONING / "dashboards" / "shopstream.yaml").read_text()
     )["providers"]
-    assert provider["allowUiUpdates"] is False and provider["folderUid"] == uids.FOLDER_UID
+    assert provider["allowUiUpdates"] is False
+    assert provider["folderUid"] == uids.FOLDER_UID
     assert provider["options"]["path"] == f"{uids.PROVISIONING_IN_GRAFANA}/dashboards"
 
 
@@ -298,9 +306,7 @@ def test_units_of_the_catalogue_have_a_unit_on_panels() -> None:
             panel = over_time(
                 f"{metric.name}.{measure.name}"
             )  # a new metric is placed in this one line
-            assert (
-                panel.title == measure.title and measure.help.rstrip(".") in panel.words.description
-            )
-            assert panel.unit is UNITS[measure.unit] and bool(panel.amounts) is (
-                panel.unit is Unit.CURRENCY
-            )
+            assert panel.title == measure.title
+            assert measure.help.rstrip(".") in panel.words.description
+            assert panel.unit is UNITS[measure.unit]
+            assert bool(panel.amounts) is (panel.unit is Unit.CURRENCY)

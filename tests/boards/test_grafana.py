@@ -52,10 +52,11 @@ def test_a_datasource_answers(uid: str) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
 def test_a_board_is_there_as_checked_in(board: Board) -> None:
-    found = call(f"/api/dashboards/uid/{board.uid}")
-    assert found["meta"]["provisioned"] and found["meta"]["folderTitle"] == uids.FOLDER
+    provisioned = call(f"/api/dashboards/uid/{board.uid}")
+    assert provisioned["meta"]["provisioned"]
+    assert provisioned["meta"]["folderTitle"] == uids.FOLDER
     ours = json.loads((uids.PROVISIONING / "dashboards" / f"{board.uid}.json").read_text())
-    assert [(p["id"], p["title"], p["type"]) for p in found["dashboard"]["panels"]] == [
+    assert [(p["id"], p["title"], p["type"]) for p in provisioned["dashboard"]["panels"]] == [
         (p["id"], p["title"], p["type"]) for p in ours["panels"]
     ]
 
@@ -68,18 +69,18 @@ def test_every_query_of_a_board_is_answered(board: Board) -> None:
     }
     for panel in ours["panels"]:
         for target in panel.get("targets", []):
-            asked = dict(target)
+            query = dict(target)
             for key in ("rawSql", "expr"):
-                if key in asked:
-                    asked[key] = asked[key].replace(
+                if key in query:
+                    query[key] = query[key].replace(
                         "$__rate_interval", "1m"
                     )  # Grafana's page does this, not its server
                     for name, value in choices.items():
-                        asked[key] = asked[key].replace(f"${name}", value)
+                        query[key] = query[key].replace(f"${name}", value)
             answer = call(
                 "/api/ds/query",
                 {
-                    "queries": [asked | {"intervalMs": 60_000, "maxDataPoints": 500}],
+                    "queries": [query | {"intervalMs": 60_000, "maxDataPoints": 500}],
                     "from": "now-6h",
                     "to": "now",
                 },

@@ -1,11 +1,15 @@
-"""Every SQL of every panel, variable and annotation, as Grafana sends it, on a real database as
-Grafana's role."""
+"""Every SQL of every panel, variable and annotation, as Grafana sends it, on a real database.
+
+The session is that of Grafana's role. Kinds of server, queries, ranges and choices of variables
+meet pairwise: each query with each range, each range with each choice, and so on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +19,7 @@ from grafana.dashboard import annotation_queries
 from grafana.macros import Surroundings, Value, expand
 from grafana.queries import Column, Format, Sql
 from grafana.to_grafana import queries_of
+from tests.support.pairwise import pairwise
 from tests.support.shop_database import Shop
 
 TYPES = {
@@ -107,9 +112,9 @@ def around(shop: Shop, span: tuple[timedelta, timedelta], state: str) -> Surroun
 
 
 def run(
-    shop: Shop, case: Case, given: Surroundings
-) -> tuple[list[psycopg.Column], list[tuple[object, ...]]]:
-    cursor = shop.reader.execute(expand(case.query.text, given).encode())
+    shop: Shop, case: Case, surroundings: Surroundings
+) -> tuple[list[psycopg.Column], list[tuple[Any, ...]]]:
+    cursor = shop.reader.execute(expand(case.query.text, surroundings).encode())
     return list(cursor.description or ()), cursor.fetchall()
 
 
@@ -117,14 +122,21 @@ def types(shop: Shop, columns: list[psycopg.Column]) -> list[str]:
     return [shop.reader.adapters.types[c.type_code].name for c in columns]
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("span", RANGES)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def ids(rows: list[tuple[Any, ...]]) -> list[str]:
+    return ["-".join(v.name if isinstance(v, Case) else v for v in row) for row in rows]
+
+
+KINDS = ("plain", "timescale")
+LOOKS = pairwise(KINDS, CASES, tuple(RANGES), tuple(STATES))
+ODD_LOOKS = pairwise(KINDS, CASES, tuple(ODD))
+EMPTY_LOOKS = pairwise(KINDS, CASES, ("", "GBP"))
+
+
+@pytest.mark.parametrize(("kind", "case", "span", "state"), LOOKS, ids=ids(LOOKS))
 def test_a_query_returns_its_columns_and_rows(
     shop: Shop, case: Case, span: str, state: str
 ) -> None:
-    given = around(shop, RANGES[span], state)
-    columns, rows = run(shop, case, given)
+    columns, rows = run(shop, case, around(shop, RANGES[span], state))
     check_shape(shop, case, columns)
     if case.rows and span not in case.without:
         assert rows, "no rows where there is data"
@@ -132,24 +144,27 @@ def test_a_query_returns_its_columns_and_rows(
     assert len(rows) <= MOST_ROWS
     if case.query.format is Format.SERIES:
         times = [row[0] for row in rows]
-        assert times == sorted(times)  # type: ignore[type-var]
-        assert len(
-            {row[: 1 + (list(case.query.columns.values())[1:2] == [Column.TEXT])] for row in rows}
-        ) == len(rows)
+        assert times == sorted(times)
+        assert len({row[: label_columns(case.query)] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("span", ODD)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def label_columns(query: Sql) -> int:
+    """How many columns tell the points of a series apart: its time, and its name if it has one."""
+    return 1 + (list(query.columns.values())[1:2] == [Column.TEXT])
+
+
+@pytest.mark.parametrize(("kind", "case", "span"), ODD_LOOKS, ids=ids(ODD_LOOKS))
 def test_an_odd_range_is_no_error(shop: Shop, case: Case, span: str) -> None:
-    check_shape(shop, case, run(shop, case, around(shop, ODD[span], "all"))[0])
+    columns, _ = run(shop, case, around(shop, ODD[span], "all"))
+    check_shape(shop, case, columns)
 
 
-@pytest.mark.parametrize("currency", ["", "GBP"])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize(("kind", "case", "currency"), EMPTY_LOOKS, ids=ids(EMPTY_LOOKS))
 def test_an_empty_database_is_no_error(empty: Shop, case: Case, currency: str) -> None:
-    end = datetime.now(UTC)
-    given = Surroundings(end - timedelta(hours=6), end, {**ALL, "currency": Value(currency)})
-    columns, rows = run(empty, case, given)
+    surroundings = Surroundings(
+        empty.end - timedelta(hours=6), empty.end, {**ALL, "currency": Value(currency)}
+    )
+    columns, rows = run(empty, case, surroundings)
     check_shape(empty, case, columns)
     assert len(rows) <= 1
 

@@ -4,9 +4,9 @@ telemetry."""
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +14,12 @@ from grafana.boards import BOARDS
 from grafana.macros import Surroundings
 from grafana.panels import Panel
 from grafana.queries import Prom
-from tests.support.telemetry_sample import names, prometheus
+from tests.support.prometheus import load, serving
+from tests.support.telemetry_sample import names, open_metrics
+from tests.support.time_of_day import seeded_end
 from tools.pictures.data import query_prometheus
 
-END = datetime.now(UTC).replace(microsecond=0)
+END = seeded_end()
 CASES = [
     (panel, query)
     for board in BOARDS
@@ -29,11 +31,11 @@ NAME = re.compile(r"\b(?:shopstream[a-z_:0-9]*|process_[a-z_]+|up)\b(?=[{\[)(]|$
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        pytest.skip("needs Prometheus: Debian's package `prometheus`")
-    with prometheus(tmp_path_factory.mktemp("prometheus"), END) as started:
-        yield started
+def url(prometheus_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    load(prometheus_programs, folder, open_metrics(END))
+    with serving(prometheus_programs, folder) as address:
+        yield address
 
 
 @pytest.mark.parametrize(
@@ -54,8 +56,9 @@ def test_a_query_returns_series_with_names_of_its_own(url: str, panel: Panel, qu
     ("panel", "query"), CASES, ids=lambda c: c.title if isinstance(c, Panel) else c.ref
 )
 def test_a_query_asks_for_telemetry_that_exists(url: str, panel: Panel, query: Prom) -> None:
-    asked = set(NAME.findall(query.expr))
-    assert asked and asked <= names(url)
+    wanted = set(NAME.findall(query.expr))
+    assert wanted
+    assert wanted <= names(url)
 
 
 def test_before_the_first_scrape_there_is_nothing_and_no_error(url: str) -> None:

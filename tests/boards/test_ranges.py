@@ -25,7 +25,7 @@ GRAINS = {
     24 * 9: "1d",
     24 * 30: "1d",
 }
-KINDS = {
+SHAPES = {
     "total": to_the_minute(ORDERS),
     "before": to_the_minute(ORDERS, BEFORE),
     "points": in_points(ORDERS),
@@ -43,7 +43,7 @@ def explained(shop: Shop, sql: str, start: datetime, end: datetime) -> str:
 def tables(shop: Shop, plan: str) -> set[str]:
     """The grains of the tables that the plan reads. On TimescaleDB it names chunks: ask whose they
     are."""
-    found = {m for m in re.findall(r" on orders_(1[mhd])_", plan)}
+    grains = {m for m in re.findall(r" on orders_(1[mhd])_", plan)}
     chunks = re.findall(r" on (_hyper_\d+_\d+_chunk)", plan)
     if chunks:
         rows = shop.reader.execute(
@@ -51,8 +51,8 @@ def tables(shop: Shop, plan: str) -> set[str]:
             " ANY(%s)",
             (chunks,),
         )
-        found |= {name.split("_")[1] for (name,) in rows}
-    return found
+        grains |= {name.split("_")[1] for (name,) in rows}
+    return grains
 
 
 @pytest.mark.parametrize("hours", GRAINS)
@@ -79,7 +79,8 @@ def test_thirty_days_are_read_from_days_and_their_ends(shop: Shop) -> None:
     everything = shop.reader.execute(
         "SELECT count(*) FROM gold.orders_1m WHERE currency = 'GBP'"
     ).fetchone()
-    assert everything and rows < everything[0] / 20
+    assert everything
+    assert rows < everything[0] / 20
 
 
 @settings(
@@ -89,26 +90,26 @@ def test_thirty_days_are_read_from_days_and_their_ends(shop: Shop) -> None:
     start=st.integers(-600, 8 * 1_440),
     length=st.integers(0, 9 * 1_440),
     seconds=st.integers(0, 59),
-    kind=st.sampled_from(sorted(KINDS)),
+    shape=st.sampled_from(sorted(SHAPES)),
 )
 def test_a_total_is_that_of_every_minute(
-    shop: Shop, start: int, length: int, seconds: int, kind: str
+    shop: Shop, start: int, length: int, seconds: int, shape: str
 ) -> None:
     since = shop.start + timedelta(minutes=start, seconds=seconds)
     until = since + timedelta(minutes=length)
-    rows = KINDS[kind]
-    found = shop.reader.execute(
+    rows = SHAPES[shape]
+    totals = shop.reader.execute(
         expand(
             "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(net_minor), 0)::bigint FROM"
             f" {rows}",
             Surroundings(since, until),
         ).encode()
     ).fetchone()
-    if kind == "before":
+    if shape == "before":
         since, until = since - (until - since), since
     expected = shop.reader.execute(
         "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(net_minor), 0)::bigint FROM"
         " gold.orders_1m WHERE currency = 'GBP' AND window_start >= %s AND window_start < %s",
         (since, until),
     ).fetchone()
-    assert found == expected
+    assert totals == expected

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -40,30 +41,30 @@ Rows = list[dict[str, Any]]
 
 
 def rows(table: pa.Table) -> Rows:
-    found: Rows = table.to_pylist()
-    return found
+    listed: Rows = table.to_pylist()
+    return listed
 
 
-def total(found: Rows, measure: str, **where: str) -> int:
-    return sum(r[measure] for r in found if all(r[k] == v for k, v in where.items()))
+def total(rows: Rows, measure: str, **where: str) -> int:
+    return sum(r[measure] for r in rows if all(r[k] == v for k, v in where.items()))
 
 
 def ask(
-    db: psycopg.Connection[Any], board: str, title: str, around: Surroundings, ref: str = "A"
+    db: psycopg.Connection[Any], around: Surroundings, board: str, title: str, ref: str = "A"
 ) -> list[tuple[Any, ...]]:
     panel = next(p for p in BY_UID[board].panels if p.title == title)
     query = next(q for q in panel.queries if isinstance(q, Sql) and q.ref == ref)
     return db.execute(expand(query.text, around).encode()).fetchall()
 
 
-def summed(found: list[tuple[Any, ...]]) -> float:
+def summed(points: list[tuple[Any, ...]]) -> float:
     """What a stat shows that adds up its line."""
-    return float(sum(value for _, value in found if value is not None))
+    return float(sum(value for _, value in points if value is not None))
 
 
-def last(found: list[tuple[Any, ...]]) -> float | None:
+def last(points: list[tuple[Any, ...]]) -> float | None:
     """What a stat shows that takes the last point."""
-    values = [value for _, value in found if value is not None]
+    values = [value for _, value in points if value is not None]
     return float(values[-1]) if values else None
 
 
@@ -72,7 +73,7 @@ def ratio(above: int, below: int) -> Any:
 
 
 @pytest.fixture
-def told(stack: Stack) -> Ledger:
+def ledger(stack: Stack) -> Ledger:
     """Three hours of shoppers with faults, sent at once, drained and rolled up."""
     start = datetime.now(UTC) - timedelta(hours=HOURS, minutes=7)
     folder = stack.folder / "ledger"
@@ -107,21 +108,23 @@ def told(stack: Stack) -> Ledger:
 
 
 def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
-    stack: Stack, told: Ledger
+    stack: Stack, ledger: Ledger
 ) -> None:
-    orders, sales = rows(told.gold("orders_1m")), rows(told.gold("sales_1m"))
+    orders, sales = rows(ledger.gold("orders_1m")), rows(ledger.gold("sales_1m"))
     traffic, products, searches = (
-        rows(told.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m")
+        rows(ledger.gold(v)) for v in ("traffic_1m", "products_1m", "searches_1m")
     )
-    outcomes = Counter(e["expected_outcome"] for e in told.events)
-    assert len({r["currency"] for r in orders}) >= 4 and outcomes["late"] and outcomes["rejected"]
+    outcomes = Counter(e["expected_outcome"] for e in ledger.events)
+    assert len({r["currency"] for r in orders}) >= 4
+    assert outcomes["late"]
+    assert outcomes["rejected"]
     end = datetime.now(UTC)
     with psycopg.connect(stack.database_url, autocommit=True, options="-c timezone=UTC") as db:
         for length in RANGES:
             for currency, exponent in EXPONENTS.items():
                 around = Surroundings(end - length, end, {**ALL, "currency": Value(currency)})
                 check_money(
-                    lambda board, title, around=around: ask(db, board, title, around),
+                    partial(ask, db, around),
                     orders,
                     sales,
                     currency,
@@ -129,16 +132,16 @@ def test_headlines_are_those_of_the_ledger_for_every_range_and_currency(
                 )
             around = Surroundings(end - length, end, {**ALL, "currency": Value("GBP")})
             check_traffic(
-                lambda board, title, around=around: ask(db, board, title, around),
+                partial(ask, db, around),
                 traffic,
                 products,
                 searches,
             )
-            check_outcomes(lambda title, around=around: ask(db, QUALITY, title, around), outcomes)
+            check_outcomes(partial(ask, db, around, QUALITY), outcomes)
         settled = Surroundings(
             end - timedelta(hours=1), end + timedelta(minutes=10), around.variables
         )
-        assert ask(db, QUALITY, "Accounting residue", settled, "B") == [(0,)]
+        assert ask(db, settled, QUALITY, "Accounting residue", "B") == [(0,)]
 
 
 def check_money(

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -50,18 +51,18 @@ def progress(stack: Stack, flow: str) -> int:
     return sum(max(place.offset, 0) for place in stack.committed(flow).values())
 
 
+def has_worked(stack: Stack, flow: str, since: int) -> bool:
+    return progress(stack, flow) > since or stack.is_drained(flow)
+
+
 @pytest.mark.services
 def test_kills_in_mid_run_lose_and_double_nothing(stack: Stack) -> None:
     chance = random.Random(11)
     running = stack.start_all(**SHORT)
-    with arriving(stack, 20_000, seed=11, seconds=12):
+    with arriving(stack, 20_000, seed=11, seconds=10):
         for flow in [*FLOWS, *FLOWS]:
             before = progress(stack, flow)
-            wait_until(
-                f"{flow} to work",
-                lambda flow=flow, before=before: progress(stack, flow) > before,
-                30,
-            )  # type: ignore[misc]
+            wait_until(f"{flow} to work", partial(has_worked, stack, flow, before), 30)
             time.sleep(chance.random() * 0.3)  # anywhere between two commits
             stack.kill(running[flow])
             running[flow] = stack.start(flow, **SHORT)
@@ -77,11 +78,7 @@ def test_all_flows_killed_at_once_go_on_as_if_nothing_was(stack: Stack) -> None:
     for _ in range(2):
         running = stack.start_all(**SHORT)
         reached = progress(stack, "clean")
-        wait_until(
-            "clean to work",
-            lambda reached=reached: progress(stack, "clean") > reached or stack.is_drained("clean"),
-            30,
-        )  # type: ignore[misc]
+        wait_until("clean to work", partial(has_worked, stack, "clean", reached), 30)
         for process in running.values():
             stack.kill(process)
     stack.start_all()

@@ -59,7 +59,8 @@ def test_a_family_is_added_by_these_steps(stack: Stack, copy: Copy, tmp_path: Pa
     flows = ("clean_door", "metrics_door", "quality", "deadletters")
     for flow in flows:
         copy.start(stack, flow)
-    expected = [("accepted", None, [])] * 3 + [
+    expected: list[tuple[str, str | None, list[str]]] = [
+        *[("accepted", None, [])] * 3,
         ("duplicate", None, []),
         ("rejected", "INVALID", ["PEOPLE_NEGATIVE"]),
         ("rejected", "INVALID", ["DOOR_ID_MISSING"]),
@@ -96,7 +97,7 @@ def test_a_family_is_added_by_these_steps(stack: Stack, copy: Copy, tmp_path: Pa
     ).write_parquet(ledger / "gold" / "arrivals_1m.parquet")
     verify = f".venv/bin/python -m shopstream verify --family door --ledger {ledger}"
     copy.sh(verify)
-    assert "verified: 7 events, 1 rows, 0 differences" in copy.ran[-1]
+    assert "verified: 7 events, 1 rows, 0 differences" in copy.outputs[-1]
     copy.sh(f"if {verify.replace('door', 'web', 1)}; then exit 1; fi")  # it can fail
 
 
@@ -121,7 +122,7 @@ def test_a_metric_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
     query = "SELECT sum(orders)::int, sum(email_orders)::int FROM gold.orders_1m"
     wait_until("orders by e-mail", lambda: stack.query(query) == [(2, 1)])
     copy.sh("cat docs/metrics.md grafana/provisioning/dashboards/shopstream-products.json")
-    assert copy.ran[-1].count("Orders by e-mail") >= 2
+    assert copy.outputs[-1].count("Orders by e-mail") >= 2
 
 
 def test_a_rule_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
@@ -135,4 +136,4 @@ def test_a_rule_is_added_by_these_steps(stack: Stack, copy: Copy) -> None:
     refused = [(1, "SEARCH_RESULTS_MISSING")]
     wait_until("the refused search", lambda: stack.query(query) == refused)
     copy.sh("cat docs/rules.md")
-    assert "SEARCH_RESULTS_MISSING" in copy.ran[-1]
+    assert "SEARCH_RESULTS_MISSING" in copy.outputs[-1]

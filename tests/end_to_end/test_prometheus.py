@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 import threading
 import urllib.parse
 import urllib.request
@@ -18,39 +17,18 @@ from typing import Any
 
 import pytest
 
-from deploy.native import prometheus
+from flows.runtime.paths import ROOT
 from flows.runtime.telemetry.names import FLOWS as NAMED
 from flows.runtime.telemetry.names import LATENCY_SLO_SECONDS, METRIC_FAMILIES, Kind
 from shopstream.supervise.supervisor import port_of
-from tests.support.scraping import Served, free_port, served
-from tests.support.stack import FLOWS, ROOT, Stack, wait_until
+from tests.support.prometheus import promtool, serving
+from tests.support.scraping import Served, served
+from tests.support.stack import FLOWS, Stack, wait_until
 from tests.support.traffic import mixed
 
 CONFIGURATION = ROOT / "prometheus"
 RULES = re.findall(r"record: (\S+)", (CONFIGURATION / "rules" / "recording.yml").read_text())
 WINDOWS = ("5m", "30m", "1h", "6h", "3d")
-
-
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    """The folder of prometheus and promtool."""
-    found = prometheus.programs()
-    if found is None:
-        pytest.skip("needs Prometheus: make services")
-    return found
-
-
-def promtool(programs: Path, *arguments: str, said: str = "") -> str:
-    done = subprocess.run(
-        [programs / "promtool", *arguments],
-        input=said,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=CONFIGURATION,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def test_the_rules_are_those_that_boards_and_alerts_ask_for() -> None:
@@ -71,83 +49,62 @@ def test_the_rules_hold_latency_to_the_slo() -> None:
 
 def test_the_targets_in_compose_are_the_ports_of_the_flows() -> None:
     text = (CONFIGURATION / "prometheus.yml").read_text()
-    found = re.findall(r"targets: \[(\w+):(\d+)\]\n\s+labels: \{flow: (\w+)\}", text)
+    targets = re.findall(r"targets: \[(\w+):(\d+)\]\n\s+labels: \{flow: (\w+)\}", text)
     expected = [
         (flow, str(port.wanted), flow) for n, flow in enumerate(NAMED) if (port := port_of({}, n))
     ]
-    assert found == expected
+    assert targets == expected
 
 
 @pytest.mark.parametrize("file", ["prometheus.yml", "native.yml"])
-def test_promtool_takes_the_configuration(programs: Path, file: str) -> None:
-    said = promtool(programs, "check", "config", file)
-    assert f"{len(RULES)} rules found" in said
+def test_promtool_takes_the_configuration(prometheus_programs: Path, file: str) -> None:
+    text = promtool(prometheus_programs, "check", "config", file, cwd=CONFIGURATION)
+    assert f"{len(RULES)} rules found" in text
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    port: int
+    """A running one."""
 
-    def get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10
-        ) as answer:
-            return json.load(answer)["data"]  # type: ignore[no-any-return]
+    url: str
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
 
     def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
         """The labels and values that the query gives now."""
-        found = self.get(f"query?{urllib.parse.urlencode({'query': query})}")
-        return [(row["metric"], float(row["value"][1])) for row in found["result"]]
+        answer = self.get(f"query?{urllib.parse.urlencode({'query': query})}")
+        return [(row["metric"], float(row["value"][1])) for row in answer["result"]]
 
     @property
     def up(self) -> dict[str, float]:
         return {labels["flow"]: value for labels, value in self.ask('up{job="shopstream"}')}
 
-    @property
-    def answers(self) -> bool:
-        try:
-            return self.up is not None
-        except OSError:
-            return False
-
 
 @contextmanager
 def scraping(programs: Path, folder: Path, flows: dict[str, Served]) -> Iterator[Prometheus]:
-    """Run Prometheus with native.yml over these flows; only its pace and where it finds the ports
-    are changed."""
+    """Run Prometheus with native.yml over these flows.
+
+    Only its pace and where it finds the ports are changed.
+    """
     targets = [
         {"targets": [f"127.0.0.1:{at.port}"], "labels": {"flow": flow}}
         for flow, at in flows.items()
     ]
     (folder / "targets.json").write_text(json.dumps(targets))
     text = (CONFIGURATION / "native.yml").read_text()
-    for was, is_now in {
+    for shipped, ours in {
         "../.shopstream/targets/*.json": str(folder / "targets.json"),
         "scrape_interval: 5s": "scrape_interval: 1s",
         "evaluation_interval: 10s": "evaluation_interval: 1s",
         "rules/*.yml": str(CONFIGURATION / "rules" / "*.yml"),
         "alerts/*.yml": str(CONFIGURATION / "alerts" / "*.yml"),
     }.items():
-        assert text.count(was) == 1
-        text = text.replace(was, is_now)
-    (folder / "prometheus.yml").write_text(text)
-    found = Prometheus(free_port())
-    command = [
-        programs / "prometheus",
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{found.port}",
-        "--log.level=warn",
-    ]
-    with (
-        (folder / "prometheus.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            wait_until("Prometheus to answer", lambda: found.answers, 30)
-            yield found
-        finally:
-            process.terminate()
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, ours)
+    with serving(programs, folder, text) as url:
+        yield Prometheus(url)
 
 
 @contextmanager
@@ -180,32 +137,34 @@ def series_of(name: str, kind: Kind) -> str:
 
 @pytest.mark.services
 def test_prometheus_has_every_number_and_every_rule_gives_data(
-    programs: Path, stack: Stack, tmp_path: Path
+    prometheus_programs: Path, stack: Stack, tmp_path: Path
 ) -> None:
     flows = {flow: served() for flow in FLOWS}
     for flow, at in flows.items():
         stack.start(flow, **at.settings)
-    with scraping(programs, tmp_path, flows) as found, traffic(stack):
-        wait_until("all to be up", lambda: found.up == dict.fromkeys(FLOWS, 1))
+    with scraping(prometheus_programs, tmp_path, flows) as prometheus, traffic(stack):
+        wait_until("all to be up", lambda: prometheus.up == dict.fromkeys(FLOWS, 1))
         expected = {(n.name, flow) for n in METRIC_FAMILIES for flow in n.flows}
 
         def missing() -> set[tuple[str, str]]:
             have = {
                 (n.name, labels["flow"])
                 for n in METRIC_FAMILIES
-                for labels, _ in found.ask(f"count by (flow) ({series_of(n.name, n.kind)})")
+                for labels, _ in prometheus.ask(f"count by (flow) ({series_of(n.name, n.kind)})")
             }
             return expected - have
 
         wait_until("every number", lambda: not missing())
         # the flows' own label stands, and Prometheus has not set the target's in its place
-        assert found.ask('count({exported_flow!=""})') == []
-        assert {labels["flow"] for labels, _ in found.ask("process_resident_memory_bytes")} == set(
-            FLOWS
-        )
+        assert prometheus.ask('count({exported_flow!=""})') == []
+        assert {
+            labels["flow"] for labels, _ in prometheus.ask("process_resident_memory_bytes")
+        } == set(FLOWS)
 
         def finite(rule: str) -> list[tuple[dict[str, str], float]]:
-            return [(labels, value) for labels, value in found.ask(rule) if math.isfinite(value)]
+            return [
+                (labels, value) for labels, value in prometheus.ask(rule) if math.isfinite(value)
+            ]
 
         def is_known(rule: str) -> bool:
             flows = ["metrics"] if "slo" in rule else ["clean", "metrics"]
@@ -238,7 +197,7 @@ def test_prometheus_has_every_number_and_every_rule_gives_data(
             if labels["flow"] == "clean"
         )
         assert 0 < share < 1
-        groups = found.get("rules")["groups"]
+        groups = prometheus.get("rules")["groups"]
         health = {
             rule["health"]
             for group in groups
@@ -247,13 +206,13 @@ def test_prometheus_has_every_number_and_every_rule_gives_data(
         }
         assert health == {"ok"}
         for at in flows.values():
-            promtool(programs, "check", "metrics", said=at.get("/metrics")[1])
+            promtool(prometheus_programs, "check", "metrics", stdin=at.get("/metrics")[1])
     assert "level=error" not in (tmp_path / "prometheus.log").read_text()
     stack.drain()
 
 
 def test_a_latency_that_is_known_gives_the_share_that_is_too_slow(
-    programs: Path, tmp_path: Path
+    prometheus_programs: Path, tmp_path: Path
 ) -> None:
     """The rule's arithmetic, with series written by hand: of 100 events a second 90 are in time;
     without traffic nothing."""
@@ -334,4 +293,4 @@ def test_a_latency_that_is_known_gives_the_share_that_is_too_slow(
         ],
     }
     (tmp_path / "test.yml").write_text(json.dumps(test))  # JSON is YAML
-    assert "SUCCESS" in promtool(programs, "test", "rules", str(tmp_path / "test.yml"))
+    assert "SUCCESS" in promtool(prometheus_programs, "test", "rules", str(tmp_path / "test.yml"))

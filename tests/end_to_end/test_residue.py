@@ -18,8 +18,8 @@ SQL = next(r for r in RULES if r["uid"] == "shopstream-residue")["data"][0]["mod
 def residue(stack: Stack) -> float:
     """The number that the alert compares, asked when the newest minutes are old enough to have
     settled."""
-    asked = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    ((_, value),) = stack.query(SQL.replace("$__timeTo()", f"'{asked}'"))
+    moment = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    ((_, value),) = stack.query(SQL.replace("$__timeTo()", f"'{moment}'"))
     return float(value)
 
 

@@ -15,8 +15,8 @@ from database.rollup import roll_up
 from flows.domain.rollups import Grain
 from generators.shoppers.history import History
 from shopstream.backfill.load import load
-from tests.support.recounting import assert_exact, each_rollup, stored
-from tests.support.recounting import recount as recounted
+from tests.support.rollup_rows import assert_exact, each_rollup, stored
+from tests.support.rollup_rows import recount as recounted
 from tests.support.stack import FLOWS, Stack, wait_until
 from tests.support.traffic import mixed
 
@@ -27,9 +27,9 @@ def assert_real_rows_exact(db: psycopg.Connection) -> int:
     """Every hour and day of what flows counted equals the recount; gives how many there are."""
     compared = 0
     for rollup, minutes in each_rollup():
-        found = {key: row for key, row in stored(db, rollup).items() if key[1] == 0}
-        assert found == recounted(db, rollup, minutes), rollup.table.name
-        compared += len(found)
+        rows = {key: row for key, row in stored(db, rollup).items() if key[1] == 0}
+        assert rows == recounted(db, rollup, minutes), rollup.table.name
+        compared += len(rows)
     return compared
 
 

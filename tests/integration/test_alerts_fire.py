@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,10 +27,8 @@ from tests.support.alert_rows import (
     searched,
     traffic,
 )
-from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate, grafanas
-
-if TYPE_CHECKING:
-    from conftest import Database
+from tests.support.databases import Database, grafana_session
+from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
@@ -452,15 +450,14 @@ def key(labels: dict[str, str]) -> Labels:
 
 
 def check(case: Case, reader: psycopg.Connection[Any]) -> None:
-    found = results(reader, case.rule)
-    about = f"{case.rule}, {case.name}: {found}"
-    assert {labels for labels, r in found.items() if r.state is State.ALERTING} == {
+    outcomes = results(reader, case.rule)
+    about = f"{case.rule}, {case.name}: {outcomes}"
+    assert {labels for labels, r in outcomes.items() if r.state is State.ALERTING} == {
         key(f) for f in case.firing
     }, about
-    assert {r.state for r in found.values()} <= {State.ALERTING, State.NORMAL}, about
-    assert case.about is not None and found[key(case.about)].value == pytest.approx(case.value), (
-        about
-    )
+    assert {r.state for r in outcomes.values()} <= {State.ALERTING, State.NORMAL}, about
+    assert case.about is not None
+    assert outcomes[key(case.about)].value == pytest.approx(case.value), about
 
 
 def test_every_sql_alert_has_rows_that_fire_it_and_rows_that_do_not() -> None:
@@ -475,7 +472,7 @@ def test_every_sql_alert_has_rows_that_fire_it_and_rows_that_do_not() -> None:
 def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
     slug: str, database: Database
 ) -> None:
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         for case in (c for c in CASES if c.rule == slug):
             with owner.transaction(force_rollback=False):
                 insert(owner, case.rows)
@@ -487,13 +484,13 @@ def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
 def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> None:
     """Every rule has a row there; only `freshness` has no number to tell, and that is an alert
     after its time."""
-    with grafanas(database) as reader:
+    with grafana_session(database) as reader:
         for slug in SQL_RULES:
-            found = results(reader, slug)
+            outcomes = results(reader, slug)
             if slug == "freshness":
-                assert found == {(): Result(State.NO_DATA)}
+                assert outcomes == {(): Result(State.NO_DATA)}
             else:
-                assert found and {r.state for r in found.values()} == {State.NORMAL}, slug
+                assert {r.state for r in outcomes.values()} == {State.NORMAL}, slug
             watch = Watch(RULES[f"shopstream-{slug}"])
             after = [
                 watch.look(results(reader, slug), NOON + timedelta(minutes=m)) for m in range(4)
@@ -504,17 +501,17 @@ def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> No
 
 def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> None:
     rule = RULES["shopstream-dead-letter-share"]
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         insert(owner, [outcome(before(minutes=1), "rejected", 500, "INVALID")])
         watch = Watch(rule)
-        told = [
+        looks = [
             watch.look(
                 results(reader, "dead-letter-share", NOON + timedelta(minutes=m)),
                 NOON + timedelta(minutes=m),
             )
             for m in range(20)
         ]
-    states = [state[()] for state in told]
+    states = [state[()] for state in looks]
     assert rule["for"] == "300s"
     # the newest minute still fills; then it counts for a quarter of an hour, of which five minutes
     # are waited
@@ -524,16 +521,16 @@ def test_an_alert_waits_for_its_time_and_ends_at_once(database: Database) -> Non
 
 
 def test_a_query_that_fails_is_what_the_rules_say_it_is(database: Database) -> None:
-    with database.connect() as owner, grafanas(database) as reader:
+    with database.connect() as owner, grafana_session(database) as reader:
         owner.execute(
             "REVOKE SELECT ON ALL TABLES IN SCHEMA gold, quality, ops FROM shopstream_reader"
         )
         for slug in SQL_RULES:
-            found = results(reader, slug)
-            assert found == {(): Result(State.ERROR)}, slug
+            outcomes = results(reader, slug)
+            assert outcomes == {(): Result(State.ERROR)}, slug
             rule = RULES[f"shopstream-{slug}"]
             expected = {"Error": State.ERROR, "KeepLast": State.NORMAL}[rule["execErrState"]]
-            assert Watch(rule).look(found, NOON) == {(): expected}
+            assert Watch(rule).look(outcomes, NOON) == {(): expected}
 
 
 def test_a_failed_query_keeps_an_alert_as_it_was() -> None:

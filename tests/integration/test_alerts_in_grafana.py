@@ -40,7 +40,7 @@ def call(method: str, path: str) -> Any:
         return json.load(answer)
 
 
-def told(rules: Any) -> dict[str, str]:
+def health_of(rules: Any) -> dict[str, str]:
     """Uid -> health of each rule in our folder, from Grafana's list of what it evaluates."""
     groups = [g for g in rules["data"]["groups"] if g["file"] == uids.ALERT_FOLDER]
     return {rule["uid"]: rule["health"] for group in groups for rule in group["rules"]}
@@ -52,7 +52,7 @@ def test_health_is_read_from_what_grafana_answers() -> None:
         "rules": [{"uid": "a", "health": "ok"}, {"uid": "b", "health": "error"}],
     }
     other = {"file": "other", "rules": [{"uid": "c", "health": "error"}]}
-    assert told({"data": {"groups": [group, other]}}) == {"a": "ok", "b": "error"}
+    assert health_of({"data": {"groups": [group, other]}}) == {"a": "ok", "b": "error"}
 
 
 @pytest.mark.skipif(
@@ -63,7 +63,7 @@ def test_grafana_loads_the_files_and_every_rule_is_healthy() -> None:
     call("POST", "/api/admin/provisioning/alerting/reload")
     until = time.monotonic() + 180  # each rule is evaluated once a minute
     while True:
-        health = told(call("GET", "/api/prometheus/grafana/api/v1/rules"))
+        health = health_of(call("GET", "/api/prometheus/grafana/api/v1/rules"))
         if set(health) >= EXPECTED and all(health[uid] in ("ok", "nodata") for uid in EXPECTED):
             return
         assert time.monotonic() < until, {

@@ -4,21 +4,16 @@ nothing is, and one without data."""
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
 from flows.registry import NAMES
 from grafana.alerts import GROUPS
@@ -33,12 +28,14 @@ from tests.support.grafana_eval import (
     Watch,
     evaluate,
 )
+from tests.support.prometheus import load, serving
+from tests.support.time_of_day import seeded_end
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}
 ASKED = [r.slug for g in GROUPS for r in g.rules if isinstance(r.query, Prom)]
 HOUR = timedelta(hours=1)
-END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+END = seeded_end()
 WELL, ILL, SILENT = END - 7 * HOUR, END - 4 * HOUR, END
 BURN = "shopstream:latency_slo_errors:ratio_rate"
 
@@ -94,7 +91,7 @@ def openmetrics() -> str:
                     f"{name}{{{text}}} {first + step * minute:g} {at}"
                 )
     families = (
-        f"# TYPE {name} unknown\n" + "\n".join(found) + "\n" for name, found in lines.items()
+        f"# TYPE {name} unknown\n" + "\n".join(samples) + "\n" for name, samples in lines.items()
     )
     return "".join(families) + "# EOF\n"
 
@@ -109,64 +106,26 @@ class Prometheus:
         query = urllib.parse.urlencode({"query": model["expr"], "time": end.timestamp()})
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=20) as answer:
-                told = json.load(answer)
+                content = json.load(answer)
         except OSError as error:
             raise EvaluationError(str(error)) from error
-        assert told["data"]["resultType"] == "vector"
+        assert content["data"]["resultType"] == "vector"
         return {
-            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): [
-                (end, float(one["value"][1]))
+            tuple(sorted((k, v) for k, v in series["metric"].items() if k != "__name__")): [
+                (end, float(series["value"][1]))
             ]
-            for one in told["data"]["result"]
+            for series in content["data"]["result"]
         }
 
 
 @pytest.fixture(scope="module")
-def prometheus(promtool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:  # noqa: F811
+def prometheus(
+    prometheus_programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "numbers.txt").write_text(openmetrics())
-    (folder / "prometheus.yml").write_text("global: {}\n")
-    run(
-        promtool,
-        "tsdb",
-        "create-blocks-from",
-        "openmetrics",
-        str(folder / "numbers.txt"),
-        str(folder / "data"),
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = shutil.which("prometheus") or str(Path(promtool).with_name("prometheus"))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                program,
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        found = Prometheus(f"http://127.0.0.1:{port}")
-        until = time.monotonic() + 60
-        while not answers(found):
-            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield found
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def answers(prometheus: Prometheus) -> bool:
-    try:
-        with urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    load(prometheus_programs, folder, openmetrics())
+    with serving(prometheus_programs, folder) as url:
+        yield Prometheus(url)
 
 
 def watched(prometheus: Prometheus, slug: str, around: datetime) -> dict[Labels, State]:
@@ -184,7 +143,7 @@ def firing(states: dict[Labels, State]) -> set[Labels]:
 
 
 def keys(labels: list[dict[str, str]]) -> set[Labels]:
-    return {tuple(sorted(found.items())) for found in labels}
+    return {tuple(sorted(pairs.items())) for pairs in labels}
 
 
 def test_each_alert_that_asks_prometheus_is_here() -> None:
@@ -194,7 +153,8 @@ def test_each_alert_that_asks_prometheus_is_here() -> None:
 @pytest.mark.parametrize("slug", ASKED)
 def test_an_alert_is_still_when_all_is_well(slug: str, prometheus: Prometheus) -> None:
     states = watched(prometheus, slug, WELL + HOUR / 2)
-    assert states and set(states.values()) == {State.NORMAL}
+    assert states
+    assert set(states.values()) == {State.NORMAL}
 
 
 @pytest.mark.parametrize("slug", ASKED)
@@ -216,7 +176,7 @@ def test_without_data_only_the_alert_of_the_missing_flows_fires(
 @pytest.mark.parametrize("slug", ASKED)
 def test_a_prometheus_that_is_away_is_what_the_rule_says_it_is(slug: str) -> None:
     rule = RULES[f"shopstream-{slug}"]
-    found = evaluate(rule, SILENT, Prometheus("http://127.0.0.1:9").ask)
-    assert found == {(): Result(State.ERROR)}
+    outcomes = evaluate(rule, SILENT, Prometheus("http://127.0.0.1:9").ask)
+    assert outcomes == {(): Result(State.ERROR)}
     expected = {"Error": State.ERROR, "KeepLast": State.NORMAL}[rule["execErrState"]]
-    assert Watch(rule).look(found, SILENT) == {(): expected}
+    assert Watch(rule).look(outcomes, SILENT) == {(): expected}

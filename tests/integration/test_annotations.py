@@ -51,7 +51,7 @@ def annotate(database: Database, *words: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
-    done = annotate(
+    result = annotate(
         database,
         "deployment",
         "web 4.2",
@@ -62,12 +62,12 @@ def test_a_deployment_is_annotated_by_a_command(database: Database) -> None:
         "--until",
         "2026-03-01T13:00+01:00",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    found = database.query(
+    annotations = database.query(
         "SELECT time, time_end, kind, title, tags FROM ops.annotations WHERE kind <> 'schema'"
     )
-    assert found == [(noon, noon, "deployment", "web 4.2", ["web"])]
+    assert annotations == [(noon, noon, "deployment", "web 4.2", ["web"])]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_wrong_annotation_is_refused(database: Database, words: tuple[str, ...
 
 def supervised(job: Job, folder: Path, annotator: Annotator, **variables: str) -> Supervisor:
     """A supervisor of this job alone."""
-    made = Supervisor(variables, folder, jobs=(job,), on_restart=annotator.put)
-    made.children = [child for child in made.children if child.job is job]
-    return made
+    supervisor = Supervisor(variables, folder, jobs=(job,), on_restart=annotator.put)
+    supervisor.children = [child for child in supervisor.children if child.job is job]
+    return supervisor
 
 
 def tended(supervisor: Supervisor) -> Child:
@@ -91,7 +91,7 @@ def tended(supervisor: Supervisor) -> Child:
 
 
 def test_a_restart_is_annotated_with_the_last_words(database: Database, tmp_path: Path) -> None:
-    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), "")
+    unlucky = Job("unlucky", ("-c", "raise SystemExit(print('no luck today') or 4)"), "never")
     with (
         Annotator(database.url) as annotator,
         supervised(unlucky, tmp_path, annotator) as supervisor,

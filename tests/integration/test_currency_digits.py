@@ -7,7 +7,7 @@ import pycountry
 from flows.domain.tables import GOLD
 from shopstream.demo.stored_numbers import read_numbers
 from tests.support.databases import Database
-from tests.support.recounting import prepare, row_of, write
+from tests.support.rollup_rows import prepare, row_of, write
 
 # the currencies of ISO 4217 that have another number of digits than two, as of 2026
 DIGITS = {

@@ -3,30 +3,46 @@ forward."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-import psycopg
 import pytest
 
 from database.editions import Edition
 from database.migrate import TABLES, migrate
+from flows.connectors import timescale
 from flows.connectors.observers import NULL_OBSERVER
-from flows.connectors.timescale import KINDS, Database, UpsertStatements, Writer
+from flows.connectors.timescale import KINDS, UpsertStatements, Writer
 from flows.domain.families import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
-from tests.support.stack import Stack
+from shopstream.demo.dev_services import Services
+from tests.support.databases import Database, new_database
 
 SQL_NAMES = {"timestamptz": "timestamp with time zone"}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def columns_of(stack: Stack, name: str) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def migrated(services: Services) -> Iterator[Database]:
+    """A migrated database that no test changes."""
+    with new_database(services) as copied:
+        yield copied
+
+
+@pytest.fixture
+def database(services: Services) -> Iterator[Database]:
+    """A migrated database of one test."""
+    with new_database(services) as copied:
+        yield copied
+
+
+def columns_of(database: Database, name: str) -> dict[str, str]:
     schema, table = name.split(".")
-    rows = stack.query(
+    rows = database.query(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND"
         " table_name = %s ORDER BY ordinal_position",
         schema,
@@ -35,29 +51,31 @@ def columns_of(stack: Stack, name: str) -> dict[str, str]:
     return dict(rows)
 
 
-def everything(stack: Stack) -> list[tuple[Any, ...]]:
+def everything(database: Database) -> list[tuple[Any, ...]]:
     """All that a migration could change."""
-    return stack.query(
+    return database.query(
         "SELECT table_schema, table_name, column_name, data_type, column_default, is_nullable FROM"
         " information_schema.columns WHERE table_schema IN ('gold', 'quality', 'ops') ORDER BY 1,"
         " 2, 3"
     )
 
 
-def test_migrating_again_changes_nothing(stack: Stack) -> None:
-    before = everything(stack)
-    again = migrate(stack.database_url)
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    before = everything(database)
+    again = migrate(database.url)
     assert again.applied == []
-    assert everything(stack) == before
+    assert everything(database) == before
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
-def test_a_table_has_the_columns_and_the_key_of_the_catalogue(stack: Stack, table: Table) -> None:
+def test_a_table_has_the_columns_and_the_key_of_the_catalogue(
+    migrated: Database, table: Table
+) -> None:
     stamps = {} if table.stamp is None else {table.stamp: "timestamptz"}
-    assert columns_of(stack, table.name) == {
+    assert columns_of(migrated, table.name) == {
         c: SQL_NAMES.get(t, t) for c, t in (table.columns | stamps).items()
     }
-    keys = stack.query(
+    keys = migrated.query(
         "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND"
         " a.attnum = ANY (i.indkey) WHERE i.indrelid = %s::regclass AND i.indisprimary",
         table.name,
@@ -66,9 +84,9 @@ def test_a_table_has_the_columns_and_the_key_of_the_catalogue(stack: Stack, tabl
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
-def test_a_view_has_the_columns_of_the_catalogue(stack: Stack, metric: Any) -> None:
+def test_a_view_has_the_columns_of_the_catalogue(migrated: Database, metric: Any) -> None:
     expected = {"window_start": SQL_NAMES["timestamptz"]} | {d.name: "text" for d in metric.by}
-    assert columns_of(stack, f"gold.{metric.name}") == expected | {
+    assert columns_of(migrated, f"gold.{metric.name}") == expected | {
         m.name: "bigint" for m in metric.measures
     }
 
@@ -76,15 +94,15 @@ def test_a_view_has_the_columns_of_the_catalogue(stack: Stack, metric: Any) -> N
 @pytest.mark.parametrize("grain", [Grain.HOUR, Grain.DAY])
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda m: m.name)
 def test_a_rollup_has_the_columns_of_its_minutes_but_the_distinct_ones(
-    stack: Stack, metric: Any, grain: Grain
+    migrated: Database, metric: Any, grain: Grain
 ) -> None:
-    minutes = columns_of(stack, f"gold.{metric.name}")
+    minutes = columns_of(migrated, f"gold.{metric.name}")
     minutes.pop("visitors", None)
-    assert columns_of(stack, f"gold.{rolled(metric, grain).name}") == minutes
+    assert columns_of(migrated, f"gold.{rolled(metric, grain).name}") == minutes
 
 
 @pytest.mark.parametrize("grain", ["1m", "1h", "1d"])
-def test_the_views_of_quality_have_their_columns(stack: Stack, grain: str) -> None:
+def test_the_views_of_quality_have_their_columns(migrated: Database, grain: str) -> None:
     expected = {
         "outcomes": ["window_start", "flow", "source_topic", "outcome", "code", "records"],
         "rules": ["window_start", "rule", "dimension", "checked", "broken"],
@@ -92,29 +110,31 @@ def test_the_views_of_quality_have_their_columns(stack: Stack, grain: str) -> No
         "overall": ["window_start", "score"],
     }
     assert {
-        name: list(columns_of(stack, f"quality.{name}_{grain}")) for name in expected
+        name: list(columns_of(migrated, f"quality.{name}_{grain}")) for name in expected
     } == expected
 
 
-def test_a_column_that_a_new_measure_brings_is_added(stack: Stack) -> None:
-    stack.execute(
+def test_a_column_that_a_new_measure_brings_is_added(database: Database) -> None:
+    database.execute(
         "DROP VIEW gold.orders_1m; ALTER TABLE gold.orders_1m_by_partition DROP COLUMN refunds"
     )
-    migrate(stack.database_url)
-    assert "refunds" in columns_of(stack, "gold.orders_1m")
+    migrate(database.url)
+    assert "refunds" in columns_of(database, "gold.orders_1m")
 
 
-def test_a_view_with_moved_columns_is_made_anew(stack: Stack) -> None:
-    stack.execute("DROP VIEW gold.searches_1m; CREATE VIEW gold.searches_1m AS SELECT 1 AS other")
-    migrate(stack.database_url)
-    assert "zero_results" in columns_of(stack, "gold.searches_1m")
+def test_a_view_with_moved_columns_is_made_anew(database: Database) -> None:
+    database.execute(
+        "DROP VIEW gold.searches_1m; CREATE VIEW gold.searches_1m AS SELECT 1 AS other"
+    )
+    migrate(database.url)
+    assert "zero_results" in columns_of(database, "gold.searches_1m")
 
 
 @pytest.mark.services
-def test_timescale_makes_hypertables(stack: Stack) -> None:
-    assert migrate(stack.database_url).edition is not Edition.NONE
+def test_timescale_makes_hypertables(database: Database) -> None:
+    assert migrate(database.url).edition is not Edition.NONE
     widths = dict(
-        stack.query(
+        database.query(
             "SELECT hypertable_schema || '.' || hypertable_name, time_interval FROM"
             " timescaledb_information.dimensions"
         )
@@ -123,8 +143,8 @@ def test_timescale_makes_hypertables(stack: Stack) -> None:
     assert widths.keys() >= {table.name for table in (*GOLD.values(), *(r.table for r in ROLLUPS))}
 
 
-def test_every_edition_buckets_time(stack: Stack) -> None:
-    assert stack.query(
+def test_every_edition_buckets_time(migrated: Database) -> None:
+    assert migrated.query(
         "SELECT time_bucket('5 minutes'::interval, '2026-03-01 12:07+00'::timestamptz)"
     ) == [(datetime(2026, 3, 1, 12, 5, tzinfo=UTC),)]
 
@@ -148,34 +168,34 @@ def searches(query: str, events: int) -> Rows:
 
 
 @pytest.fixture
-def writer(stack: Stack) -> Any:
-    made = Writer(
-        Database(stack.database_url, 10.0, 0.0),
+def writer(database: Database) -> Any:
+    opened = Writer(
+        timescale.Database(database.url, 10.0, 0.0),
         UpsertStatements([*GOLD.values(), PROGRESS]),
         lambda: False,
         NULL_OBSERVER,
         None,
     )
-    yield made
-    made.close()
+    yield opened
+    opened.close()
 
 
-def stored(stack: Stack) -> dict[str, int]:
-    return dict(stack.query("SELECT query, searches FROM gold.searches_1m"))
+def stored(database: Database) -> dict[str, int]:
+    return dict(database.query("SELECT query, searches FROM gold.searches_1m"))
 
 
-def test_a_row_only_moves_forward(stack: Stack, writer: Writer) -> None:
+def test_a_row_only_moves_forward(database: Database, writer: Writer) -> None:
     for events in (5, 3, 5, 7, 6):
         writer.write_batch([Item(searches("shoes", events))])
-    assert stored(stack) == {"shoes": 7}
+    assert stored(database) == {"shoes": 7}
 
 
 def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements(
-    stack: Stack,
+    database: Database,
 ) -> None:
     with closing(
         Writer(
-            Database(stack.database_url, 10.0, 0.0),
+            timescale.Database(database.url, 10.0, 0.0),
             UpsertStatements([PROGRESS]),
             lambda: False,
             NULL_OBSERVER,
@@ -191,10 +211,10 @@ def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements
         ):  # as after a deadlock: the connection stays
             raise ZeroDivisionError
         writer.write_batch([Item(progress(20))])
-    assert stack.query("SELECT source_offset FROM ops.progress") == [(20,)]
+    assert database.query("SELECT source_offset FROM ops.progress") == [(20,)]
 
 
-def test_the_newest_of_one_flush_is_stored(stack: Stack, writer: Writer) -> None:
+def test_the_newest_of_one_flush_is_stored(database: Database, writer: Writer) -> None:
     writer.write_batch(
         [
             Item(
@@ -205,19 +225,21 @@ def test_the_newest_of_one_flush_is_stored(stack: Stack, writer: Writer) -> None
             )
         ]
     )
-    assert stored(stack) == {"shoes": 9, "hats": 1}
+    assert stored(database) == {"shoes": 9, "hats": 1}
 
 
-def test_a_cut_connection_is_made_again_and_nothing_is_lost(stack: Stack, writer: Writer) -> None:
+def test_a_cut_connection_is_made_again_and_nothing_is_lost(
+    database: Database, writer: Writer
+) -> None:
     for events in (1, 2, 3):
-        with psycopg.connect(stack.services.database_url, autocommit=True) as admin:
+        with database.connect() as admin:
             admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND"
-                " application_name = 'shopstream'",
-                (stack.prefix,),
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'shopstream'"
+                " AND pid <> pg_backend_pid()"
             )
         writer.write_batch([Item(searches("shoes", events))])
-    assert stored(stack) == {"shoes": 3}
+    assert stored(database) == {"shoes": 3}
 
 
 def progress(offset: int) -> Rows:
@@ -227,11 +249,11 @@ def progress(offset: int) -> Rows:
     )
 
 
-def test_progress_says_when_it_was_last_made(stack: Stack, writer: Writer) -> None:
+def test_progress_says_when_it_was_last_made(database: Database, writer: Writer) -> None:
     stamps = []
     for offset in (5, 5, 6):
         writer.write_batch([Item(progress(offset))])
-        stamps += stack.query(
+        stamps += database.query(
             "SELECT updated_at, updated_at > now() - interval '1 minute' FROM ops.progress"
         )
     assert [fresh for _, fresh in stamps] == [True] * 3

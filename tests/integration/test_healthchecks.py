@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,43 +19,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from flows.registry import NAMES
 from shopstream.demo.dev_services import Services
-from tests.support.compose_file import services
-from tests.support.stack import ROOT, Stack
+from tests.support.healthchecks import SERVICES, check, kafka
+from tests.support.prometheus import serving
+from tests.support.stack import Stack, wait_until
 
-SERVICES = services()
 HTTP = ("grafana", "kafka-ui", "registry", "clean")
-
-
-def check(
-    name: str, replaced: dict[str, str], **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a service's healthcheck, with other places in it; Docker ends one that takes longer than
-    its timeout."""
-    kind, *words = SERVICES[name]["healthcheck"]["test"]
-    command = words if kind == "CMD" else ["sh", "-c", *words]
-    for old, new in replaced.items():
-        assert any(old in word for word in command), f"{old} is not in the healthcheck of {name}"
-        command = [word.replace(old, new) for word in command]
-    if command[0] in ("python", "python3"):
-        command[0] = sys.executable
-    if (program := shutil.which(command[0])) is None:
-        pytest.skip(f"needs {command[0]}")
-    seconds = int(SERVICES[name]["healthcheck"]["timeout"].removesuffix("s"))
-    process = subprocess.Popen(
-        [program, *command[1:]],
-        env=os.environ | environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, error = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, error = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
 @contextmanager
@@ -123,14 +89,12 @@ def test_a_web_service_is_ill_when_nobody_is_there(name: str) -> None:
     assert web(name, closed()) != 0
 
 
-@pytest.mark.parametrize("name", ["clean", "grafana", "registry"])
-def test_a_web_service_is_ill_when_it_hangs(name: str) -> None:
-    with silent() as port:
-        assert web(name, port) != 0
-
-
-def kafka(port: int) -> int:
-    return check("kafka", {"127.0.0.1/9092": f"127.0.0.1/{port}"}).returncode
+def test_a_web_service_is_ill_when_it_hangs() -> None:
+    """All at once: each one takes as long as Docker waits."""
+    names = ("clean", "grafana", "registry")
+    with silent() as port, ThreadPoolExecutor() as checks:
+        codes = list(checks.map(web, names, [port] * len(names)))
+    assert all(code != 0 for code in codes), dict(zip(names, codes, strict=True))
 
 
 def test_kafka_is_healthy_when_the_broker_answers(services: Services) -> None:
@@ -158,8 +122,8 @@ def test_the_database_is_healthy_when_it_answers_a_query(stack: Stack, tmp_path:
         "POSTGRES_DB": str(place["dbname"]),
         "PGPORT": str(place.get("port", 5432)),
     }
-    done = check("timescaledb", where, **who)
-    assert done.returncode == 0, done.stderr
+    result = check("timescaledb", where, **who)
+    assert result.returncode == 0, result.stderr
     assert check("timescaledb", where, **who | {"POSTGRES_DB": "no_such_database"}).returncode != 0
     assert check("timescaledb", where, **who | {"PGPORT": str(closed())}).returncode != 0
 
@@ -172,65 +136,49 @@ def test_the_database_is_ill_when_the_password_is_another(
     place = conninfo_to_dict(services.database_url)
     secret = tmp_path / "password"
     secret.write_text("certainly-another-one")
-    done = check(
+    result = check(
         "timescaledb",
         {"/run/secrets/database_owner_password": str(secret)},
         POSTGRES_USER=str(place["user"]),
         POSTGRES_DB=str(place["dbname"]),
         PGPORT=str(place["port"]),
     )
-    assert done.returncode != 0
-    assert "authentication failed" in done.stderr
+    assert result.returncode != 0
+    assert "authentication failed" in result.stderr
 
 
-def test_prometheus_is_healthy_when_it_answers_a_query(tmp_path: Path) -> None:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs prometheus")
-    (tmp_path / "prometheus.yml").write_text("global: {}\n")
-    port = closed()
-    there = {"127.0.0.1:9090": f"127.0.0.1:{port}"}
-    assert check("prometheus", there).returncode != 0
-    server = subprocess.Popen(
-        [
-            program,
-            f"--config.file={tmp_path}/prometheus.yml",
-            f"--storage.tsdb.path={tmp_path}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
+def test_prometheus_is_healthy_when_it_answers_a_query(
+    prometheus_programs: Path, tmp_path: Path
+) -> None:
+    path = f"{prometheus_programs}{os.pathsep}{os.environ['PATH']}"
+    assert (
+        check("prometheus", {"127.0.0.1:9090": f"127.0.0.1:{closed()}"}, PATH=path).returncode != 0
     )
-    try:
-        tries = 0
-        while check("prometheus", there).returncode != 0:
-            tries += 1
-            assert tries < 60 and server.poll() is None
-            threading.Event().wait(0.25)
-    finally:
-        server.terminate()
-        server.wait(20)
+    with serving(prometheus_programs, tmp_path) as url:
+        address = {"127.0.0.1:9090": url.removeprefix("http://")}
+        wait_until("health", lambda: check("prometheus", address, PATH=path).returncode == 0, 20)
 
 
 @pytest.mark.parametrize(
     "flags",
     ["--storage.tsdb.path", "--storage.tsdb.retention.time", "--storage.tsdb.retention.size"],
 )
-def test_prometheus_knows_its_flags(flags: str) -> None:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs prometheus")
-    told = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=20)
-    assert f"{flags}=" in told.stdout + told.stderr
+def test_prometheus_knows_its_flags(prometheus_programs: Path, flags: str) -> None:
+    result = subprocess.run(
+        [prometheus_programs / "prometheus", "--help"], capture_output=True, text=True, timeout=20
+    )
+    assert f"{flags}=" in result.stdout + result.stderr
     assert any(word.startswith(f"{flags}=") for word in SERVICES["prometheus"]["command"])
 
 
 def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
     environment = stack.environment | {"SHOPSTREAM_STARTUP_SECONDS": "5"}
-    assert check("generator", {}, **environment).returncode == 1
-    done = threading.Event()
+    # it watches for two seconds instead of eight; nothing comes, however long it looks
+    assert check("generator", {"8": "2"}, **environment).returncode == 1
+    over = threading.Event()
 
     def produce() -> None:
-        while not done.wait(0.3):
+        while not over.wait(0.3):
             stack.produce([(b"key", b"value")])
 
     sending = threading.Thread(target=produce)
@@ -238,15 +186,15 @@ def test_the_generator_is_healthy_while_records_come_in(stack: Stack) -> None:
     try:
         assert check("generator", {}, **environment).returncode == 0
     finally:
-        done.set()
+        over.set()
         sending.join()
 
 
 def test_a_topic_that_is_missing_is_told(stack: Stack) -> None:
     if stack.services.embedded:
         pytest.skip("this broker makes each topic that it is asked for: make services")
-    done = check(
+    result = check(
         "generator", {}, **stack.environment | {"SHOPSTREAM_TOPIC_RAW_WEB": stack.topic("nowhere")}
     )
-    assert done.returncode == 3
-    assert re.search(r"nowhere.*(unknown|not)", done.stderr, re.IGNORECASE)
+    assert result.returncode == 3
+    assert re.search(r"nowhere.*(unknown|not)", result.stderr, re.IGNORECASE)

@@ -20,7 +20,7 @@ from generators.shoppers.history import History
 from shopstream.backfill.load import load
 from shopstream.backfill.removal import remove
 from tests.support.databases import Database
-from tests.support.recounting import MINUTES, assert_exact, prepare, write
+from tests.support.rollup_rows import MINUTES, assert_exact, prepare, write
 from tests.support.stack import wait_until
 
 ALL = tuple(Grain)
@@ -59,15 +59,15 @@ def real_row(database: Database, table: Table, at: datetime, name: str) -> None:
 def test_what_is_said_is_what_is_there_and_hours_and_days_are_its_sums(
     database: Database, settings: Settings, past: History
 ) -> None:
-    done = load(settings, past, ALL)
-    assert counts(database) == done.rows
-    assert min(done.rows.values()) > 0
+    loaded = load(settings, past, ALL)
+    assert counts(database) == loaded.rows
+    assert min(loaded.rows.values()) > 0
     ((first, last),) = database.query(
         "SELECT min(window_start), max(window_start) FROM gold.traffic_1m"
     )
     assert past.start <= first < last < past.end
     with database.connect() as db:
-        assert assert_exact(db) == sum(n for name, n in done.rows.items() if "_1m_" not in name)
+        assert assert_exact(db) == sum(n for name, n in loaded.rows.items() if "_1m_" not in name)
         for table in MINUTES:
             mark_all_hours(db, table.name)
         assert roll_up(db).rows == 0, "the job would count the same"
@@ -87,7 +87,7 @@ def test_a_session_can_leave_it_out(database: Database, settings: Settings, past
         ]
 
         def shown() -> list[int]:
-            return [db.execute(f"SELECT count(*) FROM {view}").fetchone()[0] for view in views]  # type: ignore[index]
+            return [db.execute(f"SELECT count(*) FROM {view}").fetchall()[0][0] for view in views]
 
         both = shown()
         db.execute("SET shopstream.synthetic = off")
@@ -107,12 +107,12 @@ def test_it_goes_without_a_trace_and_real_rows_stay(
     with database.connect() as db:
         roll_up(db)
         before = counts(database, "true")
-        done = load(settings, past, ALL)
+        loaded = load(settings, past, ALL)
         titles = database.query(
             "SELECT title, time, time_end FROM ops.annotations WHERE kind = 'synthetic'"
         )
         assert titles == [("synthetic history", past.start, past.end)]
-        assert remove(db) == done.total
+        assert remove(db) == loaded.total
         assert counts(database, "true") == before
         assert database.query("SELECT count(*) FROM ops.annotations WHERE kind <> 'schema'") == [
             (0,)
@@ -141,11 +141,11 @@ def test_what_a_killed_load_left_is_replaced_by_the_next(database: Database) -> 
     left = sum(counts(database).values())
     assert left > 0
     with history(database, "--days", "2", "--rate", "0.05", "--grains", "1h,1d") as again:
-        said, _ = again.communicate(timeout=120)
+        output, _ = again.communicate(timeout=120)
     assert again.returncode == 0
-    assert said.startswith(f"removed {left:,} synthetic rows")
-    found = counts(database)
-    assert {name for name, n in found.items() if n} == {
+    assert output.startswith(f"removed {left:,} synthetic rows")
+    rows = counts(database)
+    assert {name for name, n in rows.items() if n} == {
         t.name for grain in ("1h", "1d") for t in BY_GRAIN[Grain(grain)]
     }
     with history(database, "--remove") as removed:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from test_healthchecks import kafka as healthcheck
 
 from deploy.native.checkout import cache_folder
-from flows.runtime.settings import Settings
+from flows.runtime.settings import load_settings
 from shopstream.kafka import topics
 from tests.support.compose_file import environment
+from tests.support.healthchecks import kafka as healthcheck
+from tests.support.ports import free_port
 from tests.support.stack import wait_until
 
 # read by the image's scripts, not by the broker
@@ -42,14 +42,9 @@ def java() -> list[str]:
     return [program, "-Xmx256m", "-cp", f"{jars[-1]}/*"]
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def ports() -> dict[str, str]:
-    return {name: free_port() for name in PORTS}
+    return {name: str(free_port()) for name in PORTS}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,7 @@ def rendered(
     for name in ("KAFKA_LISTENERS", "KAFKA_ADVERTISED_LISTENERS", "KAFKA_CONTROLLER_QUORUM_VOTERS"):
         text = variables[name].replace("//kafka:", "//127.0.0.1:")
         variables[name] = re.sub("|".join(PORTS.values()), lambda m: by_number(ports)[m[0]], text)
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *java,
             "kafka.docker.KafkaDockerWrapper",
@@ -84,8 +79,8 @@ def rendered(
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Formatting metadata directory" in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Formatting metadata directory" in result.stdout
     return folder / "config" / "server.properties"
 
 
@@ -126,15 +121,15 @@ def test_a_broker_runs_on_them(broker: subprocess.Popen[bytes], ports: dict[str,
     wait_until("the broker", lambda: broker.poll() is None and healthcheck(int(ports["HOST"])) == 0)
     for name in ("HOST", "INTERNAL"):
         client = AdminClient({"bootstrap.servers": f"127.0.0.1:{ports[name]}", "log_level": 0})
-        (found,) = client.list_topics(timeout=20).brokers.values()
-        assert str(found.port) == ports[name], "each listener sends its clients to itself"
+        (address,) = client.list_topics(timeout=20).brokers.values()
+        assert str(address.port) == ports[name], "each listener sends its clients to itself"
 
 
 def test_our_topics_can_be_made_there_and_no_others_appear(
     broker: subprocess.Popen[bytes], ports: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{ports['INTERNAL']}")
-    settings = Settings()
+    settings = load_settings()
     wait_until("the topics", lambda: topics.ensure(settings, 4) == [], 90)
     client = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
     assert client.list_topics("misspelt", timeout=10).topics["misspelt"].error is not None

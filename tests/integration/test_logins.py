@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +16,8 @@ import pytest
 from psycopg import sql
 
 from database import roles as flows_logins
-from tests.support.stack import ROOT, Stack, wait_until
+from flows.runtime.paths import ROOT
+from tests.support.stack import Stack, wait_until
 from tests.support.traffic import mixed
 
 
@@ -60,12 +62,12 @@ class Logins:
 
 @pytest.fixture
 def logins(stack: Stack, tmp_path: Path) -> Iterator[Logins]:
-    made = Logins(stack, tmp_path)
-    yield made
+    created = Logins(stack, tmp_path)
+    yield created
     stack.terminate(*(p for p in stack.processes if p.poll() is None))
-    for name in made.names.values():
+    for name in created.names.values():
         # a session's temporary tables go a moment after its end
-        wait_until(f"{name} to be dropped", lambda name=name: dropped(stack, name))  # type: ignore[misc]
+        wait_until(f"{name} to be dropped", partial(dropped, stack, name))
 
 
 def dropped(stack: Stack, name: str) -> bool:
@@ -148,7 +150,7 @@ def test_the_server_never_sees_the_password(logins: Logins) -> None:
     seen: list[str] = []
 
     class Listening(psycopg.Connection):
-        def execute(self, query, params=None, **kwargs):  # type: ignore[no-untyped-def]
+        def execute(self, query, params=None, **kwargs):  # type: ignore[no-untyped-def]  # psycopg has overloads
             seen.append(query if isinstance(query, str) else query.as_string(self))
             return super().execute(query, params, **kwargs)
 
@@ -170,14 +172,14 @@ def test_the_server_never_sees_the_password(logins: Logins) -> None:
 def test_a_wrong_login_is_told_before_anything_is_done(
     logins: Logins, option: str, says: str
 ) -> None:
-    done = logins.migrate("--login", option)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    result = logins.migrate("--login", option)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert says in line
 
 
 def test_the_migrating_role_itself_is_no_login_of_theirs(logins: Logins) -> None:
     owner = logins.stack.query("SELECT current_user")[0][0]
-    done = logins.migrate("--login", f"{owner}=reader:{logins.files['reader']}")
-    assert done.returncode == 3
-    assert f"login {owner}" in done.stderr
+    result = logins.migrate("--login", f"{owner}=reader:{logins.files['reader']}")
+    assert result.returncode == 3
+    assert f"login {owner}" in result.stderr

@@ -3,40 +3,20 @@ does not."""
 
 from __future__ import annotations
 
-import os
-import platform
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from grafana.alerts import GROUPS
 from grafana.alerts.files import PROMETHEUS_RULES
 from grafana.alerts.prometheus import alert_name
+from tests.support.prometheus import promtool
 
 CASES = Path(__file__).with_name("prometheus_alerts.yml")
 RECORDING = PROMETHEUS_RULES.with_name("recording.yml")
 WATCHED = [r for g in GROUPS for r in g.rules if r.promql is not None]
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    """The system's, or that of `make services`' cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shopstream"
-    cached = cache / f"prometheus-{platform.machine()}" / "usr" / "bin" / "promtool"
-    found = shutil.which("promtool") or (str(cached) if cached.exists() else None)
-    if found is None:
-        pytest.skip("needs promtool: Debian's package prometheus")
-    return found
-
-
-def run(promtool: str, *arguments: str) -> None:
-    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def mute(folder: Path) -> Path:
@@ -53,12 +33,12 @@ def rules_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [rule for group in content["groups"] for rule in group["rules"]]
 
 
-def test_prometheus_takes_the_files(promtool: str) -> None:
-    run(promtool, "check", "rules", str(PROMETHEUS_RULES), str(RECORDING))
+def test_prometheus_takes_the_files(prometheus_programs: Path) -> None:
+    promtool(prometheus_programs, "check", "rules", str(PROMETHEUS_RULES), str(RECORDING))
 
 
 def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
-    promtool: str, tmp_path: Path
+    prometheus_programs: Path, tmp_path: Path
 ) -> None:
     content = yaml.safe_load(CASES.read_text()) | {
         "rule_files": [str(RECORDING), str(mute(tmp_path))]
@@ -75,8 +55,8 @@ def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
         if r.promql
     }
     for case in cases:
-        for asked in case.get("promql_expr_test", ()):
-            asked["expr"] = re.sub(r"VALUE_\w+", lambda found: values[found[0]], asked["expr"])
+        for query in case.get("promql_expr_test", ()):
+            query["expr"] = re.sub(r"VALUE_\w+", lambda match: values[match[0]], query["expr"])
     for interval in {case["interval"] for case in cases}:
         path = tmp_path / f"{interval}.yml"
         alike = [case for case in cases if case["interval"] == interval]
@@ -86,19 +66,19 @@ def test_each_rule_fires_on_what_it_is_about_and_on_nothing_else(
                 | {"evaluation_interval": interval, "group_eval_order": order, "tests": alike}
             )
         )
-        run(promtool, "test", "rules", str(path))
+        promtool(prometheus_programs, "test", "rules", str(path))
 
 
 def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
-    told = [
+    checks = [
         t for case in yaml.safe_load(CASES.read_text())["tests"] for t in case["alert_rule_test"]
     ]
     names = {alert_name(r) for r in WATCHED}
-    assert {t["alertname"] for t in told if t.get("exp_alerts")} == names
-    assert {t["alertname"] for t in told if not t.get("exp_alerts")} == names
+    assert {t["alertname"] for t in checks if t.get("exp_alerts")} == names
+    assert {t["alertname"] for t in checks if not t.get("exp_alerts")} == names
 
 
-def test_an_alert_says_what_where_and_what_to_do(promtool: str, tmp_path: Path) -> None:
+def test_an_alert_says_what_where_and_what_to_do(prometheus_programs: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(PROMETHEUS_RULES.read_text())
     rule = next(r for r in rules_of(content) if r["alert"] == "ShopstreamRetries")
     annotations = rule["annotations"] | {
@@ -131,4 +111,4 @@ def test_an_alert_says_what_where_and_what_to_do(promtool: str, tmp_path: Path) 
             {"rule_files": [str(PROMETHEUS_RULES)], "evaluation_interval": "1m", "tests": [case]}
         )
     )
-    run(promtool, "test", "rules", str(path))
+    promtool(prometheus_programs, "test", "rules", str(path))

@@ -17,7 +17,15 @@ from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.paths import ROOT
 from shopstream.doctor import examine_rollups
 from tests.support.databases import Database
-from tests.support.recounting import MIDNIGHT, MINUTES, assert_exact, prepare, row_of, stored, write
+from tests.support.rollup_rows import (
+    MIDNIGHT,
+    MINUTES,
+    assert_exact,
+    prepare,
+    row_of,
+    stored,
+    write,
+)
 
 WEEK = RetentionPolicy({Grain.MINUTE: 7, Grain.HOUR: 0, Grain.DAY: 0}, 0)
 HOURS_AND_DAYS = (*GOLD_ROLLUPS.values(), *QUALITY_ROLLUPS)
@@ -46,7 +54,7 @@ def days_with_rows(db: psycopg.Connection[Any], tables: Any) -> set[int]:
     return {
         (today - floor(start, DAY)).days
         for table in tables
-        for (start,) in db.execute(f"SELECT DISTINCT window_start FROM {table.name}")  # type: ignore[call-overload]
+        for (start,) in db.execute(f"SELECT DISTINCT window_start FROM {table.name}")
     }
 
 
@@ -60,7 +68,7 @@ def test_hours_outlive_their_minutes(database: Database) -> None:
         for days_ago in (10, 8, 7, 1):
             fill(db, days_ago, 3)
         gone = drop_old_rows(db, WEEK)  # nobody has rolled up before: it does so itself
-        assert {one.table for one in gone} == {t.name for t in MINUTES}
+        assert {dropped.table for dropped in gone} == {t.name for t in MINUTES}
         assert days_with_rows(db, MINUTES) == {7, 1}
         for grain in (Grain.HOUR, Grain.DAY):
             assert days_with_rows(db, BY_GRAIN[grain]) == {10, 8, 7, 1}
@@ -75,14 +83,14 @@ def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Da
         drop_old_rows(db, WEEK)
         before = rolled_up(db)
         fill(db, 10, 1, partition=1)  # too late: its hours cannot be summed any more
-        done = roll_up(db)
-        assert (done.hours, done.rows, done.refused) == (0, 0, 3 * len(MINUTES))
+        run = roll_up(db)
+        assert (run.hours, run.rows, run.refused) == (0, 0, 3 * len(MINUTES))
         assert rolled_up(db) == before
-        told = db.execute(
+        sealed = db.execute(
             "SELECT source, window_start FROM ops.sealed_changes ORDER BY 1, 2"
         ).fetchall()
         hours = [MIDNIGHT + timedelta(minutes=minute_of(10, m)) for m in (0, 60, 1380)]
-        assert told == sorted((t.name, hour) for t in MINUTES for hour in hours)
+        assert sealed == sorted((t.name, hour) for t in MINUTES for hour in hours)
         fill(db, 1, 5, partition=1)  # what is not sealed goes on as before
         roll_up(db)
         drop_old_rows(db, WEEK)
@@ -126,7 +134,8 @@ def letter(db: psycopg.Connection[Any], offset: int, days_ago: float) -> None:
     row = columns | rest
     assert set(row) <= set(DEAD_LETTERS.columns)
     db.execute(
-        f"INSERT INTO quality.dead_letters ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})",  # type: ignore[call-overload]
+        f"INSERT INTO quality.dead_letters ({', '.join(row)})"
+        f" VALUES ({', '.join(['%s'] * len(row))})",
         list(row.values()),
     )
 
@@ -146,8 +155,8 @@ def become(db: psycopg.Connection[Any], role: str) -> None:
     """Go on as a role of ours."""
     try:
         if db.execute("SELECT pg_has_role(%s, 'set')", (role,)).fetchone() != (True,):
-            db.execute(f"GRANT {role} TO CURRENT_USER")  # type: ignore[call-overload]
-        db.execute(f"SET ROLE {role}")  # type: ignore[call-overload]
+            db.execute(f"GRANT {role} TO CURRENT_USER")
+        db.execute(f"SET ROLE {role}")
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject):
         pytest.skip("the owner of this server may not make or grant roles")
 
@@ -172,7 +181,7 @@ def test_the_reader_may_do_nothing_of_this(database: Database) -> None:
             "DELETE FROM ops.changes",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                db.execute(statement)  # type: ignore[call-overload]
+                db.execute(statement)
         db.execute("SELECT count(*) FROM gold.orders_1h")
 
 
@@ -182,12 +191,12 @@ def test_the_command_says_what_went(database: Database) -> None:
         fill(db, 3, 2)
     command = [sys.executable, "-m", "shopstream", "retention"]
     variables = {"DATABASE_URL": database.url, "SHOPSTREAM_RETENTION_1M_DAYS": "2"}
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(MINUTES)
-    assert "gold.orders_1m_by_partition: " in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == len(MINUTES)
+    assert "gold.orders_1m_by_partition: " in result.stdout
 
 
 def test_the_doctor_sees_that_nobody_rolls_up_and_what_came_too_late(database: Database) -> None:

@@ -8,17 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from test_prometheus_alerts import promtool, run  # noqa: F401  a fixture
 
 from flows.runtime.paths import ROOT
-from tests.support.grafana_eval import grafanas
-
-if TYPE_CHECKING:
-    from conftest import Database
+from tests.support.databases import Database, grafana_session
+from tests.support.prometheus import promtool
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = {s.split("\n", 1)[0]: s for s in TEXT.split("\n## ")[1:]}
@@ -43,17 +39,17 @@ def test_a_section_says_what_it_means_how_to_look_and_what_to_do(section: str) -
 def test_its_sql_runs(database: Database) -> None:
     statements = blocks("sql")
     assert len(statements) >= len(ALERTS)
-    with grafanas(database) as reader:
+    with grafana_session(database) as reader:
         for statement in statements:
             assert statement.rstrip().endswith(";")
-            reader.execute(statement).fetchall()  # type: ignore[call-overload]
+            reader.execute(statement.encode()).fetchall()
 
 
-def test_its_promql_is_understood(promtool: str, tmp_path: Path) -> None:  # noqa: F811
+def test_its_promql_is_understood(prometheus_programs: Path, tmp_path: Path) -> None:
     rules = [{"record": f"r{i}", "expr": expr.strip()} for i, expr in enumerate(blocks("promql"))]
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "runbook", "rules": rules}]}))
-    run(promtool, "check", "rules", str(path))
+    promtool(prometheus_programs, "check", "rules", str(path))
 
 
 def test_its_commands_are_there() -> None:
@@ -62,11 +58,11 @@ def test_its_commands_are_there() -> None:
     for command in commands:
         program, *words = shlex.split(command)
         assert program == ".venv/bin/python"
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
         )
-        assert done.returncode == 0, done.stderr
-        assert words[-1] in done.stdout
+        assert result.returncode == 0, result.stderr
+        assert words[-1] in result.stdout
 
 
 def test_files_that_it_names_are_there() -> None:

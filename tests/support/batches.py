@@ -17,7 +17,7 @@ def batch_of(
     timestamp: int = NOON,
     key: bytes | None = None,
 ) -> Batch:
-    """Records from the offset `start` on, all with the same key and Kafka timestamp."""
+    """Make records from the offset `start` on, all with the same key and Kafka timestamp."""
     count = len(values)
     return Batch(
         np.zeros(count, np.int32),

@@ -1,4 +1,4 @@
-"""docker-compose.yml as Compose reads it: anchors merged, variables filled in with their defaults."""
+"""docker-compose.yml as Compose reads it: anchors merged, variables with their defaults."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Service = dict[str, Any]
 
 
 def written(path: Path = FILE) -> dict[str, Any]:
-    """The file as it is written, with anchors merged."""
+    """Read the file as it is written, with anchors merged."""
     loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text())
     return loaded
 
 
 def filled(value: Any) -> Any:
-    """Variables become their defaults, and $$ a dollar sign."""
+    """Replace variables by their defaults, and $$ by a dollar sign."""
     if isinstance(value, str):
         return VARIABLE.sub(default_of, value)
     if isinstance(value, dict):
@@ -31,28 +31,30 @@ def filled(value: Any) -> Any:
     return [filled(item) for item in value] if isinstance(value, list) else value
 
 
-def default_of(found: re.Match[str]) -> str:
-    assert not found["wrong"], f"a lone $ in {found.string!r}: write ${{NAME:-default}}, or $$"
-    if found[0] == "$$":
-        return "$"
-    assert found["default"] is not None, (
-        f"{found[0]}: a variable needs a default, `up` must work without any"
+def default_of(variable: re.Match[str]) -> str:
+    assert not variable["wrong"], (
+        f"a lone $ in {variable.string!r}: write ${{NAME:-default}}, or $$"
     )
-    return found["default"]
+    if variable[0] == "$$":
+        return "$"
+    assert variable["default"] is not None, (
+        f"{variable[0]}: a variable needs a default, `up` must work without any"
+    )
+    return variable["default"]
 
 
 def services() -> dict[str, Service]:
-    found: dict[str, Service] = filled(written()["services"])
-    return found
+    by_name: dict[str, Service] = filled(written()["services"])
+    return by_name
 
 
 def ours() -> dict[str, Service]:
-    """The services that run our image."""
+    """Give the services that run our image."""
     return {name: s for name, s in services().items() if s["image"] == OURS}
 
 
 def jobs() -> set[str]:
-    """The services that end: somebody waits for their success."""
+    """Name the services that end: somebody waits for their success."""
     return {
         dependency
         for service in services().values()
@@ -62,8 +64,8 @@ def jobs() -> set[str]:
 
 
 def environment(name: str) -> dict[str, str]:
-    found: dict[str, str] = services()[name].get("environment", {})
-    return found
+    variables: dict[str, str] = services()[name].get("environment", {})
+    return variables
 
 
 def words(service: Service) -> str:
@@ -79,4 +81,4 @@ def secrets_in(text: str) -> set[str]:
 
 def mounts(service: Service) -> list[tuple[str, str, str]]:
     """(source, target, mode) of each volume."""
-    return [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]  # type: ignore[misc]
+    return [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]

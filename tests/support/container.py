@@ -1,5 +1,4 @@
-"""A container without an engine: the steps of deploy/Dockerfile, carried out below a folder, and
-commands run in it.
+"""A container without an engine: the steps of deploy/Dockerfile, carried out below a folder.
 
 This machine's /usr and its Python stand for the base image; everything else is what the Dockerfile
 makes. What runs there has what docker-compose.yml gives it: a read-only root, /tmp in memory, user
@@ -18,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compose_file import ROOT, Service
+from flows.runtime.paths import ROOT
+from tests.support.compose_file import Service
 from tests.support.dockerfile import Stage, files_of, stages
 
-# $1 the folder, $2 a file with "source target" a line to mount, $3 ro or rw, then the command
+# $1 the folder, $2 a file with one "source target" per line to mount, $3 ro or rw, then the command
 ENTER = r"""
 set -eu
 root=$1 mounts=$2 mode=$3
@@ -76,7 +76,7 @@ class Container:
         return self.folder / "root"
 
     def prepare(self) -> None:
-        """What the base image has: Debian's folders, and this machine's accounts and certificates."""
+        """Make what the base image has: Debian's folders, and this machine's accounts."""
         for name in ("usr", "dev", "proc", "tmp", "opt", "root", "run/secrets", "var/tmp"):
             (self.root / name).mkdir(parents=True)
         for name in ("bin", "sbin", "lib", "lib64"):
@@ -89,7 +89,8 @@ class Container:
         if not BASE.is_relative_to("/usr"):
             self.inside(str(BASE)).mkdir(parents=True)
         self.inside(PYTHON).parent.mkdir(parents=True)
-        self.inside(PYTHON).symlink_to(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
+        python = Path(sys._base_executable)  # type: ignore[attr-defined]  # not in typeshed
+        self.inside(PYTHON).symlink_to(python.resolve())
 
     def build(self, stage: Stage, others: dict[str, Container]) -> None:
         """Carry out a stage. Errors: AssertionError with what a step said."""
@@ -109,8 +110,8 @@ class Container:
             elif step.word == "COPY":
                 self.copy(step.words, others)
             elif step.word == "RUN":
-                done = self.run(["sh", "-c", step.text])
-                assert done.returncode == 0, f"{step.text}\n{done.stdout}{done.stderr}"
+                result = self.run(["sh", "-c", step.text])
+                assert result.returncode == 0, f"{step.text}\n{result.stdout}{result.stderr}"
 
     def copy(self, words: list[str], others: dict[str, Container]) -> None:
         if words[0].startswith("--from="):
@@ -164,8 +165,10 @@ class Container:
         ]
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        """A step of the build: as root, writable, with pip's own settings and cache as this machine
-        has them."""
+        """Run a step of the build, as root, in a writable root.
+
+        pip has the settings and the cache that it has on this machine.
+        """
         pip = {
             k: v
             for k, v in os.environ.items()
@@ -188,8 +191,7 @@ class Container:
     def service(
         self, service: Service, secrets: Path, changes: dict[str, str]
     ) -> tuple[list[str], dict[str, str]]:
-        """The command line that runs a service of compose here, and the environment to start that
-        with."""
+        """Give the command line that runs a service of compose, and its environment."""
         variables = {"PATH": PATH, "HOME": "/tmp"} | self.environment
         variables |= {k: v for k, v in service.get("environment", {}).items() if v} | changes
         mounts = {f"/run/secrets/{name}": secrets / name for name in service.get("secrets", [])}

@@ -1,5 +1,4 @@
-"""deploy/Dockerfile, read as Docker reads it: enough of its language for the file that we have, and
-no more."""
+"""deploy/Dockerfile, read as Docker reads it: as much of its language as that file needs."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.compose_file import ROOT
+from flows.runtime.paths import ROOT
 
 FILE = ROOT / "deploy" / "Dockerfile"
 KNOWN = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
@@ -55,7 +54,7 @@ def stages() -> list[Stage]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    found: list[Stage] = []
+    read: list[Stage] = []
     arguments: dict[str, str] = {}
     for line in joined.splitlines():
         word, _, text = line.partition(" ")
@@ -66,15 +65,17 @@ def stages() -> list[Stage]:
             arguments[name] = value
         elif word == "FROM":
             base, _, name = text.partition(" AS ")
-            found.append(Stage(base, name))
+            read.append(Stage(base, name))
         else:
-            found[-1].steps.append(Step(word, text.strip()))
-    return found
+            read[-1].steps.append(Step(word, text.strip()))
+    return read
 
 
 def sent(path: Path) -> bool:
-    """Whether a file of the checkout is sent to a build: the last line of .dockerignore that fits
-    it, or a folder of it."""
+    """Tell whether a file of the checkout is sent to a build.
+
+    The last line of .dockerignore decides that fits it, or a folder of it.
+    """
     relative = path.relative_to(ROOT)
     names = [str(part) for part in (relative, *relative.parents) if str(part) != "."]
     kept = True
@@ -97,7 +98,7 @@ def sent(path: Path) -> bool:
 
 
 def files_of(source: str) -> list[Path]:
-    """The files that a COPY of our own checkout brings."""
+    """List the files that a COPY of our own checkout brings."""
     place = ROOT / source
-    found = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-    return [path for path in found if sent(path)]
+    files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    return [path for path in files if sent(path)]

@@ -1,25 +1,21 @@
-"""A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, then the
-state over time.
+"""A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, state.
 
-Written after Grafana 11.6: `sql_engine.go` of the PostgreSQL datasource, `expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
+Written after Grafana 11.6: `sql_engine.go` of the PostgreSQL datasource,
+`expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
 It reads the rendered file, not our rules.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Any
 
 import psycopg
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from grafana.macros import ExpansionError, expand_alert
 
@@ -33,40 +29,6 @@ class State(StrEnum):
     ALERTING = "Alerting"
     NO_DATA = "NoData"
     ERROR = "Error"
-
-
-class Served(Protocol):
-    """A database of a test, of whichever kind."""
-
-    @property
-    def url(self) -> str: ...
-
-    def connect(self) -> psycopg.Connection[Any]: ...
-
-
-@contextmanager
-def grafanas(database: Served) -> Iterator[psycopg.Connection[Any]]:
-    """A session of a login that is a member of shopstream_reader, with the limits that a login has
-    to be given itself."""
-    name = f"grafana_{uuid4().hex[:12]}"
-    role = sql.Identifier(name)
-    with database.connect() as owner:
-        owner.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE shopstream_reader").format(
-                role, sql.Literal(name)
-            )
-        )
-        try:
-            owner.execute(
-                sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role)
-            )
-            owner.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '5s'").format(role))
-            with psycopg.connect(
-                make_conninfo(database.url, user=name, password=name), autocommit=True
-            ) as reader:
-                yield reader
-        finally:
-            owner.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 class EvaluationError(Exception):
@@ -92,7 +54,7 @@ def ask(
         rows = cursor.fetchall()
     except (ExpansionError, psycopg.Error) as error:
         raise EvaluationError(str(error)) from error
-    kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description}
+    kinds = {c.name: cursor.adapters.types[c.type_code].name for c in cursor.description or ()}
     if kinds.get("time") not in ("timestamptz", "timestamp"):
         raise EvaluationError("no time column found")
     numbers = [
@@ -103,7 +65,7 @@ def ask(
     labels = [n for n, kind in kinds.items() if kind in ("text", "varchar", "bpchar")]
     if len(numbers) != 1 or len(numbers) + len(labels) + 1 != len(kinds):
         raise EvaluationError(f"one number wanted, and texts: {kinds}")
-    found: Series = {}
+    series: Series = {}
     last = None
     for row in rows:
         cells = dict(zip(kinds, row, strict=True))
@@ -112,16 +74,16 @@ def ask(
             raise EvaluationError("the rows do not ascend in time")
         last = moment
         key = tuple(sorted((n, str(cells[n])) for n in labels))
-        points = found.setdefault(key, [])
+        points = series.setdefault(key, [])
         if points and points[-1][0] == moment:
             raise EvaluationError(f"duplicate results with labels {dict(key)}")
         value = cells[numbers[0]]
         points.append((moment, float(value) if isinstance(value, int | float | Decimal) else None))
-    return found
+    return series
 
 
 def reduce_last(series: Series, mode: str) -> dict[Labels, float | None]:
-    """The last number of each series; nothing is left of one without numbers."""
+    """Give the last number of each series, None for one without numbers."""
     assert mode == "dropNN"
     kept = {
         k: [v for _, v in points if v is not None and not math.isnan(v)]
@@ -145,12 +107,12 @@ def evaluate(
     nodes = {node["refId"]: node for node in rule["data"]}
     compare = nodes[rule["condition"]]["model"]
     reduce = nodes[compare["expression"]]["model"]
-    asked = nodes[reduce["expression"]]
+    source = nodes[reduce["expression"]]
     assert (compare["type"], reduce["type"], reduce["reducer"]) == ("threshold", "reduce", "last")
-    span = asked["relativeTimeRange"]
+    span = source["relativeTimeRange"]
     try:
         series = query(
-            asked["model"],
+            source["model"],
             now - timedelta(seconds=span["from"]),
             now - timedelta(seconds=span["to"]),
         )
@@ -182,8 +144,10 @@ class Watch:
     since: dict[Labels, datetime] = field(default_factory=dict)
 
     def look(self, results: Mapping[Labels, Result], now: datetime) -> dict[Labels, State]:
-        """Take in an evaluation. Without series of its own, no data and errors hold for the series
-        that are known."""
+        """Take in an evaluation.
+
+        Without series of its own, no data and errors hold for the series that are known.
+        """
         if (
             set(results) == {()}
             and results[()].state in (State.NO_DATA, State.ERROR)

@@ -1,7 +1,8 @@
 """Carry out a page of docs/how-to in a copy of this checkout.
 
-A fenced block that names a file is a step: ```diff changes it (lines with `-` go, lines with `+`
-come, the others say where), any other kind is the whole of a new file. A ```sh block is run.
+A fenced block that names a file is a step: ```diff changes it (lines with `-` are removed, lines
+with `+` added, the others say where), any other kind is the whole of a new file. A ```sh block is
+run.
 """
 
 from __future__ import annotations
@@ -18,8 +19,18 @@ from pathlib import Path
 from flows.runtime.paths import ROOT
 from tests.support.stack import Stack
 
-FOLDERS = ("avro", "database", "docs", "flows", "generators", "grafana", "prometheus", "shopstream")
-ALSO = ("tools", "pyproject.toml")
+COPIED = (
+    "avro",
+    "database",
+    "docs",
+    "flows",
+    "generators",
+    "grafana",
+    "prometheus",
+    "shopstream",
+    "tools",
+    "pyproject.toml",
+)
 BLOCK = re.compile(r"^( *)```(\w+)(?: (\S+))?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,12 +40,13 @@ class Copy:
 
     folder: Path
     environment: Mapping[str, str]
-    ran: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path, environment: Mapping[str, str]) -> Copy:
+        """Copy what the pages need; pictures are of no use to them."""
         ignored = shutil.ignore_patterns("__pycache__", "pictures")
-        for name in (*FOLDERS, *ALSO):
+        for name in COPIED:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=ignored)
@@ -56,6 +68,7 @@ class Copy:
                 (self.folder / path).write_text(step)
 
     def change(self, path: Path, step: str) -> None:
+        """Replace the one place of a file that the step's context and `-` lines describe."""
         # an editor strips the blank that makes an empty line a line of context
         lines = [line if line.strip() else " \n" for line in step.splitlines(keepends=True)]
         before = "".join(line[1:] for line in lines if line[0] in " -")
@@ -76,9 +89,9 @@ class Copy:
             timeout=120,
         )
         assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
-        self.ran.append(result.stdout)
+        self.outputs.append(result.stdout)
 
     def start(self, stack: Stack, flow: str) -> None:
         """Run a flow of the copy, as a process of the stack."""
         command = [sys.executable, "-m", "flows.runtime.launch", flow]
-        stack.run(flow, command, self.folder, **self.environment)
+        stack.run_in(self.folder, flow, command, self.environment)

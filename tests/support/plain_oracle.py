@@ -1,12 +1,11 @@
-"""What must come out, by dicts and loops: the rules of the game once more, sharing nothing with
-`flows/`."""
+"""What must come out, by dicts and loops: the rules once more, sharing nothing with `flows/`."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.support.web_events import V1, V2
@@ -117,7 +116,7 @@ class Body:
 
 
 def read(value: bytes | None, max_bytes: int) -> dict[str, Any]:
-    """The event in a raw record. Errors: Unreadable."""
+    """Read the event in a raw record. Errors: Unreadable."""
     if not value:
         raise Unreadable("EMPTY")
     if len(value) > max_bytes:
@@ -131,10 +130,10 @@ def read(value: bytes | None, max_bytes: int) -> dict[str, Any]:
     if schema is None:
         raise Unreadable("UNKNOWN_SCHEMA")
     body = Body(value[size:])
-    found = body.of(schema)
+    event: dict[str, Any] = body.of(schema)
     if body.at != len(body.data):
         raise Unreadable("TRAILING_BYTES")
-    return {"app_version": None} | found
+    return {"app_version": None} | event
 
 
 def total_of(event: dict[str, Any]) -> int:
@@ -194,7 +193,7 @@ def broken_rules(event: dict[str, Any], timestamp: int, tolerance: int) -> set[s
 
 
 def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdict]:
-    """The verdict over every record; the log in offset order within each partition."""
+    """Judge every record; the log is in offset order within each partition."""
     marks: dict[int, int] = {}
     ids: dict[tuple[int, str], tuple[bytes, int]] = {}
     verdicts = {}
@@ -232,16 +231,18 @@ def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdic
 
 
 def minutes(log: Iterable[Stored]) -> dict[tuple[int, int], int]:
-    """In which minute each record is counted: that of its timestamp, or of one minute before the
-    newest so far."""
+    """Give the minute that each record is counted in.
+
+    It is that of its timestamp, or of one minute before the newest so far.
+    """
     newest: dict[int, int] = {}
-    found = {}
+    windows = {}
     for r in log:
         newest[r.partition] = max(newest.get(r.partition, r.timestamp), r.timestamp)
-        found[r.partition, r.offset] = (
+        windows[r.partition, r.offset] = (
             max(r.timestamp, newest[r.partition] - MINUTE) // MINUTE * MINUTE
         )
-    return found
+    return windows
 
 
 def outcome_tallies(
@@ -268,76 +269,110 @@ def broken_tallies(
     )
 
 
+Key = tuple[Any, ...]
+Rows = dict[Key, dict[str, int]]
+STEPS = {
+    "PAGE_VIEW": "views",
+    "ADD_TO_CART": "carts",
+    "CHECKOUT": "checkouts",
+    "PURCHASE": "purchases",
+}
+
+
 def gold(
     accepted: Iterable[tuple[int, dict[str, Any]]], cap: int = 10_000
-) -> dict[str, dict[tuple[Any, ...], dict[str, int]]]:
-    """The rows of every gold table by (window_start in ms, partition, dimensions), from (partition,
-    event) in offset order."""
-    rows: dict[str, dict[tuple[Any, ...], dict[str, int]]] = {
-        name: defaultdict(lambda: defaultdict(int))
-        for name in ("traffic_1m", "orders_1m", "sales_1m", "products_1m", "searches_1m")
+) -> dict[str, dict[Key, dict[str, int]]]:
+    """Count the rows of every gold table, from (partition, event) in offset order.
+
+    Shape: keys are (window_start in ms, partition, dimensions); measures that are 0 are left out.
+    """
+    counts = _Counts(cap)
+    for partition, event in accepted:
+        counts.take(partition, event)
+    tables = {
+        "traffic_1m": counts.traffic,
+        "orders_1m": counts.orders,
+        "sales_1m": counts.sales,
+        "products_1m": counts.products,
+        "searches_1m": counts.searches,
     }
-    visitors: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    queries: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    for partition, e in accepted:
-        window, kind = e["event_time"] // MINUTE * MINUTE, e["event_type"]
-        place = window, partition, e["shop_id"]
-        key = (*place, kind, e["channel"], e["device"], e["country"])
-        visitors[key].add(e["visitor_id"])
-        rows["traffic_1m"][key] |= {
-            "events": rows["traffic_1m"][key]["events"] + 1,
-            "visitors": len(visitors[key]),
-        }
-        total = sum(i["quantity"] * i["unit_price_minor"] for i in e["items"])
-        if kind in ("PURCHASE", "REFUND"):
-            row = rows["orders_1m"][
-                (*place, e["currency"], e["country"], e["channel"], e["device"])
-            ]
-            row["events"] += 1
-            if kind == "PURCHASE":
-                row["orders"] += 1
-                row["units"] += sum(i["quantity"] for i in e["items"])
-                row["gross_minor"] += total
-                for name in ("discount_minor", "tax_minor", "shipping_minor"):
-                    row[name] += e[name] or 0
-            else:
-                row["refunds"] += 1
-                row["refund_minor"] += total
-            for i in e["items"]:
-                row = rows["sales_1m"][(*place, e["currency"], i["product_id"], i["category"])]
-                row["events"] += 1
-                units, money = (
-                    ("units", "gross_minor")
-                    if kind == "PURCHASE"
-                    else ("refund_units", "refund_minor")
-                )
-                row[units] += i["quantity"]
-                row[money] += i["quantity"] * i["unit_price_minor"]
-        column = {
-            "PAGE_VIEW": "views",
-            "ADD_TO_CART": "carts",
-            "CHECKOUT": "checkouts",
-            "PURCHASE": "purchases",
-        }.get(kind)
-        if column:
-            for i in e["items"]:
-                row = rows["products_1m"][(*place, i["product_id"], i["category"])]
-                row["events"] += 1
-                row["cart_units"] += i["quantity"] if kind == "ADD_TO_CART" else 0
-            for pair in {(i["product_id"], i["category"]) for i in e["items"]}:
-                rows["products_1m"][(*place, *pair)][column] += 1
-        if kind == "SEARCH":
-            query = e["search_query"].strip().lower()
-            if query not in queries[place]:
-                if len(queries[place]) < cap:
-                    queries[place].add(query)
-                else:
-                    query = "(other)"
-            row = rows["searches_1m"][(*place, query)]
-            row["events"] += 1
-            row["searches"] += 1
-            row["zero_results"] += e["search_results"] == 0
     return {
-        table: {k: {m: n for m, n in row.items() if n} for k, row in found.items()}
-        for table, found in rows.items()
+        name: {k: {m: n for m, n in row.items() if n} for k, row in rows.items()}
+        for name, rows in tables.items()
     }
+
+
+def _no_rows() -> Rows:
+    return defaultdict(lambda: defaultdict(int))
+
+
+@dataclass
+class _Counts:
+    cap: int
+    traffic: Rows = field(default_factory=_no_rows)
+    orders: Rows = field(default_factory=_no_rows)
+    sales: Rows = field(default_factory=_no_rows)
+    products: Rows = field(default_factory=_no_rows)
+    searches: Rows = field(default_factory=_no_rows)
+    _visitors: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _queries: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def take(self, partition: int, event: dict[str, Any]) -> None:
+        place = event["event_time"] // MINUTE * MINUTE, partition, event["shop_id"]
+        kind = event["event_type"]
+        self._take_traffic(place, event)
+        if kind in ("PURCHASE", "REFUND"):
+            self._take_order(place, event)
+            self._take_sales(place, event)
+        if kind in STEPS:
+            self._take_products(place, event)
+        if kind == "SEARCH":
+            self._take_search(place, event)
+
+    def _take_traffic(self, place: Key, e: dict[str, Any]) -> None:
+        key = (*place, e["event_type"], e["channel"], e["device"], e["country"])
+        self._visitors[key].add(e["visitor_id"])
+        self.traffic[key]["events"] += 1
+        self.traffic[key]["visitors"] = len(self._visitors[key])
+
+    def _take_order(self, place: Key, e: dict[str, Any]) -> None:
+        row = self.orders[(*place, e["currency"], e["country"], e["channel"], e["device"])]
+        total = sum(i["quantity"] * i["unit_price_minor"] for i in e["items"])
+        row["events"] += 1
+        if e["event_type"] == "REFUND":
+            row["refunds"] += 1
+            row["refund_minor"] += total
+            return
+        row["orders"] += 1
+        row["units"] += sum(i["quantity"] for i in e["items"])
+        row["gross_minor"] += total
+        for name in ("discount_minor", "tax_minor", "shipping_minor"):
+            row[name] += e[name] or 0
+
+    def _take_sales(self, place: Key, e: dict[str, Any]) -> None:
+        refund = e["event_type"] == "REFUND"
+        units, amount = ("refund_units", "refund_minor") if refund else ("units", "gross_minor")
+        for i in e["items"]:
+            row = self.sales[(*place, e["currency"], i["product_id"], i["category"])]
+            row["events"] += 1
+            row[units] += i["quantity"]
+            row[amount] += i["quantity"] * i["unit_price_minor"]
+
+    def _take_products(self, place: Key, e: dict[str, Any]) -> None:
+        for i in e["items"]:
+            row = self.products[(*place, i["product_id"], i["category"])]
+            row["events"] += 1
+            row["cart_units"] += i["quantity"] if e["event_type"] == "ADD_TO_CART" else 0
+        for product in {(i["product_id"], i["category"]) for i in e["items"]}:
+            self.products[(*place, *product)][STEPS[e["event_type"]]] += 1
+
+    def _take_search(self, place: Key, e: dict[str, Any]) -> None:
+        query, known = e["search_query"].strip().lower(), self._queries[place]
+        if query not in known and len(known) >= self.cap:
+            query = "(other)"
+        else:
+            known.add(query)
+        row = self.searches[(*place, query)]
+        row["events"] += 1
+        row["searches"] += 1
+        row["zero_results"] += e["search_results"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass
@@ -10,13 +9,9 @@ from urllib.error import HTTPError, URLError
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.ports import free_port
+
 Series = tuple[str, tuple[tuple[str, str], ...]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -67,12 +62,12 @@ class Served:
         }
 
     def by(self, name: str, label: str) -> Counter[str]:
-        """The sum of the series of a name, by one label."""
-        found: Counter[str] = Counter()
+        """Add up the series of a name by one label."""
+        sums: Counter[str] = Counter()
         for (series, labels), value in self.samples().items():
             if series == name:
-                found[dict(labels)[label]] += value  # type: ignore[assignment]
-        return found
+                sums[dict(labels)[label]] += int(value)
+        return sums
 
     def total(self, name: str) -> float:
         return sum(value for (series, _), value in self.samples().items() if series == name)

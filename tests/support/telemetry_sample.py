@@ -1,5 +1,4 @@
-"""An hour and a half of telemetry, written by hand, in a Prometheus of its own: the names that
-flows export and rules record.
+"""An hour and a half of telemetry, written by hand: the names that flows export and rules record.
 
 It proves that the pipeline board's PromQL is right and meets those names; that flows export them is
 proved where flows run.
@@ -9,18 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import socket
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
-FLOWS = ("clean", "metrics", "deadletters", "quality")
+from flows.registry import NAMES
+
 STEP = 15
 SPAN = 5_400
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -46,7 +39,7 @@ def histogram(
 
 def moment(t: float) -> Iterator[Sample]:
     """Everything that is scraped or recorded at a moment, `t` seconds after the start."""
-    for n, flow in enumerate(FLOWS):
+    for n, flow in enumerate(NAMES):
         label, job = (
             f'flow="{flow}"',
             f'flow="{flow}",job="shopstream",instance="127.0.0.1:910{n + 1}"',
@@ -102,65 +95,14 @@ def moment(t: float) -> Iterator[Sample]:
 def open_metrics(end: datetime) -> str:
     """OpenMetrics wants the samples of a series together, in time."""
     start = end.timestamp() - SPAN
-    found: dict[str, list[str]] = {}
+    series: dict[str, list[str]] = {}
     for t in range(0, SPAN + 1, STEP):
         for name, value in moment(float(t)):
-            found.setdefault(name, []).append(f"{name} {value} {start + t:.3f}")
-    lines = [line for name in sorted(found, key=lambda n: n.split("{")[0]) for line in found[name]]
+            series.setdefault(name, []).append(f"{name} {value} {start + t:.3f}")
+    lines = [
+        line for name in sorted(series, key=lambda n: n.split("{")[0]) for line in series[name]
+    ]
     return "\n".join((*lines, "# EOF", ""))
-
-
-@contextmanager
-def prometheus(folder: Path, end: datetime) -> Iterator[str]:
-    """A Prometheus that holds the sample; its URL."""
-    (folder / "sample.om").write_text(open_metrics(end))
-    made = [
-        "promtool",
-        "tsdb",
-        "create-blocks-from",
-        "openmetrics",
-        "-q",
-        str(folder / "sample.om"),
-        str(folder / "data"),
-    ]
-    subprocess.run(made, check=True, capture_output=True, timeout=120)
-    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        "prometheus",
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={url.removeprefix('http://')}",
-        "--storage.tsdb.retention.time=10y",
-        "--log.level=error",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            until = time.monotonic() + 30
-            while not ready(url):
-                assert time.monotonic() < until and process.poll() is None, (
-                    "Prometheus does not start"
-                )
-                time.sleep(0.2)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(20)
-            shutil.rmtree(folder / "data", ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError):
-        return False
 
 
 def names(url: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from tests.support.web_events import V1, V2, event, item, uuid
@@ -22,8 +23,10 @@ KINDS = (
 
 
 def good_events(count: int, seed: int = 1, start: int | None = None) -> Iterator[dict[str, Any]]:
-    """Events over the last minutes of real time, a little out of order: Kafka stamps them, and they
-    must be no future."""
+    """Make events over the last minutes of real time, a little out of order.
+
+    Time: Kafka stamps them with its own clock, and they must be no future.
+    """
     chance = random.Random(seed)
     begin = time.time_ns() // 1_000_000 - 200_000 if start is None else start
     for i in range(count):
@@ -63,48 +66,68 @@ def good_events(count: int, seed: int = 1, start: int | None = None) -> Iterator
 
 
 def mixed(count: int, seed: int = 1) -> list[tuple[bytes | None, bytes | None]]:
-    """Records of which about a third have a fault: each code, repeats, conflicts, both framings,
-    both versions."""
+    """Make records of which about a third have a fault.
+
+    Each reject code is there, repeats and conflicts, both framings, both versions of the schema.
+    """
     chance = random.Random(seed)
-    found: list[tuple[bytes | None, bytes | None]] = []
+    records: list[tuple[bytes | None, bytes | None]] = []
     for i, e in enumerate(good_events(count, seed)):
-        key = e["visitor_id"].encode()
-        value = [V2.frame(e), V1.frame(e), V2.confluent(e, 2), V1.confluent(e, 1)][
-            i % 4 if i % 3 == 0 else 0
-        ]
+        key: bytes | None = e["visitor_id"].encode()
+        writers = (
+            V2.frame,
+            V1.frame,
+            partial(V2.confluent, number=2),
+            partial(V1.confluent, number=1),
+        )
+        value = writers[i % 4 if i % 3 == 0 else 0](e)
         fault = chance.randrange(60)
-        faulty = {
-            0: V2.frame(e | {"event_time": e["event_time"] - 120_000}),
-            1: V2.frame(e | {"event_time": e["event_time"] + 10_000_000}),
-            2: V2.frame(e | {"country": "de", "shop_id": "a\0b"}),
-            3: V2.frame(
-                e
-                | {
-                    "items": [item(product_id="", quantity=0, unit_price_minor=-1)],
-                    "search_query": "  ",
-                }
-            ),
-            4: value[: chance.randrange(1, len(value))],
-            5: value + b"!",
-            6: b"junk",
-            7: b"\xc3\x01" + b"?" * 20,
-            8: b"\0\0\0\0\x63" + value[10:],
-            9: V2.header + b"\x48" + b"\xff" * 36 + value[47:],
-            10: V2.header + b"\xff" * 11,
-            11: None,
-            12: b"",
-            13: V2.frame(e | {"page": "x" * 300_000}),
-            14: V2.frame(e | {"event_time": 2**62}),
-            15: V2.frame(e | {"tax_minor": 2**63 - 1}),
-        }
-        if fault in faulty and (fault != 13 or i % 7 == 0):
-            found.append((None if fault == 11 else key, faulty[fault]))
-            continue
-        found.append((key, value))
+        cut = chance.randrange(1, len(value))
+        broken = damaged(fault, e, value, cut) if fault != 13 or i % 7 == 0 else value
+        records.append((None if fault == 11 else key, broken))
         if fault == 16:
-            found.append((key, value))
+            records.append((key, value))
         if fault == 17:
-            found.append((key, V2.frame(e | {"country": "AT"})))
-        if fault == 18 and len(found) > 50:
-            found.append(found[-40])
-    return found
+            records.append((key, V2.frame(e | {"country": "AT"})))
+        if fault == 18 and len(records) > 50:
+            records.append(records[-40])
+    return records
+
+
+CHANGES: dict[int, dict[str, Any]] = {
+    2: {"country": "de", "shop_id": "a\0b"},
+    3: {
+        "items": [item(product_id="", quantity=0, unit_price_minor=-1)],
+        "search_query": "  ",
+    },
+    13: {"page": "x" * 300_000},
+    14: {"event_time": 2**62},
+    15: {"tax_minor": 2**63 - 1},
+}
+BYTES: dict[int, bytes | None] = {
+    6: b"junk",
+    7: b"\xc3\x01" + b"?" * 20,
+    10: V2.header + b"\xff" * 11,
+    11: None,
+    12: b"",
+}
+SHIFTS = {0: -120_000, 1: 10_000_000}
+
+
+def damaged(fault: int, e: dict[str, Any], value: bytes, cut: int) -> bytes | None:
+    """Give the record with its fault; most numbers are none."""
+    if fault in SHIFTS:
+        return V2.frame(e | {"event_time": e["event_time"] + SHIFTS[fault]})
+    if fault in CHANGES:
+        return V2.frame(e | CHANGES[fault])
+    if fault in BYTES:
+        return BYTES[fault]
+    if fault == 4:
+        return value[:cut]
+    if fault == 5:
+        return value + b"!"
+    if fault == 8:
+        return b"\0\0\0\0\x63" + value[10:]
+    if fault == 9:
+        return V2.header + b"\x48" + b"\xff" * 36 + value[47:]
+    return value

@@ -1,5 +1,7 @@
-"""Web events for the tests: one good event of each type, and its bytes by plain fastavro in any
-version and framing."""
+"""Web events for the tests: a good one of each type, and its bytes in any version and framing.
+
+Plain fastavro writes and reads them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
 
 
 def raw_schema(name: str) -> dict[str, Any]:
-    return json.loads((AVRO / name).read_text())
+    schema: dict[str, Any] = json.loads((AVRO / name).read_text())
+    return schema
 
 
 def without_logical_types(schema: Any) -> Any:
@@ -60,7 +63,9 @@ class Version:
 
     def read(self, value: bytes) -> dict[str, Any]:
         assert value.startswith(self.header)
-        return fastavro.schemaless_reader(io.BytesIO(value[10:]), self.parsed)
+        record = fastavro.schemaless_reader(io.BytesIO(value[10:]), self.parsed, None)
+        assert isinstance(record, dict)
+        return record
 
 
 V1, V2 = Version("history/web_event.v1.avsc"), Version("history/web_event.v2.avsc")
@@ -86,7 +91,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 
 def event(kind: str = "PURCHASE", **changes: Any) -> dict[str, Any]:
-    """A good event of the kind."""
+    """Make a good event of the kind."""
     ordered, basket = kind in ("PURCHASE", "REFUND"), kind not in ("SEARCH", "UNKNOWN")
     return {
         "event_id": uuid(1),

@@ -1,1 +1,1 @@
-"""Records as Avro: schemas, decoding, encoding."""
+"""Read and write Avro: schemas, decoding, encoding, and what is wrong with a refused record."""

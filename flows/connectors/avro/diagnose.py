@@ -1,5 +1,6 @@
-"""Name what is wrong with a body that no decoder reads: walk it field by field and report the first
-fault.
+"""Name what is wrong with a body that no decoder reads, by the first fault of a walk over it.
+
+Written for its answers, not for speed: only records that were refused come here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from flows.domain.codes import Code
 
 
 class Fault(Exception):
-    """The first thing that is wrong."""
+    """The first thing that is wrong, in the middle of a walk."""
 
     def __init__(self, code: Code) -> None:
         super().__init__(code)
@@ -18,81 +19,85 @@ class Fault(Exception):
 
 
 def diagnose(body: bytes, schema: dict[str, Any]) -> Code:
-    """Why the body is no value of the schema; NOT_AVRO where the walk finds no fault but a decoder
-    did.
+    """Give why the body is no value of the schema.
+
+    NOT_AVRO stands for a fault that a decoder sees and the walk does not.
     """
     return first_fault(body, schema) or Code.NOT_AVRO
 
 
 def first_fault(body: bytes, schema: dict[str, Any]) -> Code | None:
-    """What a walk over the body finds wrong first, if anything."""
+    """Give what a walk over the body finds wrong first, if anything."""
     try:
-        at = walk(body, 0, schema, {})
+        at = _walk(body, 0, schema, {})
     except Fault as fault:
         return fault.code
     return Code.TRAILING_BYTES if at < len(body) else None
 
 
-def walk(body: bytes, at: int, kind: Any, named: dict[str, Any]) -> int:
-    """Step over one value and give where it ends. Errors: Fault."""
+# Each function below steps over something that begins at `at`, and gives where it ends; it raises
+# Fault. `named` are the types defined so far, which a schema refers to by name.
+
+
+def _walk(body: bytes, at: int, kind: Any, named: dict[str, Any]) -> int:
     if isinstance(kind, list):
-        branch, at = read_long(body, at)
-        return walk(body, at, kind[within(branch, len(kind))], named)
+        branch, at = _read_long(body, at)
+        return _walk(body, at, kind[_within(branch, len(kind))], named)
     if isinstance(kind, dict):
         if "name" in kind:
             named[kind["name"].rpartition(".")[2]] = kind
-        return walk_complex(body, at, kind, named)
+        return _walk_complex(body, at, kind, named)
     if (name := kind.rpartition(".")[2]) in named:  # by its full name or without the namespace
-        return walk(body, at, named[name], named)
+        return _walk(body, at, named[name], named)
     if kind in ("string", "bytes"):
-        return text(body, at, kind)
+        return _text(body, at, kind)
     if kind in ("int", "long"):
-        value, at = read_long(body, at)
+        value, at = _read_long(body, at)
         if kind == "int":
-            within(value + 2**31, 2**32)
+            _within(value + 2**31, 2**32)
         return at
     size = {"null": 0, "boolean": 1, "float": 4, "double": 8}[kind]
-    return skip(body, at, size)
+    return _skip(body, at, size)
 
 
-def walk_complex(body: bytes, at: int, kind: dict[str, Any], named: dict[str, Any]) -> int:
+def _walk_complex(body: bytes, at: int, kind: dict[str, Any], named: dict[str, Any]) -> int:
     match kind["type"]:
         case "record":
             for field in kind["fields"]:
-                at = walk(body, at, field["type"], named)
+                at = _walk(body, at, field["type"], named)
             return at
         case "enum":
-            index, at = read_long(body, at)
-            within(index, len(kind["symbols"]))
+            index, at = _read_long(body, at)
+            _within(index, len(kind["symbols"]))
             return at
         case "array" | "map":
-            return blocks(body, at, kind, named)
+            return _blocks(body, at, kind, named)
         case "fixed":
-            return skip(body, at, kind["size"])
+            return _skip(body, at, kind["size"])
         case inner:
-            return walk(body, at, inner, named)
+            return _walk(body, at, inner, named)
 
 
-def blocks(body: bytes, at: int, kind: dict[str, Any], named: dict[str, Any]) -> int:
+def _blocks(body: bytes, at: int, kind: dict[str, Any], named: dict[str, Any]) -> int:
     while True:
-        count, at = read_long(body, at)
+        count, at = _read_long(body, at)
         if count == 0:
             return at
         if count < 0:  # then the block's size in bytes follows
-            count, (_, at) = -count, read_long(body, at)
+            count, (_, at) = -count, _read_long(body, at)
         for _ in range(count):
             if at >= len(body):
                 raise Fault(Code.TRUNCATED)
             if kind["type"] == "map":
-                at = text(body, at, "string")
-            at = walk(body, at, kind.get("items", kind.get("values")), named)
+                at = _text(body, at, "string")
+            at = _walk(body, at, kind.get("items", kind.get("values")), named)
 
 
-def text(body: bytes, at: int, kind: str) -> int:
-    length, at = read_long(body, at)
+def _text(body: bytes, at: int, kind: str) -> int:
+    length, at = _read_long(body, at)
     if length < 0:
         raise Fault(Code.NOT_AVRO)
-    end = skip(body, at, length)
+    end = _skip(body, at, length)
     if kind == "string":
         try:
             body[at:end].decode()
@@ -101,7 +106,7 @@ def text(body: bytes, at: int, kind: str) -> int:
     return end
 
 
-def read_long(body: bytes, at: int) -> tuple[int, int]:
+def _read_long(body: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(body):
@@ -116,13 +121,13 @@ def read_long(body: bytes, at: int) -> tuple[int, int]:
             raise Fault(Code.NOT_AVRO)
 
 
-def skip(body: bytes, at: int, size: int) -> int:
+def _skip(body: bytes, at: int, size: int) -> int:
     if at + size > len(body):
         raise Fault(Code.TRUNCATED)
     return at + size
 
 
-def within(index: int, count: int) -> int:
+def _within(index: int, count: int) -> int:
     if not 0 <= index < count:
         raise Fault(Code.NOT_AVRO)
     return index

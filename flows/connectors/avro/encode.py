@@ -1,4 +1,4 @@
-"""Verdicts to records: clean events with where they came from, dead letters, tallies."""
+"""Encode what clean decided: clean events with where they came from, dead letters, tallies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flows.connectors.avro.schemas import Schema
 from flows.connectors.records import BY_KEY, Records
 from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
+from flows.domain.codes import ACCEPTED
 from flows.domain.dead_letters import DeadLetter
 from flows.domain.family import Family
-from flows.domain.judge import ACCEPTED
 from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
 
-# Well under the 1 MiB that a broker takes by default, and large enough that the cost of a record no
-# longer counts.
+# A quarter of the 1 MiB that a broker takes by default. A full record holds about 2,000 events of
+# 130 bytes, so the cost per record no longer counts.
 BATCH_BYTES = 262_144
 
 
@@ -48,8 +48,9 @@ class CleanEncoder:
         self._batch_header = schemas.load(family.batch_contract).header
 
     def one_event_per_record(self, cleaned: Cleaned) -> Records:
-        """Encode each event by the clean contract, for the partition and with the key of its raw
-        record.
+        """Encode each event by the clean contract, one event per record.
+
+        A record goes to the partition and has the key of its raw record.
         """
         rows, values = self._events(cleaned, self._event_header)
         batch = cleaned.judged.batch
@@ -61,28 +62,23 @@ class CleanEncoder:
         return Records(messages, batch.timestamp[rows])
 
     def one_batch_per_record(self, cleaned: Cleaned) -> Records:
-        """Encode events by the batch contract: a record holds many events of one partition, in
-        order.
-
-        The bytes of an Avro array are a count, its items' bytes, and a zero.
-        """
+        """Encode events by the batch contract: many events of one partition per record."""
         rows, bodies = self._events(cleaned, b"")
         batch = cleaned.judged.batch
         messages: dict[int, list[dict[str, Any]]] = {}
         for p, indices in rows_by_partition(batch.partition[rows]).items():
             events = _chosen(bodies, indices)
-            messages[p] = [
-                {
-                    "value": b"".join(
-                        (self._batch_header, _long_bytes(end - start), *events[start:end], b"\0")
-                    )
-                }
-                for start, end in _stretches([len(event) for event in events])
-            ]
+            stretches = _stretches([len(event) for event in events])
+            messages[p] = [{"value": self._array(events[start:end])} for start, end in stretches]
         return Records(messages, batch.timestamp[rows])
+
+    def _array(self, events: list[bytes]) -> bytes:
+        # an Avro array is a count, the bytes of its items, and a zero
+        return b"".join((self._batch_header, _long_bytes(len(events)), *events, b"\0"))
 
     def _events(self, cleaned: Cleaned, prefix: bytes) -> tuple[np.ndarray, pa.Array]:
         """Give the rows (of the batch) that were accepted, and their bytes after the prefix."""
+        # only new records: what is read again to rebuild the state stands on the topic already
         judged, batch = cleaned.judged, cleaned.judged.batch
         rows = judged.events["row"].to_numpy()
         accepted = (judged.verdict[rows] == ACCEPTED) & cleaned.is_new[rows]
@@ -100,7 +96,7 @@ class CleanEncoder:
 
 
 def dead_letters(letters: Iterable[DeadLetter]) -> Records:
-    """Encode dead letters by avro/dead_letter.avsc."""
+    """Encode dead letters by avro/dead_letter.avsc, each with the key of its raw record."""
     schema = schemas.load("dead_letter")
     return Records(
         {BY_KEY: [{"value": _record(schema, x), "key": x["source_key"]} for x in letters]}
@@ -110,7 +106,8 @@ def dead_letters(letters: Iterable[DeadLetter]) -> Records:
 class TallyRecords:
     """The tallies that changed, as records of avro/outcome_tally.avsc and avro/rule_tally.avsc.
 
-    The key makes the newest count of a minute replace the ones before it.
+    Their key is all but the number: so the newest count of a minute replaces those before it, on a
+    compacted topic too.
     """
 
     def __init__(self, tallies: Tallies, origin: Origin) -> None:
@@ -130,7 +127,7 @@ class TallyRecords:
         )
 
     def _message(
-        self, contract: str, tally: OutcomeTally | RuleTally, *counted: str
+        self, contract: str, tally: OutcomeTally | RuleTally, *names: str
     ) -> dict[str, Any]:
         flow, topic = self._origin.flow, self._origin.topic
         value = dataclasses.asdict(tally) | {
@@ -139,21 +136,20 @@ class TallyRecords:
             "source_partition": tally.partition,
             "window_start": tally.minute,
         }
-        key = "|".join(map(str, (flow, topic, tally.partition, tally.minute, *counted)))
+        key = "|".join(map(str, (flow, topic, tally.partition, tally.minute, *names)))
         return {"value": _record(schemas.load(contract), value), "key": key.encode()}
 
 
 def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
-    """Give the values at the rows; a stretch of them, which a partition usually is, is not copied
-    first.
-    """
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return values.slice(rows[0], len(rows)).to_pylist()
-    return values.take(pa.array(rows)).to_pylist()
+    # rows of one partition usually follow each other, and a slice copies nothing
+    adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
+    chosen: list[Any] = part.to_pylist()
+    return chosen
 
 
 def _stretches(sizes: list[int]) -> list[tuple[int, int]]:
-    """Cut a run of events into stretches `[start, end)` of at most BATCH_BYTES, or one event."""
+    """Cut events into stretches `[start, end)` of at most BATCH_BYTES, or of one larger event."""
     ends = np.cumsum(sizes)
     stretches = []
     start = 0

@@ -50,7 +50,7 @@ class CleanReader:
         self._empty = self._part(schemas.load(event).header, empty, np.arange(0))
 
     def read(self, batch: Batch) -> CleanEvents:
-        """Decode a batch."""
+        """Decode a batch of records to events, in the order of the records."""
         headers = pc.fill_null(pc.binary_slice(batch.payload, 0, 10), b"")
         parts: list[pl.DataFrame] = []
         refused: list[Refusal] = []
@@ -62,6 +62,7 @@ class CleanReader:
             events = pl.concat(parts).sort("row", maintain_order=True)
         foreign = _foreign(events, batch)
         if foreign.any():
+            # the whole record is refused, with the good events it may hold: clean wrote none of it
             rows = np.unique(events["row"].to_numpy()[foreign])
             refused += [Refusal(row, Code.INVALID) for row in rows.tolist()]
             events = events.filter(pl.Series(~foreign))
@@ -82,6 +83,7 @@ class CleanReader:
             if columns is not None:
                 parts.append(self._part(header, columns, rows))
                 return
+            # one bad record fails the whole call: only now each is decoded alone
             singles = [columns_of([value], self._known[header]) for value in values]
         else:
             singles = [None] * len(rows)
@@ -93,6 +95,7 @@ class CleanReader:
 
     def _part(self, header: bytes, columns: pa.RecordBatch, rows: np.ndarray) -> pl.DataFrame:
         if header not in self._events:
+            # a batch: its events become rows of their own, which all lead back to the one record
             lists = columns.column("events")
             rows = rows[pc.list_parent_indices(lists).to_numpy()]
             columns = pa.RecordBatch.from_struct_array(lists.flatten())
@@ -101,7 +104,7 @@ class CleanReader:
 
 @dataclass(frozen=True)
 class ReadRows:
-    """A batch and the rows that were made of it; `refused` is what could not be read or stored."""
+    """A batch and its rows; `refused` is what could not be read or stored."""
 
     batch: Batch
     rows: Sequence[Rows]
@@ -109,7 +112,7 @@ class ReadRows:
 
     @property
     def caught_up(self) -> bool:
-        """Whether the poll found no more than this."""
+        """Say whether the poll brought all that the topic has."""
         return self.batch.caught_up
 
 
@@ -122,7 +125,7 @@ class _Contract(Protocol):
 
 
 class RecordReader:
-    """Read the records of a small topic, one by one, to rows."""
+    """Read the records of a small topic to rows, record by record."""
 
     def __init__(self, contract: _Contract) -> None:
         self._contract = contract
@@ -135,7 +138,7 @@ class RecordReader:
         self._writers = {s.header: WriterSchema.of(s, s) for s in published}
 
     def read(self, batch: Batch) -> ReadRows:
-        """Decode a batch."""
+        """Decode a batch to the rows of each table."""
         rows: dict[Table, list[tuple[Any, ...]]] = {}
         refused: list[Refusal] = []
         for index, value in enumerate(batch.payload.to_pylist()):
@@ -194,13 +197,13 @@ class DeadLetterReader:
         self._reader = RecordReader(self._contract)
 
     def read(self, batch: Batch) -> ReadRows:
-        """Decode a batch."""
+        """Decode a batch to rows of the table of dead letters."""
         read = self._reader.read(batch)
         if not read.refused:
             return read
         letters = unreadable(batch, read.refused, self._origin)
-        about = rows_of(DEAD_LETTERS, [self._contract.row_of(x)[1] for x in letters])
-        return ReadRows(batch, [*read.rows, about], read.refused)
+        own_rows = rows_of(DEAD_LETTERS, [self._contract.row_of(x)[1] for x in letters])
+        return ReadRows(batch, [*read.rows, own_rows], read.refused)
 
 
 def tally_reader() -> RecordReader:
@@ -209,7 +212,7 @@ def tally_reader() -> RecordReader:
 
 
 def _code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:
-    """Say why a record that no fast path reads cannot be read."""
+    """Name what is wrong with a record that could not be read."""
     if not value:
         return Code.EMPTY
     if value[:2] != schemas.SINGLE_OBJECT:
@@ -222,7 +225,9 @@ def _code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:
 
 
 def _foreign(events: pl.DataFrame, batch: Batch) -> np.ndarray:
-    """Find events that clean never wrote: of another partition, or such as no table takes."""
+    """Mark events that clean never wrote: of another partition, or such as no table takes."""
     times = events["event_time"].to_physical().to_numpy()
     astray = events["source_partition"].to_numpy() != batch.partition[events["row"].to_numpy()]
-    return astray | (times < OLDEST_MS) | (times > NEWEST_MS) | events["has_nul"].to_numpy()
+    unstorable = (times < OLDEST_MS) | (times > NEWEST_MS) | events["has_nul"].to_numpy()
+    foreign: np.ndarray = astray | unstorable
+    return foreign

@@ -3,6 +3,8 @@
 Two framings are on the wire: Avro single-object (`C3 01`, then the little-endian CRC-64-AVRO of the
 writer schema) and Confluent's (`00`, then a 4-byte id). The ids come from the registry when one is
 set, else from `avro/confluent_ids.json`.
+
+Source: https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +32,32 @@ SINGLE_OBJECT = b"\xc3\x01"
 CONFLUENT = b"\x00"
 # pyruhvro panics on these ("not implemented"), see its README; such schemas take the fastavro path
 UNSUPPORTED = {"bytes", "fixed", "uuid", "decimal"}
+REGISTRY_SECONDS = 10
+# what registries answer for an id that they do not have
+NO_SUCH_ID = (400, 404, 422)
 
 
 def bare(schema: Any) -> Any:
-    """The schema without documentation, and with plain numbers for times, so that no year can
-    overflow a datetime.
+    """Give the schema without documentation, and with plain numbers for times.
+
+    So no year can overflow a datetime.
     """
     if isinstance(schema, dict):
         return {k: bare(v) for k, v in schema.items() if k not in ("doc", "logicalType")}
     return [bare(s) for s in schema] if isinstance(schema, list) else schema
 
 
-def names(schema: Any) -> set[str]:
+def type_names(schema: Any) -> set[str]:
+    """Give the names of all types and logical types in a schema."""
     if isinstance(schema, dict):
         return (
-            names(schema.get("type"))
-            | names(schema.get("items"))
-            | names(schema.get("fields"))
+            type_names(schema.get("type"))
+            | type_names(schema.get("items"))
+            | type_names(schema.get("fields"))
             | {schema.get("logicalType", "")}
         )
     if isinstance(schema, list):
-        return set().union(*map(names, schema))
+        return set().union(*map(type_names, schema))
     return {schema} if isinstance(schema, str) else set()
 
 
@@ -63,25 +71,32 @@ class Schema:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "text", json.dumps(self.raw))
-        set_(self, "parsed", fastavro.parse_schema(bare(self.raw), named_schemas={}))
-        set_(self, "fingerprint", fingerprint(to_parsing_canonical_form(self.raw), "CRC-64-AVRO"))
+        derived = {
+            "text": json.dumps(self.raw),
+            # a dict of its own, since two versions of a contract have the same name
+            "parsed": fastavro.parse_schema(bare(self.raw), named_schemas={}),
+            "fingerprint": fingerprint(to_parsing_canonical_form(self.raw), "CRC-64-AVRO"),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # the way to fill a frozen dataclass
 
     @property
     def header(self) -> bytes:
+        """The first bytes of a single-object record."""
         return SINGLE_OBJECT + bytes.fromhex(self.fingerprint)
 
     @property
     def columnar(self) -> bool:
         """Whether pyruhvro reads and writes it."""
-        return not names(self.raw) & UNSUPPORTED
+        return not type_names(self.raw) & UNSUPPORTED
 
     @property
     def fields(self) -> dict[str, Any]:
+        """The fields by name."""
         return {f["name"]: f for f in self.raw["fields"]}
 
     def arrow(self) -> pa.Schema:
+        """Give the columns that pyruhvro reads it into."""
         return pyruhvro.deserialize_array([], self.text).schema
 
     def __hash__(self) -> int:
@@ -93,12 +108,12 @@ class Schema:
 
 @cache
 def load(name: str) -> Schema:
-    """The reader schema `avro/<name>.avsc`."""
+    """Give the reader schema `avro/<name>.avsc`."""
     return Schema(json.loads((FOLDER / f"{name}.avsc").read_text()))
 
 
 def published(name: str) -> list[Schema]:
-    """Every version of the contract that was ever published, oldest first."""
+    """Give every version of the contract that was ever published, oldest first."""
     paths = sorted(
         (FOLDER / "history").glob(f"{name}.v*.avsc"), key=lambda p: int(p.suffixes[0][2:])
     )
@@ -108,6 +123,7 @@ def published(name: str) -> list[Schema]:
 class ConfluentIds:
     """Find the writer schema of a Confluent id.
 
+    State: every id that was found, and those whose schema is of no use to us.
     Errors: an unknown id is None; a registry that does not answer is a TransientError, since
     guessing would refuse good records.
     """
@@ -118,31 +134,42 @@ class ConfluentIds:
         if registry is None:
             listed = json.loads((FOLDER / "confluent_ids.json").read_text())
             self._known = {
-                int(i): Schema(json.loads((FOLDER / path).read_text()))
-                for i, path in listed.items()
+                int(number): Schema(json.loads((FOLDER / path).read_text()))
+                for number, path in listed.items()
             }
 
     def find(self, number: int) -> Schema | None:
-        if (
-            number in self._known or self._registry is None or number >= 2**31
-        ):  # a registry's ids are positive ints
+        """Give the schema; None for an id that names none of ours."""
+        # A registry's ids are positive ints, so it need not be asked for more than 31 bits.
+        if number in self._known or self._registry is None or number >= 2**31:
             return self._known.get(number)
-        found: Schema | None
         url = f"{self._registry.rstrip('/')}/schemas/ids/{number}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                found = Schema(json.loads(json.loads(answer.read())["schema"]))
-                found = found if isinstance(found.raw, dict) and "fields" in found.raw else None
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code not in (400, 404, 422):
-                    raise TransientError(f"schema registry {url}: HTTP {error.code}") from error
+        answer = _fetch(url)
+        if answer is None:
             return None  # not remembered: it may be registered later
-        except OSError as error:
-            raise TransientError(f"schema registry {url} does not answer: {error}") from error
-        except (
-            Exception
-        ):  # a schema of another language or broken JSON: this id can be no event of ours
-            found = None
-        self._known[number] = found
-        return found
+        self._known[number] = _schema_of(answer)
+        return self._known[number]
+
+
+def _fetch(url: str) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, timeout=REGISTRY_SECONDS) as response:
+            body: bytes = response.read()
+            return body
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code not in NO_SUCH_ID:
+                raise TransientError(f"schema registry {url}: HTTP {error.code}") from error
+        return None
+    except (OSError, HTTPException) as error:
+        raise TransientError(f"schema registry {url} does not answer: {error}") from error
+
+
+def _schema_of(answer: bytes) -> Schema | None:
+    try:
+        schema = Schema(json.loads(json.loads(answer)["schema"]))
+    except Exception:
+        # Whatever it is that another team has registered (JSON Schema, protobuf, broken Avro),
+        # fastavro and json fail on it in many ways, and no event of ours has this id.
+        return None
+    return schema if isinstance(schema.raw, dict) and "fields" in schema.raw else None

@@ -1,7 +1,7 @@
 """What a web event must fulfil to be trusted.
 
-Event rules may read two more columns: `items_count`, and `items_total_minor` with each item's
-quantity and price clipped to their valid range, so that no product can overflow.
+Event rules may read two more columns: `items_count`, and `items_total_minor`, for which each item's
+quantity and price are clipped to their valid range, so that no product can overflow.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flows.domain.rules import (
 )
 from flows.domain.text import WHITESPACE
 
+# The largest product of the two is 10**12, and an int64 holds the sum of nine million of them.
 MAX_QUANTITY = 100_000
 MAX_PRICE_MINOR = 10_000_000
 MAX_ITEMS = 10_000

@@ -1,5 +1,6 @@
-"""How far a flow is behind its topic: a place a partition, told by the thread that polls and asked
-by those that serve.
+"""How far a flow is behind its topic, partition by partition.
+
+Written by the thread that polls, read by the threads that serve.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from flows.domain.checkpoint import Checkpoint
 
 
 @dataclass
-class Place:
-    """Where a partition stands. Units: offsets; times in Unix ms.
+class PartitionBacklog:
+    """Where a partition stands.
 
-    `end` is after the newest record that the broker told of, `position` after the last that went
-    through the flow, `taken` after the last that is being worked on. Before `resume` everything was
-    in the outputs at the start already.
+    `end` is after the newest record that the broker has spoken of, `position` after the last that
+    went through the flow, `taken` after the last of the batch that is being worked on. Everything
+    before `resume` was in the outputs when the flow started.
+
+    Units: offsets; times in Unix ms.
     """
 
     resume: int
@@ -27,123 +30,133 @@ class Place:
     taken: int
     committed: int
     working_on: int | None = None
+    """The Kafka timestamp of the oldest new record of the batch in hand."""
     last_read: int | None = None
+    """The Kafka timestamp of the last record that was read."""
     drained_at: int | None = None
+    """When the partition was last seen read to its end."""
 
     @property
     def unread(self) -> int:
+        """The number of records that have not gone through the flow."""
+        # What is read again before `resume` is no lag.
         return max(0, self.end - max(self.position, self.resume))
 
     def age(self, now: int) -> float | None:
-        """Seconds that the oldest unread record has waited; at most that, where it was not seen
-        yet.
+        """Give the seconds that the oldest unread record has waited; None when nothing is known.
+
+        Exact for what is being worked on, else an upper bound.
         """
         if not self.unread:
             return 0.0
-        known = [t for t in (self.last_read, self.drained_at) if t is not None]
-        since = self.working_on if self.working_on is not None else max(known, default=None)
-        return None if since is None else max(0, now - since) / 1000
+        if self.working_on is not None:
+            return max(0, now - self.working_on) / 1000
+        # The oldest unread record was not seen yet. It came after the last one that was read, and
+        # after the partition had nothing: so it is younger than either.
+        bounds = [t for t in (self.last_read, self.drained_at) if t is not None]
+        return max(0, now - max(bounds)) / 1000 if bounds else None
 
 
 class Backlog:
-    """The places of all partitions of a process.
+    """The backlog of all partitions of a process.
 
-    Time: every `now` is the caller's, in ms.
+    Time: every `now` is the caller's, in Unix ms.
     """
 
     def __init__(self) -> None:
         self.topic = ""
-        self._places: dict[int, Place] = {}
+        self._partitions: dict[int, PartitionBacklog] = {}
         self._lock = threading.Lock()
         self._closing = False
 
     def begin(self, topic: str, starts: Mapping[int, Checkpoint], ends: Mapping[int, int]) -> None:
-        """Begin at `rewind`, to speak from `resume` on."""
+        """Begin each partition at `rewind`, with its records before `resume` done already."""
         with self._lock:
             self.topic = topic
             for p, start in starts.items():
-                self._places[p] = Place(
+                self._partitions[p] = PartitionBacklog(
                     start.resume, ends[p], start.rewind, start.rewind, start.resume
                 )
 
     def take(self, batch: Batch, ends: Mapping[int, int], now: int) -> None:
-        """A batch goes into the flow; `ends` are as the consumer knows them."""
+        """Note that a batch goes into the flow; `ends` are as the consumer knows them."""
         self.look(ends, now)
         with self._lock:
             for p, rows in batch.rows_by_partition.items():
-                place = self._places[p]
+                partition = self._partitions[p]
                 first, last = rows[0], rows[-1]
-                if (
-                    batch.offset[first] < place.resume
-                ):  # some of them are read again, and wait for nothing
-                    news = rows[batch.offset[rows] >= place.resume]
-                    first = news[0] if len(news) else None
-                place.working_on = None if first is None else int(batch.timestamp[first])
-                place.last_read = int(batch.timestamp[last])
-                place.taken = int(batch.offset[last]) + 1
-                place.end = max(place.end, place.taken)
+                if batch.offset[first] < partition.resume:
+                    # records that are read again wait for nothing: the age is that of the new ones
+                    new = rows[batch.offset[rows] >= partition.resume]
+                    first = new[0] if len(new) else None
+                partition.working_on = None if first is None else int(batch.timestamp[first])
+                partition.last_read = int(batch.timestamp[last])
+                partition.taken = int(batch.offset[last]) + 1
+                partition.end = max(partition.end, partition.taken)
 
     def look(self, ends: Mapping[int, int], now: int) -> None:
-        """Hear where the partitions end, whether or not the flow works on something."""
+        """Note where the partitions end, whether or not the flow works on something."""
         with self._lock:
             for p, end in ends.items():
-                place = self._places[p]
-                place.end = max(place.end, end)
-                if place.end <= max(place.position, place.resume):
-                    place.drained_at = now
+                partition = self._partitions[p]
+                partition.end = max(partition.end, end)
+                if partition.end <= max(partition.position, partition.resume):
+                    partition.drained_at = now
 
     def nothing_readable(self, partition: int, end: int) -> None:
-        """The client has read the partition to its end: what is left of it are a transaction's
-        marks, and no record.
-        """
+        """Note that a partition has no record up to its end, only markers of transactions."""
         with self._lock:
-            place = self._places[partition]
-            if place.taken == place.position:
-                place.position = place.taken = max(place.position, end)
+            backlog = self._partitions[partition]
+            # Not while a batch is in hand: it has not gone through yet.
+            if backlog.taken == backlog.position:
+                backlog.position = backlog.taken = max(backlog.position, end)
 
     def passed(self) -> None:
-        """What was taken has gone through every step."""
+        """Note that what was taken has gone through every step."""
         with self._lock:
             self._closing = False
-            for place in self._places.values():
-                place.position, place.working_on = place.taken, None
+            for partition in self._partitions.values():
+                partition.position, partition.working_on = partition.taken, None
 
     def closing(self) -> None:
-        """An epoch ends: until the next poll, sinks write what they hold."""
+        """Note that an epoch ends: until the next poll, sinks write what they hold."""
         self._closing = True
 
     def committed(self, resumes: Mapping[int, int]) -> None:
+        """Note how far each partition is committed."""
         with self._lock:
             for p, resume in resumes.items():
-                self._places[p].committed = resume
+                self._partitions[p].committed = resume
 
     def unread(self) -> dict[int, int]:
+        """Map each partition to the number of its records that have not gone through."""
         with self._lock:
-            return {p: place.unread for p, place in self._places.items()}
+            return {p: partition.unread for p, partition in self._partitions.items()}
 
     def ages(self, now: int) -> dict[int, float]:
-        """Seconds of lag, where they are known."""
+        """Map each partition to its seconds of lag, where they are known."""
         with self._lock:
-            found = {p: place.age(now) for p, place in self._places.items()}
-        return {p: age for p, age in found.items() if age is not None}
+            ages = {p: partition.age(now) for p, partition in self._partitions.items()}
+        return {p: age for p, age in ages.items() if age is not None}
 
     def rebuilding(self) -> bool:
+        """Tell whether some partition is still read again, before its `resume`."""
         with self._lock:
-            return any(place.position < place.resume for place in self._places.values())
+            return any(p.position < p.resume for p in self._partitions.values())
 
     def partitions(self) -> list[int]:
-        return list(self._places)
+        """Give the partitions that were begun."""
+        return list(self._partitions)
 
     def work(self) -> tuple[int, int]:
-        """What is done, as a number that only grows, and how many records wait for something to be
-        done.
+        """Give the progress, a number that only grows, and how many records wait.
 
-        While an epoch closes, what is read but not committed waits too.
+        While an epoch closes, what is read but not committed waits too: the sinks may hang.
         """
         with self._lock:
-            places = list(self._places.values())
-            done = sum(place.position + place.committed for place in places)
-            waiting = sum(place.unread for place in places)
+            partitions = list(self._partitions.values())
+            progress = sum(p.position + p.committed for p in partitions)
+            waiting = sum(p.unread for p in partitions)
             if self._closing:
-                waiting += sum(max(0, place.position - place.committed) for place in places)
-        return done, waiting
+                waiting += sum(max(0, p.position - p.committed) for p in partitions)
+        return progress, waiting

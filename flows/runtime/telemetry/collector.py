@@ -1,6 +1,4 @@
-"""Numbers that are read when somebody scrapes, from the places and the state of the flow: between
-scrapes they cost nothing.
-"""
+"""Numbers that are computed at a scrape, from the backlog and the state; else they cost nothing."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ from flows.runtime.telemetry.names import MetricFamily
 
 @dataclass(frozen=True)
 class StateView:
-    """What a flow's state lets others see. Asked from the thread that serves: each call gives a
-    copy, made in one step.
+    """What a flow's state lets others see.
+
+    The calls come from the thread that serves: each must give a copy that is made in one step.
 
     Units: watermarks in Unix ms; the budget's share by partition, budget.ALL for all together.
     """
@@ -42,26 +41,29 @@ class StateCollector(Collector):
         self.state = StateView()
 
     def collect(self) -> Iterator[Metric]:
+        """Give the families that this flow serves."""
+        for family, values in self._values().items():
+            if self._flow in family.flows:
+                yield self._gauge(family, values)
+
+    def _values(self) -> dict[MetricFamily, Mapping[tuple[str, ...], float]]:
         now = time.time_ns() // 1_000_000
         topic, state = self._backlog.topic, self.state
-        used: dict[tuple[str, ...], float]
-        used = {("all" if p == ALL else str(p),): share for p, share in state.budget().items()}
-        found: dict[MetricFamily, Mapping[tuple[str, ...], float]] = {
+        return {
             names.LAG_RECORDS: {(topic, str(p)): n for p, n in self._backlog.unread().items()},
             names.LAG_SECONDS: {(topic, str(p)): s for p, s in self._backlog.ages(now).items()},
             names.WATERMARK_DELAY: {
-                (str(p),): (now - mark) / 1000 for p, mark in state.watermarks().items()
+                (str(p),): (now - watermark) / 1000 for p, watermark in state.watermarks().items()
             },
             names.STATE_ENTRIES: {(name,): n for name, n in state.sizes().items()},
-            names.BUDGET_RATIO: used,
+            names.BUDGET_RATIO: {
+                ("all" if p == ALL else str(p),): share for p, share in state.budget().items()
+            },
             names.HEALTHY: {(): int(self._verdict().healthy)},
         }
-        for number, values in found.items():
-            if self._flow in number.flows:
-                yield self._gauge(number, values)
 
-    def _gauge(self, number: MetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
-        family = GaugeMetricFamily(number.name, number.help, labels=["flow", *number.labels])
+    def _gauge(self, family: MetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
+        gauge = GaugeMetricFamily(family.name, family.help, labels=["flow", *family.labels])
         for labels, value in values.items():
-            family.add_metric([self._flow, *labels], value)
-        return family
+            gauge.add_metric([self._flow, *labels], value)
+        return gauge

@@ -17,84 +17,90 @@ from flows.runtime.telemetry.names import Kind, MetricFamily
 
 
 class BatchHistogram(Collector):
-    """A histogram that takes a whole batch of values at once: prometheus_client's own takes 1 µs a
-    value.
+    """A histogram that takes a whole batch of values at once.
+
+    prometheus_client's own takes 1 µs per value.
     """
 
-    def __init__(self, number: MetricFamily, flow: str) -> None:
-        self._number, self._flow = number, flow
-        self._ends_ms = np.array([round(end * 1000) for end in number.buckets], np.int64)
-        self._counts = np.zeros(len(number.buckets), np.int64)
-        self._all, self._sum = 0, 0.0
+    def __init__(self, family: MetricFamily, flow: str) -> None:
+        self._family, self._flow = family, flow
+        self._ends_ms = np.array([round(end * 1000) for end in family.buckets], np.int64)
+        self._counts = np.zeros(len(family.buckets), np.int64)
+        self._count, self._sum = 0, 0.0
         self._lock = threading.Lock()
 
-    def add_ages(self, now: int, stamps: np.ndarray) -> None:
-        """Add how old each of `stamps` is at `now`. Units: both in ms; a stamp of a clock ahead of
-        ours is 0 old.
+    def add_ages(self, now: int, timestamps: np.ndarray) -> None:
+        """Add how old each of `timestamps` is at `now`.
 
-        Stamps of a partition ascend, and the sort finds that: 29 µs for 10,000, half of the general
-        sort.
+        Units: both in ms; a timestamp of a clock that is ahead of ours is 0 old.
         """
-        count = len(stamps)
+        count = len(timestamps)
         if not count:
             return
-        old_first = np.sort(stamps, kind="stable")
+        # Stamps of a partition ascend, and the stable sort finds that: 29 µs for 10,000, half of
+        # the general sort.
+        old_first = np.sort(timestamps, kind="stable")
+        # Prometheus counts upward: a bucket has every value up to its end, so all timestamps from
+        # `now - end` on. With now = 100 and timestamps 20, 60, 95, the end 50 has two of them.
         younger = count - old_first.searchsorted(now - self._ends_ms)
         total = now * count - int(old_first.sum())
         if old_first[-1] > now:
+            # negative ages were subtracted from the sum: take them out of it again
             ahead = old_first[old_first.searchsorted(now) :]
             total += int(ahead.sum()) - now * len(ahead)
         with self._lock:
             self._counts += younger
-            self._all += count
+            self._count += count
             self._sum += total / 1000
 
     def collect(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(self._number.name, self._number.help, labels=["flow"])
+        """Give the histogram as it is now."""
+        histogram = HistogramMetricFamily(self._family.name, self._family.help, labels=["flow"])
         with self._lock:
-            counts, total = [*self._counts.tolist(), self._all], self._sum
-        ends = [*map(str, self._number.buckets), "+Inf"]
-        family.add_metric([self._flow], list(zip(ends, counts, strict=True)), total)
-        yield family
+            counts, total = [*self._counts.tolist(), self._count], self._sum
+        ends = [*map(str, self._family.buckets), "+Inf"]
+        histogram.add_metric([self._flow], list(zip(ends, counts, strict=True)), total)
+        yield histogram
 
 
 class Instruments:
-    """Every number by its entry in the list. State: a time series a combination of labels, for the
-    life of the process.
+    """Every number of a process by its entry in the list of names.
+
+    State: one time series per combination of labels, for the life of the process.
     """
 
     def __init__(self, flow: str) -> None:
-        # they would double the series and say nothing that start_time does not
-        prometheus_client.disable_created_metrics()
+        # the `_created` series would double the number of series, and start_time says the same
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.flow = flow
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._families: dict[MetricFamily, Any] = {}
+        self._metrics: dict[MetricFamily, Any] = {}
         self._series: dict[tuple[MetricFamily, tuple[str, ...]], Any] = {}
 
-    def series(self, number: MetricFamily, *labels: str) -> Any:
-        """The time series of these label values; looked up in a dict, because `labels()` costs ten
-        times that.
-        """
-        key = number, labels
+    def series(self, family: MetricFamily, *labels: str) -> Any:
+        """Give the time series of these label values."""
+        # looked up in a dict, because `labels()` costs ten times that
+        key = family, labels
         if key not in self._series:
-            self._series[key] = self._family(number).labels(self.flow, *labels)
+            self._series[key] = self._metric(family).labels(self.flow, *labels)
         return self._series[key]
 
-    def _family(self, number: MetricFamily) -> Any:
-        if number not in self._families:
+    def _metric(self, family: MetricFamily) -> Any:
+        if family not in self._metrics:
             kinds: dict[Kind, Any] = {
                 Kind.COUNTER: Counter,
                 Kind.GAUGE: Gauge,
                 Kind.HISTOGRAM: Histogram,
             }
-            shape = {"buckets": number.buckets} if number.kind is Kind.HISTOGRAM else {}
-            self._families[number] = kinds[number.kind](
-                number.name, number.help, ("flow", *number.labels), registry=self.registry, **shape
+            shape = {"buckets": family.buckets} if family.kind is Kind.HISTOGRAM else {}
+            self._metrics[family] = kinds[family.kind](
+                family.name, family.help, ("flow", *family.labels), registry=self.registry, **shape
             )
-        return self._families[number]
+        return self._metrics[family]
 
-    def batch_histogram(self, number: MetricFamily) -> BatchHistogram:
-        made = BatchHistogram(number, self.flow)
-        self.registry.register(made)
-        return made
+    def batch_histogram(self, family: MetricFamily) -> BatchHistogram:
+        """Make a histogram of whole batches, and serve it with the others."""
+        histogram = BatchHistogram(family, self.flow)
+        self.registry.register(histogram)
+        return histogram

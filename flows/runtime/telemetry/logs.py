@@ -1,5 +1,6 @@
-"""Log lines: JSON where a program reads them, plain text on a terminal. What libraries log through
-`logging` looks the same.
+"""Log lines: JSON where a program reads them, plain text on a terminal.
+
+What libraries log through `logging` looks the same.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 READING = "reading"
-"""The event that says that a flow has found its partitions; `shopstream up` and `demo` wait for it.
-"""
+"""The `event` of the line of a flow that has found its partitions; a supervisor waits for it."""
 FIRST = ("timestamp", "level", "flow", "event")
 
 
@@ -32,7 +32,7 @@ def configure(form: str, level: str, stream: TextIO | None = None, **always: Any
         with_always,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # as text: the form with every local variable would print passwords
+        # a trace as text: the form with every local variable would print passwords
         structlog.processors.format_exc_info,
     ]
     console = structlog.dev.ConsoleRenderer(
@@ -58,5 +58,5 @@ def configure(form: str, level: str, stream: TextIO | None = None, **always: Any
 
 
 def ordered(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """What a person looks for first, first."""
+    """Put first what a person looks for first."""
     return {**{name: event[name] for name in FIRST if name in event}, **event}

@@ -15,11 +15,13 @@ from flows import registry
 FLOWS = registry.NAMES
 CLEAN, METRICS = registry.CLEANING, registry.COUNTING
 
-# what the latency of an event is held to, from its Kafka timestamp until its row can be read
+# The bound on the latency of an event, from its Kafka timestamp until its row can be read.
 LATENCY_SLO_SECONDS = 0.25
 
 
 class Kind(StrEnum):
+    """The kind of a family in Prometheus."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -27,7 +29,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class MetricFamily:
-    """One family. `labels` stand beside `flow`, which all have; `flows` are those that serve it."""
+    """One number with all its label values.
+
+    `labels` stand beside `flow`, which every family has; `flows` are those that serve it.
+    """
 
     name: str
     kind: Kind
@@ -37,8 +42,8 @@ class MetricFamily:
     flows: tuple[str, ...] = FLOWS
 
 
-# ends of the buckets: close together around the SLO, so that its percentiles are not guessed
-# between two far ones
+# Ends of the buckets: close together around the SLO, since Prometheus interpolates a percentile
+# between two of them.
 LATENCIES = (
     0.005,
     0.01,

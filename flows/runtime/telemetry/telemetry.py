@@ -1,4 +1,4 @@
-"""The telemetry of one flow process: who listens to what, and where it can be read."""
+"""The telemetry of one flow process: who observes what, and where it can be read."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import Any
 
 import structlog
 
+from flows.runtime import version
 from flows.runtime.settings import Settings
-from flows.runtime.telemetry import http, logs, names, version
-from flows.runtime.telemetry.activity import Activity
+from flows.runtime.telemetry import http, logs, names
 from flows.runtime.telemetry.backlog import Backlog
 from flows.runtime.telemetry.collector import StateCollector, StateView
-from flows.runtime.telemetry.flow_observer import FlowObserver
-from flows.runtime.telemetry.health import Health, Verdict
+from flows.runtime.telemetry.connector_observers import KafkaSourceObserver, SinkObserver
+from flows.runtime.telemetry.flow_observers import FlowObserver, ProcessObserver
+from flows.runtime.telemetry.health import Activity, Health, Verdict
 from flows.runtime.telemetry.instruments import Instruments
-from flows.runtime.telemetry.process_observer import ProcessObserver
-from flows.runtime.telemetry.sink_observer import SinkObserver
-from flows.runtime.telemetry.source_observer import KafkaSourceObserver
 from flows.runtime.telemetry.watchdog import Ends, Watchdog
 
 
 class Telemetry:
-    """Give `source`, `sinks`, `flow` and `process` to those who tell; `serve` lets others read.
+    """Hand `source`, `sinks`, `flow` and `process` to what they observe; `serve` the numbers.
 
     Time: Unix time for ages, a monotonic clock for progress.
     """
@@ -36,40 +34,44 @@ class Telemetry:
         log = structlog.get_logger("flows")
         self._settings = settings
         self._health, self._lock = Health(settings.stall_seconds), threading.Lock()
-        self._activity, self._backlog, self._numbers = Activity(), Backlog(), Instruments(flow)
+        self._activity, self._backlog, self._instruments = Activity(), Backlog(), Instruments(flow)
         latency = (
-            self._numbers.batch_histogram(names.LATENCY) if flow in names.LATENCY.flows else None
+            self._instruments.batch_histogram(names.LATENCY)
+            if flow in names.LATENCY.flows
+            else None
         )
-        self.process = ProcessObserver(self._numbers, self._activity, log)
-        self.source = KafkaSourceObserver(self._numbers, self._backlog, self._activity, log)
+        self.process = ProcessObserver(self._instruments, self._activity, log)
+        self.source = KafkaSourceObserver(self._instruments, self._backlog, self._activity, log)
         self.sinks = SinkObserver(
-            self._numbers, latency, self.source.each_turn, self._activity, log
+            self._instruments, latency, self.source.each_turn, self._activity, log
         )
-        self.flow = FlowObserver(self._numbers, self.sinks, self._activity, log)
-        self._scraped = StateCollector(flow, self._backlog, self.verdict)
-        self._numbers.registry.register(self._scraped)
+        self.flow = FlowObserver(self._instruments, self.sinks, self._activity, log)
+        self._collector = StateCollector(flow, self._backlog, self.verdict)
+        self._instruments.registry.register(self._collector)
 
     def show(self, state: StateView) -> None:
         """Let others see this of the flow's state."""
-        self._scraped.state = state
+        self._collector.state = state
 
     def verdict(self) -> Verdict:
-        """Whether the flow gets on."""
+        """Give whether the flow makes progress."""
+        # The watchdog, a scrape and a health check come from three threads.
         with self._lock:
             if self._backlog.partitions():
                 self._health.observe(time.monotonic(), *self._backlog.work())
             return self._health.verdict(time.monotonic(), self._activity.where)
 
     def serve(self) -> None:
-        """Serve /metrics and /healthz, where a port is set. Errors: TransientError when it is
-        taken.
+        """Serve /metrics and /healthz, where a port is set.
+
+        Errors: TransientError when the port is taken.
         """
         settings = self._settings
         address = (
             (settings.telemetry_host, settings.telemetry_port) if settings.telemetry_port else None
         )
         if address is not None:
-            http.serve(address, self._numbers.registry, self.verdict)
+            http.serve(address, self._instruments.registry, self.verdict)
             ends = Ends(settings.bootstrap)
             Watchdog(
                 self.verdict,

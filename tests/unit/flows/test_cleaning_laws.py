@@ -4,6 +4,7 @@ verdicts are the same."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -11,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +22,11 @@ from flows.domain.batch import Batch, Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning
+from flows.domain.codes import VERDICTS
 from flows.domain.dead_letters import RefusedEvents
-from flows.domain.ids import KnownIds, keys_of
-from flows.domain.judge import VERDICTS, Limits
+from flows.domain.hashing import keys_of_ids
+from flows.domain.ids import Identified, KnownIds
+from flows.domain.judge import Limits
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
@@ -94,8 +98,8 @@ def steps(kinds: tuple[str, ...]) -> st.SearchStrategy[Step]:
 @lru_cache(maxsize=100_000)
 def value_of(number: int, time: int, variant: int, broken: bool) -> bytes:
     changes = {"country": "de"} if broken else {"page": f"/v/{variant}"}
-    made = web_event(event_id=uuid(number), event_time=time, **changes)
-    return V1.confluent(made, 1) if number % 7 == 3 else V2.frame(made)
+    good = web_event(event_id=uuid(number), event_time=time, **changes)
+    return V1.confluent(good, 1) if number % 7 == 3 else V2.frame(good)
 
 
 def log_of(plan: list[Step], pace: float) -> list[Stored]:
@@ -212,7 +216,7 @@ class Run:
 
     def follow(self, script: list[tuple[str, int]]) -> Run:
         """Play the script, then read the log to its end."""
-        actions = {
+        actions: dict[str, Callable[[int], None]] = {
             "poll": self.poll,
             "flush": lambda _: self.flush(),
             "commit": lambda _: self.commit(),
@@ -238,8 +242,8 @@ def agree(run: Run) -> None:
     tallies."""
     expected = oracle.judge(run.log, oracle.Limits(LATENESS, TOLERANCE, 2_000))
     assert run.verdicts.keys() == expected.keys()
-    for at, told in run.verdicts.items():
-        assert set(told) == {expected[at]}, at
+    for at, verdicts in run.verdicts.items():
+        assert set(verdicts) == {expected[at]}, at
     assert run.outcomes == oracle.outcome_tallies(run.log, expected)
     broken = {key: broken for key, (_, broken) in run.rules.items() if broken}
     assert broken == oracle.broken_tallies(run.log, expected)
@@ -269,23 +273,24 @@ QUIET = settings(
 )
 
 
-@settings(QUIET, max_examples=100)
+@pytest.mark.slow
+@settings(QUIET, max_examples=60)
 @given(
     st.tuples(st.lists(steps(KINDS), max_size=40), SCRIPTS) | st.integers(0, 2**32).map(by_chance),
     st.sampled_from([0.3, 1, 3]),
     st.integers(0, 3),
 )
 def test_any_batching_and_any_restart_gives_the_same_verdicts(
-    made: tuple[list[Step], list[tuple[str, int]]], pace: float, order: int
+    drawn: tuple[list[Step], list[tuple[str, int]]], pace: float, order: int
 ) -> None:
-    plan, script = made
+    plan, script = drawn
     log = log_of(plan, pace)
     whole = Run(log).follow([("poll", len(log))])
     agree(whole)
     cut = Run(log, order).follow(script)
     agree(cut)
     assert cut.rules == whole.rules
-    for outcome in {v.code or v.outcome for told in whole.verdicts.values() for v in told}:
+    for outcome in {v.code or v.outcome for verdicts in whole.verdicts.values() for v in verdicts}:
         event(outcome)
     event(f"crashes: {min(cut.crashes, 3)}")
 
@@ -467,13 +472,16 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         rows = np.arange(start, start + 10_000)
         horizons = np.full(len(rows), start - 50_000)
         again = np.concatenate((rows, rows - 10_000)) if start else rows
-        found = keys.judge(
-            keys_of(ids[again], partitions[again]),
-            again.astype(np.uint64),
-            times[again],
-            np.concatenate((horizons, horizons))[: len(again)],
-            (partitions[again], again),
+        judged = keys.judge(
+            Identified(
+                keys_of_ids(ids[again], partitions[again]),
+                again.astype(np.uint64),
+                times[again],
+                np.concatenate((horizons, horizons))[: len(again)],
+                partitions[again],
+                again,
+            )
         )
-        assert not found.conflict.any()
-        assert found.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)
+        assert not judged.conflict.any()
+        assert judged.duplicate.tolist() == [False] * 10_000 + [True] * (len(again) - 10_000)
         assert keys.oldest(0, start - 50_000) == max(0, start - 50_000)

@@ -70,7 +70,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
             "search_query": chance.choice(QUERIES),
             "search_results": chance.choice([0, 5, None]),
         }
-    made = web_event(
+    clean = web_event(
         kind,
         event_id=uuid(accepted.choice),
         event_time=accepted.time,
@@ -80,7 +80,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
         **changes,
     )
     if kind in ("PURCHASE", "REFUND"):
-        made |= {
+        clean |= {
             "currency": chance.choice(["EUR", "GBP"]),
             "discount_minor": None,
             "tax_minor": 3,
@@ -91,18 +91,18 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
         "source_offset": accepted.offset,
         "source_timestamp": accepted.time,
     }
-    return made | source
+    return clean | source
 
 
 def accepted_of(plan: list[tuple[int, float, int]], pace: float) -> list[Accepted]:
     """Events as clean lets them through: none more than the lateness behind its partition."""
     marks: dict[int, int] = {}
-    found = []
+    accepted = []
     for i, (partition, second, choice) in enumerate(plan):
         time = max(round(NOON + 1_000 * (i * pace + second)), marks.get(partition, 0) - LATENESS)
         marks[partition] = max(marks.get(partition, 0), time)
-        found.append(Accepted(partition, 100 + 3 * i, time, choice))
-    return found
+        accepted.append(Accepted(partition, 100 + 3 * i, time, choice))
+    return accepted
 
 
 class Repeat(NamedTuple):
@@ -138,11 +138,11 @@ def topic_of(
                     )
                 )
     offsets: dict[int, int] = {}
-    found = []
+    topic = []
     for p, value in records:
         offsets[p] = offsets.get(p, 10 * p - 1) + 1
-        found.append((p, offsets[p], value))
-    return found
+        topic.append((p, offsets[p], value))
+    return topic
 
 
 @dataclass
@@ -189,6 +189,7 @@ class Run:
             table, stored = rows.table, self.tables[rows.table.name]
             assert rows.frame.columns == list(table.columns)
             for row in rows.frame.iter_rows(named=True):
+                assert table.guard is not None
                 key = tuple(row[k] for k in table.keys)
                 if key not in stored or row[table.guard] > stored[key][table.guard]:
                     stored[key] = {c: row[c] for c in table.columns if c not in table.keys}
@@ -244,7 +245,7 @@ Made = tuple[list[tuple[int, float, int]], list[Repeat], list[tuple[str, int]]]
 def by_chance(seed: int) -> Made:
     """Longer ones than hypothesis likes to draw."""
     chance = random.Random(seed)
-    plan = [
+    plan: list[tuple[int, float, int]] = [
         (chance.randrange(3), chance.randrange(-8, 4), chance.randrange(500))
         for _ in range(chance.randrange(10, 90))
     ]
@@ -259,8 +260,9 @@ def by_chance(seed: int) -> Made:
     )
 
 
+@pytest.mark.slow
 @settings(
-    max_examples=120,
+    max_examples=70,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -270,26 +272,26 @@ def by_chance(seed: int) -> Made:
     st.sampled_from([0, 0, 1, 5]),
 )
 def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(
-    made: Made, pace: float, size: int
+    drawn: Made, pace: float, size: int
 ) -> None:
-    plan, repeats, script = made
+    plan, repeats, script = drawn
     accepted = accepted_of(plan, pace)
     expected = oracle.gold([(a.partition, clean_event(a)) for a in accepted], CAP)
     run = Run(topic_of(accepted, repeats, size)).follow(script)
     assert run.gold() == expected
     last = {a.partition: a for a in accepted}
-    told = {key[-1]: row["source_offset"] for key, row in run.tables[PROGRESS.name].items()}
-    assert told == {p: a.offset for p, a in last.items()}
+    progress = {key[-1]: row["source_offset"] for key, row in run.tables[PROGRESS.name].items()}
+    assert progress == {p: a.offset for p, a in last.items()}
     event(f"crashes: {min(run.crashes, 3)}")
     event(f"(other): {any(key[-1] == '(other)' for key in expected['searches_1m'])}")
 
 
 def searches(*queries: str, partition: int = 0) -> list[tuple[int, int, bytes]]:
-    found = []
+    events = []
     for i, query in enumerate(queries):
         source = {"source_partition": partition, "source_offset": i, "source_timestamp": NOON}
-        found.append((partition, i, CLEAN.frame(web_event("SEARCH", search_query=query) | source)))
-    return found
+        events.append((partition, i, CLEAN.frame(web_event("SEARCH", search_query=query) | source)))
+    return events
 
 
 def counted(run: Run) -> dict[str, int]:
@@ -336,6 +338,7 @@ def test_two_writers_of_clean_at_once_are_counted_once() -> None:
     assert counted(Run(topic).follow([("poll", 3)])) == {"a": 2, "b": 2}
 
 
+@pytest.mark.slow
 def test_windows_that_are_over_are_freed() -> None:
     accepted = [Accepted(0, i, NOON + i * 100, i % 400) for i in range(30_000)]
     run = Run(topic_of(accepted, [], 500))

@@ -34,8 +34,8 @@ def test_the_password_completes_the_url(
     file.write_text(written)
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(file))
-    found = conninfo_to_dict(load_settings().database_url)
-    assert (found["user"], found["password"], found["dbname"], found["host"]) == (
+    parts = conninfo_to_dict(load_settings().database_url)
+    assert (parts["user"], parts["password"], parts["dbname"], parts["host"]) == (
         "writer",
         "s3cret",
         "shop",

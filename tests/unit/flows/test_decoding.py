@@ -145,15 +145,15 @@ def test_good_records_among_bad_ones_keep_their_places() -> None:
 
 
 def test_blocks_with_a_byte_count_are_read_like_plain_ones() -> None:
-    made = event(items=[item(), item(product_id="p-2")])
-    plain, empty = V2.write(made), V2.write(made | {"items": []})
+    written = event(items=[item(), item(product_id="p-2")])
+    plain, empty = V2.write(written), V2.write(written | {"items": []})
     start = next(i for i in range(len(empty)) if plain[i] != empty[i])
     ends = len(plain) - (len(empty) - start - 1)
     items = plain[start + 1 : ends - 1]
     sized = plain[:start] + b"\x03" + bytes([len(items) << 1]) + items + plain[ends - 1 :]
     assert len(items) < 64
     decoded = decode(V2.header + sized)
-    assert events_of(decoded) == {0: made}
+    assert events_of(decoded) == {0: written}
     assert decoded.bodies.to_pylist() == [plain]
 
 
@@ -202,7 +202,7 @@ class Registry:
     fails."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         other = {"type": "record", "name": "Order", "fields": [{"name": "total", "type": "long"}]}
         answers = {
             f"/schemas/ids/{100 + i}": (200, json.dumps({"schema": json.dumps(newer_schema(kind))}))
@@ -213,11 +213,11 @@ class Registry:
             "/schemas/ids/8": (200, json.dumps({"schema": '"string"'})),
             "/schemas/ids/9": (503, "{}"),
         }
-        asked = self.asked
+        requests = self.requests
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append(self.path)
+                requests.append(self.path)
                 status, text = answers.get(self.path, (404, '{"error_code": 40403}'))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
@@ -281,14 +281,14 @@ def test_an_id_that_the_registry_does_not_know_is_asked_again_later(registry: Re
     reading = decoder(ConfluentIds(registry.url))
     for _ in range(2):
         assert [code for _, code, _ in reading.decode(framed(99)).refused] == [Code.UNKNOWN_SCHEMA]
-    assert registry.asked == ["/schemas/ids/99"] * 2
+    assert registry.requests == ["/schemas/ids/99"] * 2
 
 
 def test_a_known_id_is_asked_for_once(registry: Registry) -> None:
     reading = decoder(ConfluentIds(registry.url))
     for _ in range(3):
         reading.decode(framed(7, newer_body()))
-    assert registry.asked == ["/schemas/ids/7"]
+    assert registry.requests == ["/schemas/ids/7"]
 
 
 @pytest.mark.parametrize("what", NEWER_FIELDS)
@@ -357,12 +357,13 @@ WRITER = WriterSchema.of(schemas.published("web_event")[1], READER)
 LAWS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @LAWS
 @given(st.lists(EVENTS, min_size=1, max_size=5))
-def test_both_decoders_read_what_plain_avro_wrote(made: list[dict[str, Any]]) -> None:
-    decoded = decode(*(V2.frame(e) for e in made))
-    assert events_of(decoded) == {i: e for i, e in enumerate(made) if len(V2.frame(e)) <= MAX}
-    assert [read_one(V2.write(e), WRITER) for e in made] == made
+def test_both_decoders_read_what_plain_avro_wrote(events: list[dict[str, Any]]) -> None:
+    decoded = decode(*(V2.frame(e) for e in events))
+    assert events_of(decoded) == {i: e for i, e in enumerate(events) if len(V2.frame(e)) <= MAX}
+    assert [read_one(V2.write(e), WRITER) for e in events] == events
 
 
 @LAWS
@@ -372,9 +373,9 @@ def test_both_decoders_read_what_plain_avro_wrote(made: list[dict[str, Any]]) ->
     st.integers(0, 40),
 )
 def test_both_decoders_give_one_verdict_on_changed_bytes(
-    made: dict[str, Any], flips: list[tuple[int, int]], cut: int
+    good: dict[str, Any], flips: list[tuple[int, int]], cut: int
 ) -> None:
-    body = bytearray(V2.write(made))
+    body = bytearray(V2.write(good))
     for at, byte in flips:
         body[at % len(body)] = byte
     value = bytes(body[: len(body) - cut % len(body)])

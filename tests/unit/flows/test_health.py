@@ -27,42 +27,42 @@ def batch_of(*records: tuple[int, int, int]) -> Batch:
 
 
 def backlog_of(resume: int, rewind: int, end: int) -> Backlog:
-    made = Backlog()
-    made.begin("raw.web", {0: Checkpoint(resume, rewind)}, {0: end})
-    return made
+    backlog = Backlog()
+    backlog.begin("raw.web", {0: Checkpoint(resume, rewind)}, {0: end})
+    return backlog
 
 
 # health
 
 
 def test_it_is_red_before_it_reads() -> None:
-    found = Health(30).verdict(100.0, "waiting for Kafka at kafka:9092")
-    assert not found.healthy
-    assert found.line == "starting, at waiting for Kafka at kafka:9092"
+    verdict = Health(30).verdict(100.0, "waiting for Kafka at kafka:9092")
+    assert not verdict.healthy
+    assert verdict.line == "starting, at waiting for Kafka at kafka:9092"
 
 
 def test_records_that_wait_without_progress_turn_it_red_and_progress_turns_it_green() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=500)
+    health.observe(0.0, progress=10, waiting=500)
     assert health.verdict(30.0, "the flush of database").healthy
-    found = health.verdict(30.1, "the flush of database")
-    assert found.line == "no progress for 30 s at the flush of database, while 500 records wait"
-    assert not found.healthy
-    health.observe(31.0, done=11, waiting=499)
+    verdict = health.verdict(30.1, "the flush of database")
+    assert verdict.line == "no progress for 30 s at the flush of database, while 500 records wait"
+    assert not verdict.healthy
+    health.observe(31.0, progress=11, waiting=499)
     assert health.verdict(31.0, "").healthy
 
 
 def test_an_idle_flow_is_green_for_ever() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=0)
+    health.observe(0.0, progress=10, waiting=0)
     assert health.verdict(1e6, "polling").line == "ok: nothing waits"
 
 
 def test_the_first_record_after_an_idle_hour_has_all_the_time() -> None:
     health = Health(30)
-    health.observe(0.0, done=10, waiting=0)
-    health.observe(3_600.0, done=10, waiting=0)
-    health.observe(3_601.0, done=10, waiting=1)
+    health.observe(0.0, progress=10, waiting=0)
+    health.observe(3_600.0, progress=10, waiting=0)
+    health.observe(3_601.0, progress=10, waiting=1)
     assert health.verdict(3_629.0, "").healthy
     assert not health.verdict(3_631.0, "").healthy
 
@@ -70,7 +70,7 @@ def test_the_first_record_after_an_idle_hour_has_all_the_time() -> None:
 def test_slow_progress_is_progress() -> None:
     health = Health(30)
     for n in range(100):
-        health.observe(n * 29.0, done=n, waiting=10**9)
+        health.observe(n * 29.0, progress=n, waiting=10**9)
         assert health.verdict(n * 29.0 + 28, "").healthy
 
 
@@ -178,7 +178,7 @@ def test_lag_is_the_end_less_what_went_through(moves: list[tuple[str, int]]) -> 
     """Against plain arithmetic, over any order of moves; what is done never shrinks."""
     backlog, end, taken, gone, committed = backlog_of(0, 0, 0), 0, 0, 0, 0
     for move, n in moves:
-        done = backlog.work()[0]
+        processed = backlog.work()[0]
         if move == "poll":
             backlog.passed()
             gone, taken = taken, taken + n
@@ -192,7 +192,7 @@ def test_lag_is_the_end_less_what_went_through(moves: list[tuple[str, int]]) -> 
             committed = gone
         assert backlog.unread() == {0: end - gone}
         assert backlog.work() == (gone + committed, end - gone)
-        assert backlog.work()[0] >= done
+        assert backlog.work()[0] >= processed
 
 
 @pytest.mark.parametrize("waiting", [0, 1])

@@ -52,9 +52,9 @@ def refused(read: CleanEvents | ReadRows) -> list[bytes]:
 
 def storable(rows: Sequence[Rows]) -> list[dict[str, Any]]:
     """The rows as PostgreSQL would take them: no NUL in a text, times that a client can say."""
-    found = [row for part in rows for row in part.frame.iter_rows(named=True)]
-    assert not any(isinstance(cell, str) and "\0" in cell for row in found for cell in row.values())
-    return found
+    cells = [row for part in rows for row in part.frame.iter_rows(named=True)]
+    assert not any(isinstance(cell, str) and "\0" in cell for row in cells for cell in row.values())
+    return cells
 
 
 @pytest.mark.parametrize("time", TIMES)
@@ -115,8 +115,8 @@ def test_a_rule_tally_that_no_table_takes_is_refused() -> None:
 def test_a_clean_event_that_clean_never_wrote_is_refused(
     changes: dict[str, Any], form: str
 ) -> None:
-    made = event() | WHERE | changes
-    bad = CLEAN.frame(made) if form == "event" else CLEAN_BATCH.frame({"events": [made]})
+    strange = event() | WHERE | changes
+    bad = CLEAN.frame(strange) if form == "event" else CLEAN_BATCH.frame({"events": [strange]})
     good = CLEAN.frame(event() | WHERE | {"source_offset": 6})
     counting = Counting(WEB, Origin("metrics", "raw.web"), timedelta(minutes=1), 10)
     counting.restore(0, Checkpoint(0, 0))

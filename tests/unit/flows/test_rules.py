@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoding import decoder
 
+from flows.connectors.avro import schemas
+from flows.connectors.avro.decode import Decoder
 from flows.domain.batch import utc
 from flows.domain.codes import QualityDimension
 from flows.domain.families import RULES
@@ -25,13 +26,13 @@ from tests.support.plain_oracle import broken_rules
 from tests.support.web_events import NOON, V2, event, item
 
 TOLERANCE = 10_000
+MAX_BYTES = 1_000_000
 
 
-def broken(made: dict[str, Any]) -> set[str]:
+def broken(sample: dict[str, Any]) -> set[str]:
     """The rules that an event breaks when Kafka takes it at noon."""
-    decoding = decoder()
-    decoding._max_bytes = 1_000_000
-    decoded = decoding.decode(batch_of([V2.frame(made)]))
+    decoder = Decoder(WEB, schemas.ConfluentIds(None), MAX_BYTES)
+    decoded = decoder.decode(batch_of([V2.frame(sample)]))
     events = decoded.events.with_columns(
         utc(pl.Series([NOON + TOLERANCE]).to_numpy(), "newest_allowed")
     )
@@ -162,13 +163,13 @@ def test_the_rules_span_the_six_dimensions() -> None:
 
 
 def test_all_broken_rules_are_told_not_the_first() -> None:
-    made = event(
+    sample = event(
         country="de",
         tax_minor=-1,
         items=[item(product_id="", quantity=0), item(unit_price_minor=-5)],
         currency=None,
     )
-    assert broken(made) == {
+    assert broken(sample) == {
         "COUNTRY_SHAPE",
         "TAX_NEGATIVE",
         "PRODUCT_ID_MISSING",
@@ -219,10 +220,10 @@ def queries() -> st.SearchStrategy[str]:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(queries(), min_size=1, max_size=100))
 def test_queries_are_trimmed_and_lowered_as_python_does(texts: list[str]) -> None:
-    found = pl.DataFrame({"search_query": texts}).select(
+    normalized = pl.DataFrame({"search_query": texts}).select(
         next(d.value for d in SEARCHES_1M.by if d.name == "query")
     )
-    assert found.to_series().to_list() == [text.strip().lower() for text in texts]
+    assert normalized.to_series().to_list() == [text.strip().lower() for text in texts]
 
 
 def test_whitespace_is_what_python_strips() -> None:
@@ -259,5 +260,5 @@ PIECES |= dict.fromkeys(("discount_minor", "tax_minor", "shipping_minor"), AMOUN
 @settings(max_examples=150, deadline=None)
 @given(st.fixed_dictionaries({}, optional=PIECES))
 def test_any_event_breaks_the_rules_that_plain_python_says(changes: dict[str, Any]) -> None:
-    made = event(**changes)
-    assert broken(made) == broken_rules(made, NOON, TOLERANCE)
+    sample = event(**changes)
+    assert broken(sample) == broken_rules(sample, NOON, TOLERANCE)

@@ -55,7 +55,8 @@ def versions(name: str) -> list[Path]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    schema: dict[str, Any] = json.loads(path.read_text())
+    return schema
 
 
 def type_of(schema: Any) -> str:
@@ -172,13 +173,14 @@ def test_each_version_can_read_each_other(writer: Path, reader: Path) -> None:
 @pytest.mark.parametrize(("writer", "reader"), pairs(), ids=short)
 def test_bytes_of_each_version_are_read_by_each_other(writer: Path, reader: Path) -> None:
     name = writer.name.split(".")[0]
-    made = sample(name, load(writer))
+    written = sample(name, load(writer))
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, parsed(load(writer)), made)
+    fastavro.schemaless_writer(out, parsed(load(writer)), written)
     out.seek(0)
     read = fastavro.schemaless_reader(out, parsed(load(writer)), parsed(load(reader)))
-    shared = made.keys() & read.keys()
-    assert {f: read[f] for f in shared} == {f: made[f] for f in shared}
+    assert isinstance(read, dict)
+    shared = written.keys() & read.keys()
+    assert {f: read[f] for f in shared} == {f: written[f] for f in shared}
     defaults = {f["name"]: f.get("default") for f in load(reader)["fields"]}
     assert {f: read[f] for f in read.keys() - shared} == {
         f: defaults[f] for f in read.keys() - shared
@@ -230,9 +232,9 @@ def test_the_confluent_ids_name_published_versions() -> None:
 
 
 def change(path: str, name: str, **changes: Any) -> dict[str, Any]:
-    made = deepcopy(load(AVRO / path))
-    next(f for f in made["fields"] if f["name"] == name).update(changes)
-    return made
+    changed = deepcopy(load(AVRO / path))
+    next(f for f in changed["fields"] if f["name"] == name).update(changes)
+    return changed
 
 
 def test_the_checker_finds_what_breaks_readers() -> None:

@@ -1,5 +1,5 @@
-"""The shape of the code: imports point one way, the domain has no clock and no world, and nothing
-happens at import."""
+"""The shape of the code: imports point one way, the domain reads neither clock nor world, and
+importing has no effects."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ assert signal.getsignal(signal.SIGTERM) is handler
         "SHOPSTREAM_NO_SUCH_SETTING": "1",
         "SCHEMA_REGISTRY_URL": "?",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, *modules],
         env=bogus,
         cwd=tmp_path,
@@ -179,4 +179,4 @@ assert signal.getsignal(signal.SIGTERM) is handler
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

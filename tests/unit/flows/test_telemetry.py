@@ -25,10 +25,9 @@ from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned
-from flows.domain.codes import Code
+from flows.domain.codes import VERDICT_INDEX, VERDICTS, Code
 from flows.domain.counting import Counted
 from flows.domain.errors import TransientError
-from flows.domain.judge import NUMBER, VERDICTS
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings
 from flows.runtime.telemetry import http, logs, names
@@ -75,11 +74,11 @@ def batch_of(count: int, partitions: int = 4) -> Batch:
 
 
 def telemetry_of(flow: str) -> Telemetry:
-    made = Telemetry(flow, Settings())
-    made.source.reading(
+    telemetry = Telemetry(flow, Settings())
+    telemetry.source.reading(
         "raw.web", {p: Checkpoint(0, 0) for p in range(4)}, dict.fromkeys(range(4), 0)
     )
-    return made
+    return telemetry
 
 
 # the list
@@ -129,15 +128,15 @@ def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) 
     spread = numbers.batch_histogram(SPREAD)
     for ages in batches:
         spread.add_ages(now, now - np.array(ages, np.int64))
-    found = samples_of(numbers.registry)
+    samples = samples_of(numbers.registry)
     every = [max(age, 0) / 1000 for ages in batches for age in ages]
     for end in ENDS:
-        assert found["shopstream_age_seconds_bucket", "clean", str(end)] == sum(
+        assert samples["shopstream_age_seconds_bucket", "clean", str(end)] == sum(
             age <= end for age in every
         )
-    assert found["shopstream_age_seconds_bucket", "clean", "+Inf"] == len(every)
-    assert found["shopstream_age_seconds_count", "clean"] == len(every)
-    assert found["shopstream_age_seconds_sum", "clean"] == pytest.approx(sum(every))
+    assert samples["shopstream_age_seconds_bucket", "clean", "+Inf"] == len(every)
+    assert samples["shopstream_age_seconds_count", "clean"] == len(every)
+    assert samples["shopstream_age_seconds_sum", "clean"] == pytest.approx(sum(every))
 
 
 # what a batch adds
@@ -145,84 +144,89 @@ def test_a_batch_of_ages_adds_what_each_of_them_would(batches: list[list[int]]) 
 
 def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
     numbers = np.zeros(len(VERDICTS), np.int64)
-    for (outcome, code), i in NUMBER.items():
+    for (outcome, code), i in VERDICT_INDEX.items():
         numbers[i] = counts.get(code or outcome, 0)
-    return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]
+    return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]  # unread
 
 
 def test_clean_counts_outcomes_and_codes_once() -> None:
-    told = telemetry_of("clean")
+    telemetry = telemetry_of("clean")
     batch = batch_of(40)
     cleaned = cleaned_of(
         batch, {"accepted": 30, "duplicate": 4, "LATE": 1, "INVALID": 3, "EMPTY": 2}
     )
-    told.source.polled(batch, dict.fromkeys(range(4), 10))
-    told.flow.step("judge", lambda _: cleaned, told.flow.cleaned)(batch)
-    told.sinks.acknowledged(batch.timestamp[:30])
-    found = samples_of(told._numbers.registry)
+    telemetry.source.polled(batch, dict.fromkeys(range(4), 10))
+    telemetry.flow.step("judge", lambda _: cleaned, telemetry.flow.cleaned)(batch)
+    telemetry.sinks.acknowledged(batch.timestamp[:30])
+    samples = samples_of(telemetry._instruments.registry)
     outcomes = {
-        labels[1]: n for (name, *labels), n in found.items() if name == "shopstream_records_total"
+        labels[1]: n for (name, *labels), n in samples.items() if name == "shopstream_records_total"
     }
     assert outcomes == {"accepted": 30, "duplicate": 4, "late": 1, "rejected": 5}
     codes = {
         labels[0]: n
-        for (name, *labels), n in found.items()
+        for (name, *labels), n in samples.items()
         if name == "shopstream_refused_total" and n
     }
     assert codes == {"LATE": 1, "INVALID": 3, "EMPTY": 2}
-    assert found["shopstream_event_latency_seconds_count", "clean"] == 30
-    assert found["shopstream_step_seconds_count", "clean", "judge"] == 1
-    assert found["shopstream_batch_records_sum", "clean"] == 40
-    assert found["shopstream_lag_records", "clean", "2", "raw.web"] == 10
+    assert samples["shopstream_event_latency_seconds_count", "clean"] == 30
+    assert samples["shopstream_step_seconds_count", "clean", "judge"] == 1
+    assert samples["shopstream_batch_records_sum", "clean"] == 40
+    assert samples["shopstream_lag_records", "clean", "2", "raw.web"] == 10
 
 
 def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
-    told = telemetry_of("metrics")
+    telemetry = telemetry_of("metrics")
     batch = batch_of(40)
-    told.source.polled(batch, {})
+    telemetry.source.polled(batch, {})
 
-    told.flow.counted(Counted(batch.timestamp[:35], 4, [Code.BAD_MAGIC], caught_up=True))
+    telemetry.flow.counted(Counted(batch.timestamp[:35], 4, [Code.BAD_MAGIC], caught_up=True))
     assert (
-        samples_of(told._numbers.registry)["shopstream_event_latency_seconds_count", "metrics"] == 0
+        samples_of(telemetry._instruments.registry)[
+            "shopstream_event_latency_seconds_count", "metrics"
+        ]
+        == 0
     )
-    told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
-    told.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
-    found = samples_of(told._numbers.registry)
-    assert found["shopstream_event_latency_seconds_count", "metrics"] == 35
-    assert found["shopstream_records_total", "metrics", "accepted"] == 35
-    assert found["shopstream_records_total", "metrics", "duplicate"] == 4
-    assert found["shopstream_refused_total", "BAD_MAGIC", "metrics"] == 1
-    rows = {labels[0]: n for (name, *labels), n in found.items() if name == "shopstream_rows_total"}
+    telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
+    telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
+    samples = samples_of(telemetry._instruments.registry)
+    assert samples["shopstream_event_latency_seconds_count", "metrics"] == 35
+    assert samples["shopstream_records_total", "metrics", "accepted"] == 35
+    assert samples["shopstream_records_total", "metrics", "duplicate"] == 4
+    assert samples["shopstream_refused_total", "BAD_MAGIC", "metrics"] == 1
+    rows = {
+        labels[0]: n for (name, *labels), n in samples.items() if name == "shopstream_rows_total"
+    }
     assert rows == {"inserted": 2, "updated": 2, "unchanged": 3}
 
 
 def test_polls_without_records_are_left_out() -> None:
-    told = telemetry_of("clean")
-    told.source.polled(batch_of(0), {})
-    told.flow.step("decode", lambda item: item)(None)
-    found = samples_of(told._numbers.registry)
-    assert found["shopstream_batch_records_count", "clean"] == 0
-    assert found["shopstream_step_seconds_count", "clean", "decode"] == 0
+    telemetry = telemetry_of("clean")
+    telemetry.source.polled(batch_of(0), {})
+    telemetry.flow.step("decode", lambda item: item)(None)
+    samples = samples_of(telemetry._instruments.registry)
+    assert samples["shopstream_batch_records_count", "clean"] == 0
+    assert samples["shopstream_step_seconds_count", "clean", "decode"] == 0
 
 
 @pytest.mark.parametrize("records", [100, 1_000])
 def test_a_batch_costs_less_than_50_microseconds(records: int) -> None:
     """Everything that clean tells of a batch. The fastest of many rounds: what slows one down is
     the machine, not we."""
-    told = telemetry_of("clean")
+    telemetry = telemetry_of("clean")
     batch = batch_of(records)
     assert batch.rows_by_partition
     cleaned = cleaned_of(batch, {"accepted": records - 3, "LATE": 1, "INVALID": 2})
     ends = dict.fromkeys(range(4), records)
-    decode = told.flow.step("decode", lambda item: item)
-    judge = told.flow.step("judge", lambda _: cleaned, told.flow.cleaned)
+    decode = telemetry.flow.step("decode", lambda item: item)
+    judge = telemetry.flow.step("judge", lambda _: cleaned, telemetry.flow.cleaned)
     fastest = 1.0
     for _ in range(2_000):
         began = time.perf_counter()
-        told.source.passed()
-        told.source.polled(batch, ends)
+        telemetry.source.passed()
+        telemetry.source.polled(batch, ends)
         judge(decode(batch))
-        told.sinks.acknowledged(batch.timestamp)
+        telemetry.sinks.acknowledged(batch.timestamp)
         fastest = min(fastest, time.perf_counter() - began)
     assert fastest < 50e-6
 
@@ -235,9 +239,9 @@ def test_a_line_is_json_with_the_flow_and_where_it_was() -> None:
     logs.configure("json", "info", out, flow="clean", process="1/2")
     structlog.get_logger("flows").warning("something", topic="raw.web", partition=3, offsets=(7, 9))
     logging.getLogger("librdkafka").error("a library's %s", "word")
-    mine, theirs = map(json.loads, out.getvalue().splitlines())
-    assert mine.pop("timestamp").endswith("Z")
-    assert mine == {
+    ours, theirs = map(json.loads, out.getvalue().splitlines())
+    assert ours.pop("timestamp").endswith("Z")
+    assert ours == {
         "level": "warning",
         "flow": "clean",
         "event": "something",
@@ -304,13 +308,13 @@ def test_a_bug_is_told_with_its_trace_and_without_local_values(form: str) -> Non
 def test_refused_records_are_told_together(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = telemetry_of("clean")
+    telemetry = telemetry_of("clean")
     batch = batch_of(8)
-    told.source.polled(batch, {})
+    telemetry.source.polled(batch, {})
     for _ in range(20):
-        told.flow.cleaned(cleaned_of(batch, {"INVALID": 1}))
-    monkeypatch.setattr(told.flow, "_told_at", time.monotonic() - 60)
-    told.flow.cleaned(cleaned_of(batch, {"EMPTY": 2}))
+        telemetry.flow.cleaned(cleaned_of(batch, {"INVALID": 1}))
+    monkeypatch.setattr(telemetry.flow, "_reported_at", time.monotonic() - 60)
+    telemetry.flow.cleaned(cleaned_of(batch, {"EMPTY": 2}))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (told_line,) = [line for line in lines if line["event"].startswith("records were refused")]
     assert told_line["codes"] == {"INVALID": 20, "EMPTY": 2}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -14,10 +13,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def small_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables that grow again and again: what is written while one grows must be in the new one."""
     monkeypatch.setattr(windows, "MIN_CAPACITY", 8)
-    yield
 
 
 def events(first: int, count: int) -> pl.DataFrame:

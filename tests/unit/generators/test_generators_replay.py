@@ -337,10 +337,10 @@ def test_without_a_ledger_the_first_rejected_rows_are_told(
     else:
         with pytest.raises(ConfigError, match="7 rejected"):
             replay(plan)
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == f"{path}: 7 rows could not be read"
-    assert told[1:6] == [f"  line {line}: 2 columns where the header has 8" for line in range(2, 7)]
-    assert told[6:] == ["  and 2 more"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"{path}: 7 rows could not be read"
+    assert lines[1:6] == [f"  line {line}: 2 columns where the header has 8" for line in range(2, 7)]
+    assert lines[6:] == ["  and 2 more"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])

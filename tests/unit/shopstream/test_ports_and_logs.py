@@ -17,12 +17,7 @@ from shopstream.supervise import telemetry_ports
 from shopstream.supervise.process_log import has_logged, last_words
 from shopstream.supervise.supervisor import Supervisor, port_of
 from shopstream.supervise.telemetry_ports import Port, remove_targets, write_targets
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 def test_two_supervisors_at_once_choose_different_ports_before_any_flow_listens() -> None:

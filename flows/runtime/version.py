@@ -1,4 +1,4 @@
-"""What runs: the version of the package, and the commit."""
+"""Which version of the package runs, and which commit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def version() -> str:
 
 
 def commit() -> str:
-    """Give the commit of this checkout; what has no git says it by SHOPSTREAM_BUILD_COMMIT."""
+    """Give the commit of this checkout; without git, SHOPSTREAM_BUILD_COMMIT has to name it."""
     if not (ROOT / ".git").exists():
         return UNKNOWN
     try:

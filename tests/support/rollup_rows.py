@@ -21,19 +21,18 @@ Key = tuple[Any, ...]
 
 
 def row_of(table: Table, minute: int, partition: int, name: str, guard: int) -> tuple[Any, ...]:
-    """A row of a table: its number of events is `guard`, its other numbers follow from it, up and
-    down."""
-    made: list[Any] = []
+    """Make a row whose number of events is `guard`; other numbers follow from it, up and down."""
+    cells: list[Any] = []
     for i, (column, kind) in enumerate(table.columns.items()):
         if column == "window_start":
-            made.append(MIDNIGHT + timedelta(minutes=minute))
+            cells.append(MIDNIGHT + timedelta(minutes=minute))
         elif column == "partition":
-            made.append(partition)
+            cells.append(partition)
         elif kind == "text":
-            made.append(name if column in table.keys else f"of {name}")
+            cells.append(name if column in table.keys else f"of {name}")
         else:
-            made.append(guard if column == table.guard else guard * (7 + i) % 13)
-    return tuple(made)
+            cells.append(guard if column == table.guard else guard * (7 + i) % 13)
+    return tuple(cells)
 
 
 def frame_of(table: Table, rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
@@ -41,26 +40,26 @@ def frame_of(table: Table, rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
 
 
 def prepare(db: psycopg.Connection[Any]) -> None:
-    """What a flow does when it connects."""
+    """Do what a flow does when it connects."""
     db.prepare_threshold = None
     db.execute(MERGE.prepare)
 
 
 def write(db: psycopg.Connection[Any], table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Within the transaction of the caller: what a flow does to write rows."""
+    """Do what a flow does to write rows, within the transaction of the caller."""
     pending = {table: [Rows(table, frame_of(table, rows))]}
     with db.cursor() as cursor:
-        cursor.execute("DELETE FROM staged")  # a flow has one flush a transaction
+        cursor.execute("DELETE FROM staged")  # a flow has one flush per transaction
         with cursor.copy(MERGE.copy) as copy:
             copy.write(encoded(MERGE.staged(pending)))
-        cursor.execute(MERGE.into(pending))  # type: ignore[call-overload]
+        cursor.execute(MERGE.into(pending))
 
 
 def recount(db: psycopg.Connection[Any], rollup: Rollup, minutes: Table) -> dict[Key, Key]:
-    """What the rows of a roll-up should be, from the minutes, with plain loops."""
+    """Give the rows that a roll-up should have, from the minutes, with plain loops."""
     columns = ["window_start", "partition", *rollup.by, *rollup.sums]
     totals: dict[Key, list[int]] = defaultdict(lambda: [0] * len(rollup.sums))
-    for start, partition, *rest in db.execute(f"SELECT {', '.join(columns)} FROM {minutes.name}"):  # type: ignore[call-overload]
+    for start, partition, *rest in db.execute(f"SELECT {', '.join(columns)} FROM {minutes.name}"):
         window = (
             start.replace(minute=0)
             if rollup.grain is Grain.HOUR
@@ -75,8 +74,8 @@ def recount(db: psycopg.Connection[Any], rollup: Rollup, minutes: Table) -> dict
 def stored(db: psycopg.Connection[Any], rollup: Rollup) -> dict[Key, Key]:
     columns = ["window_start", "partition", *rollup.by, *rollup.sums]
     cut = len(columns) - len(rollup.sums)
-    found = db.execute(f"SELECT {', '.join(columns)} FROM {rollup.table.name}").fetchall()  # type: ignore[call-overload]
-    return {row[:cut]: row[cut:] for row in found}
+    rows = db.execute(f"SELECT {', '.join(columns)} FROM {rollup.table.name}").fetchall()
+    return {row[:cut]: row[cut:] for row in rows}
 
 
 def each_rollup() -> Iterable[tuple[Rollup, Table]]:
