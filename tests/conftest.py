@@ -20,10 +20,10 @@ LOG_CHARACTERS = 4_000
 def pytest_report_header() -> list[str]:
     """Show what a run depends on besides the code."""
     services = "real ones of `make services`" if native() else "embedded (make services: real ones)"
+    end = time_of_day.seeded_end()
     return [
         f"services: {services}",
-        f"seeded data end at {time_of_day.seeded_end():%Y-%m-%d %H:%M} UTC"
-        f" ({time_of_day.VARIABLE}={time_of_day.chosen_hour()} repeats it)",
+        f"seeded data end at {end:%Y-%m-%d %H:%M} UTC ({time_of_day.VARIABLE}={end.hour})",
     ]
 
 

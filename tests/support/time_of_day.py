@@ -9,7 +9,7 @@ from the date, and in 24 days each one has its turn.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 import pytest
@@ -21,23 +21,26 @@ HOURS_PER_DAY_OF_ROTATION = 7
 MINUTE = 40
 
 
-@cache
-def chosen_hour() -> int:
-    """Give the hour of `TEST_HOUR`, else that of today's turn. Errors: pytest.UsageError."""
-    text = os.environ.get(VARIABLE, "")
+def hour_of(text: str, today: date) -> int:
+    """Read a chosen hour; without one give the turn of the day. Errors: pytest.UsageError."""
     if not text:
-        return datetime.now(UTC).toordinal() * HOURS_PER_DAY_OF_ROTATION % 24
+        return today.toordinal() * HOURS_PER_DAY_OF_ROTATION % 24
     if not text.isdecimal() or int(text) > 23:
         raise pytest.UsageError(f"{VARIABLE}={text!r}: an hour is a number from 0 to 23")
     return int(text)
+
+
+def last_end(now: datetime, hour: int) -> datetime:
+    """Give the last end at that hour that is over."""
+    end = now.replace(hour=hour, minute=MINUTE, second=0, microsecond=0)
+    return end if end <= now else end - timedelta(days=1)
 
 
 @cache
 def seeded_end() -> datetime:
     """Give the end of seeded data, the same for the whole session.
 
-    Time: the last `HH:40` UTC that is over.
+    Time: the last `HH:40` UTC that is over, `HH` being TEST_HOUR or the turn of today.
     """
     now = datetime.now(UTC)
-    end = now.replace(hour=chosen_hour(), minute=MINUTE, second=0, microsecond=0)
-    return end if end <= now else end - timedelta(days=1)
+    return last_end(now, hour_of(os.environ.get(VARIABLE, ""), now.date()))
