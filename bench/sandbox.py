@@ -19,7 +19,7 @@ from database.connection import connect
 from database.migrate import migrate
 from flows.registry import NAMES
 from flows.runtime.paths import WORK
-from flows.runtime.settings import Settings, environment_name
+from flows.runtime.settings import COMPLETE, Settings, environment_name
 from shopstream.demo.dev_services import NATIVE, Services, drop_database
 from shopstream.kafka import topics
 
@@ -66,7 +66,7 @@ def describe_sandbox(services: Services, name: str, raw: str | None, form: str) 
     environment = {environment_name(field): value for field, value in fields.items()}
     environment |= {"KAFKA_BOOTSTRAP_SERVERS": services.bootstrap, "DATABASE_URL": url}
     plain = {"KAFKA_BOOTSTRAP_SERVERS": services.bootstrap, "DATABASE_URL": url}
-    settings = Settings(**fields, **plain)  # type: ignore[arg-type]  # pydantic reads the texts
+    settings = COMPLETE(**fields, **plain)  # type: ignore[arg-type]  # pydantic reads the texts
     return Sandbox(name, environment, settings)
 
 

@@ -61,6 +61,13 @@ class Family:
     metrics: tuple[MetricTable, ...]
     items: Items | None = None
 
+    def __post_init__(self) -> None:
+        # what a restart must read again is remembered per longest window (Counting)
+        longest = max(metric.window for metric in self.metrics)
+        for metric in self.metrics:
+            if longest % metric.window:
+                raise ValueError(f"{metric.name}: its window must divide the longest, {longest}")
+
     @property
     def contract(self) -> str:
         """Name the contract of raw events."""

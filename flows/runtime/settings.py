@@ -21,8 +21,8 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows.connectors.avro.contracts import family_names
 from flows.domain.errors import ConfigError
-from flows.domain.families import FAMILIES
 
 PREFIX = "SHOPSTREAM_"
 
@@ -168,14 +168,14 @@ class Settings(BaseSettings):
 def _with_topics(base: type[Settings]) -> type[Settings]:
     """Add the two topics of every family."""
     topics = {
-        f"topic_{stage}_{family.name}": (
+        f"topic_{stage}_{family}": (
             str,
-            Field(f"{stage}.{family.name}", min_length=1, description=text),
+            Field(f"{stage}.{family}", min_length=1, description=description),
         )
-        for family in FAMILIES
-        for stage, text in (
-            ("raw", f"{family.title} as they came."),
-            ("clean", f"{family.title} that were accepted."),
+        for family in family_names()
+        for stage, description in (
+            ("raw", f"{family.capitalize()} events as they came."),
+            ("clean", f"{family.capitalize()} events that were accepted."),
         )
     }
     # pydantic types its fields as keywords, and these are data

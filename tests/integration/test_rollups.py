@@ -122,7 +122,7 @@ def die_after(steps: int) -> Any:
 def test_any_order_of_writes_commits_and_runs_gives_the_recount(database: Database) -> None:
     make_chunks(database)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(histories)
     def holds(history: list[Any]) -> None:
         with database.connect() as db:

@@ -29,6 +29,7 @@ COPIED = (
     "prometheus",
     "shopstream",
     "tools",
+    "docker-compose.yml",
     "pyproject.toml",
 )
 BLOCK = re.compile(r"^( *)```(\w+)(?: (\S+))?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

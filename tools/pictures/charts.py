@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
+import matplotlib.dates
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from tools.pictures.formats import formatted
 from tools.pictures.theme import GRID, LINK
 from tools.pictures.view import View, reduced
 
+DATES: Any = matplotlib.dates  # half of it has no types
 DAY_SECONDS = 86_400
 LEGEND_TITLES = {
     "sum": "Total",
@@ -171,10 +173,9 @@ def _right_axes(axes: Axes, view: View, name: str) -> Axes:
 
 
 def _time_axis(axes: Axes) -> None:
-    locator = AutoDateLocator(minticks=3, maxticks=8, tz=UTC)  # type: ignore[no-untyped-call]  # matplotlib's
-    formatter = ConciseDateFormatter(locator, tz=UTC, show_offset=False)  # type: ignore[no-untyped-call]  # same
+    locator = DATES.AutoDateLocator(minticks=3, maxticks=8, tz=UTC)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.set_major_formatter(DATES.ConciseDateFormatter(locator, tz=UTC, show_offset=False))
 
 
 def _dress(axes: Axes, view: View, look: Chart) -> None:

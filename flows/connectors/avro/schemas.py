@@ -15,7 +15,6 @@ import urllib.request
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -23,11 +22,9 @@ import pyarrow as pa
 import pyruhvro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from flows.connectors.avro.contracts import FOLDER
 from flows.domain.errors import TransientError
 
-_FLOWS = Path(__file__).resolve().parents[2]
-# beside flows/ in a checkout, below it in a wheel (pyproject.toml)
-FOLDER = next(p for p in (_FLOWS.parent / "avro", _FLOWS / "avro") if p.is_dir())
 SINGLE_OBJECT = b"\xc3\x01"
 CONFLUENT = b"\x00"
 # pyruhvro panics on these ("not implemented"), see its README; such schemas take the fastavro path

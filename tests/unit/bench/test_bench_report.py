@@ -19,6 +19,8 @@ from bench.peers import PEERS
 from bench.report import FLOORS, results, show
 from bench.resources import CpuSample, CpuUsage, Meter, usage_between
 from bench.runner import STEPS, Measurements
+from bench.sandbox import describe_sandbox
+from shopstream.demo.dev_services import Services
 from shopstream.kafka.lag import Lag, Lags
 
 
@@ -104,6 +106,18 @@ def test_cpu_of_a_process_that_came_in_between_counts_from_its_start() -> None:
     usage = usage_between(first, last)
     assert usage.cpu == {"clean": 1.5, "postgres": 0.5}
     assert (usage.seconds, usage.others) == (2.0, 2.0)
+
+
+def test_a_sandbox_has_names_of_its_own_and_may_read_the_topic_of_another() -> None:
+    services = Services("127.0.0.1:1", "postgresql://user@127.0.0.1:2/shopstream", False)
+    own = describe_sandbox(services, "a", None, "event")
+    assert own.settings.database_url == "postgresql://user@127.0.0.1:2/shopstream-bench-a"
+    assert own.settings.group("clean") == "shopstream-bench-a.clean"
+    assert len(own.topics) == len(set(own.topics))
+    assert all(topic.startswith("shopstream-bench-a.") for topic in own.topics)
+    assert set(own.topics) <= set(own.environment.values())
+    reader = describe_sandbox(services, "b", "shopstream-bench-a.raw.web", "batch")
+    assert set(own.topics) & set(reader.topics) == {"shopstream-bench-a.raw.web"}
 
 
 class Commits:

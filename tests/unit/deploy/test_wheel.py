@@ -119,7 +119,7 @@ def test_its_modules_find_their_files_and_work_in_the_users_folder(
 from database.migrate import SQL
 from flows.connectors.avro.schemas import FOLDER, load
 from flows.runtime.paths import IS_CHECKOUT, WORK
-from flows.runtime.telemetry.version import version
+from flows.runtime.version import version
 import flows.clean
 assert not IS_CHECKOUT
 assert list(SQL.glob("*.sql"))

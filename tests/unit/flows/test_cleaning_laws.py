@@ -274,7 +274,7 @@ QUIET = settings(
 
 
 @pytest.mark.slow
-@settings(QUIET, max_examples=60)
+@settings(QUIET, max_examples=100)
 @given(
     st.tuples(st.lists(steps(KINDS), max_size=40), SCRIPTS) | st.integers(0, 2**32).map(by_chance),
     st.sampled_from([0.3, 1, 3]),

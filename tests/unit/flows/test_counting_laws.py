@@ -262,7 +262,7 @@ def by_chance(seed: int) -> Made:
 
 @pytest.mark.slow
 @settings(
-    max_examples=70,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

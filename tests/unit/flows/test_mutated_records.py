@@ -30,7 +30,7 @@ from tests.support.batches import batch_of
 from tests.support.plain_oracle import Unreadable
 from tests.support.web_events import LETTER, NOON, V1, V2, event, item, uuid
 
-COUNT, BATCH = 80_000, 10_000
+COUNT, BATCH = 200_000, 10_000
 MAX = 1_000
 RAW = Origin("clean", "raw.web")
 KINDS = ("PAGE_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT", "PURCHASE", "REFUND")

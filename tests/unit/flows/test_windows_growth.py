@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
 from flows.domain import windows
+from flows.domain.web import WEB
 from flows.domain.web.metrics import TRAFFIC_1M
 from flows.domain.windows import Windows, starts_of
 
@@ -51,3 +53,10 @@ def test_visitors_are_exact_however_often_the_table_grows() -> None:
     assert rows["visitors"].sum() == 200
     expected = {f"C{c}": sum(n % 37 == c for n in range(200)) for c in range(37)}
     assert dict(zip(rows["country"], rows["visitors"], strict=True)) == expected
+
+
+def test_a_window_that_does_not_divide_the_longest_is_refused() -> None:
+    odd = replace(TRAFFIC_1M, window=timedelta(minutes=7))
+    longest = replace(TRAFFIC_1M, name="traffic_10m", window=timedelta(minutes=10))
+    with pytest.raises(ValueError, match="traffic_1m: its window must divide the longest"):
+        replace(WEB, metrics=(odd, longest))

@@ -339,7 +339,7 @@ def test_without_a_ledger_the_first_rejected_rows_are_told(
             replay(plan)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"{path}: 7 rows could not be read"
-    assert lines[1:6] == [f"  line {line}: 2 columns where the header has 8" for line in range(2, 7)]
+    assert lines[1:6] == [f"  line {n}: 2 columns where the header has 8" for n in range(2, 7)]
     assert lines[6:] == ["  and 2 more"]
 
 
