@@ -105,6 +105,7 @@ def test_a_killed_clean_repeats_records_and_metrics_counts_them_once(stack: Stac
 
 def test_a_database_outage_loses_nothing(stack: Stack) -> None:
     running = stack.start_all(**SHORT)
+    stack.wait_until_reading()
     cut = 0
     with (
         arriving(stack, 5_000, seed=13, seconds=4) as producing,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
 
@@ -135,14 +134,9 @@ def test_a_column_that_is_dropped_while_running_stops_the_flow_and_is_named(stac
     assert "tax_minor" in last_line(stack, "metrics")
 
 
-def is_reading(stack: Stack, flow: str) -> bool:
-    return "reading" in stack.log(flow)
-
-
 def test_an_idle_flow_stops_at_once(stack: Stack) -> None:
     flows = stack.start_all()
-    for flow in flows:
-        wait_until(f"{flow} to start", partial(is_reading, stack, flow))
+    stack.wait_until_reading()
     started = time.monotonic()
     assert stack.terminate(*flows.values()) == [0] * 4
     assert time.monotonic() - started < 10

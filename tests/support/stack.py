@@ -104,6 +104,14 @@ class Stack:
     def start_all(self, **settings: str) -> dict[str, subprocess.Popen[bytes]]:
         return {flow: self.start(flow, **settings) for flow in FLOWS}
 
+    def wait_until_reading(self) -> None:
+        """Wait until all flows have begun to read their topics."""
+        for flow in FLOWS:
+            wait_until(f"{flow} to read", partial(self.is_reading, flow))
+
+    def is_reading(self, flow: str) -> bool:
+        return '"event": "reading"' in self.log(flow)
+
     def log(self, flow: str) -> str:
         return (self.folder / f"{flow}.log").read_text()
 

@@ -16,6 +16,8 @@ import pytest
 
 from flows.runtime.paths import ROOT
 
+pytestmark = pytest.mark.slow  # it builds and installs
+
 PACKAGES = {"flows", "database", "shopstream", "generators", "grafana"}
 # each file of these folders is in the wheel, at that place
 DATA = {

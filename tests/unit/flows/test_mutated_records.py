@@ -209,6 +209,7 @@ def test_every_mutated_record_has_one_outcome() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_verdict_does_not_depend_on_the_batch_around_it() -> None:
     values = list(mutated(2_000, seed=7))
     whole = decoder().decode(batch_of(values, 0))

@@ -10,6 +10,7 @@ import pytest
 from flows.registry import FLOWS
 from flows.runtime.paths import ROOT
 
+pytestmark = pytest.mark.slow  # each test starts a Python
 RUNS_A_FLOW = [*(flow.module for flow in FLOWS), "flows.runtime.launch"]
 
 

@@ -20,6 +20,7 @@ from tests.support import plain_oracle as oracle
 
 END = datetime(2026, 3, 7, 3, 20, tzinfo=UTC)
 PAST = History.until(END, 1, 0.5, seed=5)
+pytestmark = pytest.mark.slow  # it counts days of events twice
 
 
 @pytest.fixture(scope="module")
