@@ -115,7 +115,7 @@ def asked_by_provisioning() -> set[str]:
     return variables
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ours().keys())
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ours().keys()))
 def test_an_image_knows_each_variable(name: str) -> None:
     known = KNOWN[name] | (asked_by_provisioning() if name == "grafana" else set())
     assert environment(name).keys() - known == set()
