@@ -93,7 +93,9 @@ def flow(family_name: str = "web") -> Dataflow:
     sinks = Sinks(
         clean=process.topic_sink(f"topic_clean_{family.name}"),
         dead=process.dead_letter_sink(),
-        tallies=process.topic_sink("topic_tallies", TallyRecords(cleaning.tallies, process.origin)),
+        tallies=process.topic_sink(
+            "topic_tallies", TallyRecords(cleaning.tallies, process.origin, raw.incarnation)
+        ),
     )
     process.begin()
     return build(process.flow.name, raw, steps, sinks)

@@ -47,9 +47,9 @@ def flow() -> Dataflow:
     """Make the flow of this process from the settings in its environment."""
     process = Process.prepare(registry.DEAD_LETTERS)
     observe = process.telemetry.flow
-    positions, reader = Positions(), DeadLetterReader(process.origin)
+    positions, reader = Positions(), DeadLetterReader(process.origin, process.lanes().of)
     steps = Steps(positions.passed, observe.step("decode", reader.read, observe.read))
+    table = process.table_sink(DEAD_LETTERS, state=positions)
     dead = process.source(positions)
-    table = process.table_sink(DEAD_LETTERS)
     process.begin()
     return build(process.flow.name, dead, steps, table)

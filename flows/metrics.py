@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
@@ -26,7 +27,8 @@ from flows.domain.batch import Batch, Origin
 from flows.domain.counting import CleanEvents, Counted, Counting
 from flows.domain.dead_letters import unreadable
 from flows.domain.families import BY_NAME
-from flows.domain.tables import GOLD, PROGRESS
+from flows.domain.fence import Terms
+from flows.domain.tables import COUNTED, GOLD, PROGRESS
 from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
 
@@ -66,18 +68,26 @@ def flow(family_name: str = "web") -> Dataflow:
     reader = CleanReader(family)
     # progress is reported in offsets of the raw topic: those are what clean events carry
     raw = Origin(process.flow.name, settings.topic(f"topic_raw_{family.name}"))
-    counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap)
+    lanes, raw_topic = process.lanes(), process.raw_topic(family)
+    terms = Terms(
+        raw.topic,
+        partial(lanes.of, raw.topic),
+        raw_topic.holds,
+        settings.future_tolerance,
+        settings.lost_records == "continue",
+    )
+    counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap, terms)
     process.telemetry.show(StateView(counting.watermarks, counting.sizes))
     steps = Steps(
-        decode=observe.step("decode", reader.read),
+        decode=observe.step("decode", lambda batch: counting.admit(reader.read(batch))),
         unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
         count=observe.step("count", counting.count, observe.counted),
     )
-    clean = process.source(counting)
     tables = [GOLD[metric.name] for metric in family.metrics]
     sinks = Sinks(
-        gold=process.table_sink(*tables, PROGRESS, pulled=counting),
+        gold=process.table_sink(*tables, PROGRESS, COUNTED, state=counting, pulled=counting),
         dead=process.dead_letter_sink(),
     )
+    clean = process.source(counting)
     process.begin()
     return build(process.flow.name, clean, steps, sinks)

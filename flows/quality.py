@@ -1,6 +1,6 @@
 """Quality: store what clean counted, by outcome and by rule.
 
-tallies ─> position ─> decode ─┬─> rows ───────> quality.outcomes_1m, quality.rules_1m
+tallies ─> position ─> decode ─┬─> rows ───────> quality.outcomes_1m, rules_1m, offsets_1m
                                └─> unreadable ─> dead.letters
 """
 
@@ -22,7 +22,7 @@ from flows.connectors.records import Records, write
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Positions
 from flows.domain.dead_letters import unreadable
-from flows.domain.tables import OUTCOMES, RULES
+from flows.domain.tables import OFFSETS, OUTCOMES, RULES
 from flows.runtime.launch import Process
 
 
@@ -57,13 +57,14 @@ def flow() -> Dataflow:
     """Make the flow of this process from the settings in its environment."""
     process = Process.prepare(registry.QUALITY)
     observe, origin = process.telemetry.flow, process.origin
-    positions, reader = Positions(), tally_reader()
+    positions, reader = Positions(), tally_reader(process.lanes().of)
     steps = Steps(
         position=positions.passed,
         decode=observe.step("decode", reader.read, observe.read),
         unreadable=lambda read: encode.dead_letters(unreadable(read.batch, read.refused, origin)),
     )
+    table = process.table_sink(OUTCOMES, RULES, OFFSETS, state=positions)
+    sinks = Sinks(table, process.dead_letter_sink())
     tallies = process.source(positions)
-    sinks = Sinks(process.table_sink(OUTCOMES, RULES), process.dead_letter_sink())
     process.begin()
     return build(process.flow.name, tallies, steps, sinks)

@@ -19,6 +19,8 @@ from flows.domain.family import Family
 from flows.runtime.paths import ROOT
 
 AVRO = ROOT / "avro"
+# those of no family, written by hand
+OWN_CONTRACTS = ("dead_letter", "outcome_tally", "rule_tally", "offset_tally", "loss")
 SOURCE_FIELDS = [
     {"name": "source_partition", "type": "int", "doc": "Partition of the raw topic."},
     {"name": "source_offset", "type": "long", "doc": "Offset in the raw topic."},
@@ -26,6 +28,18 @@ SOURCE_FIELDS = [
         "name": "source_timestamp",
         "type": {"type": "long", "logicalType": "timestamp-millis"},
         "doc": "Kafka timestamp of the raw record.",
+    },
+    {
+        "name": "source_incarnation",
+        "type": "int",
+        "doc": "Which topic of that name the offset is of; 0 where it is not known.",
+        "default": 0,
+    },
+    {
+        "name": "accepted",
+        "type": "long",
+        "doc": "The event is the n-th accepted one of its partition and incarnation; 0: unknown.",
+        "default": 0,
     },
 ]
 
@@ -85,10 +99,14 @@ def main() -> int:
         if not args.check:
             path.write_text(files[path])
     if args.publish:
-        for family in FAMILIES:
-            for contract in (family.contract, family.clean_contract, family.batch_contract):
-                if (version := publish(contract)) is not None:
-                    print(f"{version.relative_to(ROOT)}: published")
+        of_families = (
+            contract
+            for family in FAMILIES
+            for contract in (family.contract, family.clean_contract, family.batch_contract)
+        )
+        for contract in (*of_families, *OWN_CONTRACTS):
+            if (version := publish(contract)) is not None:
+                print(f"{version.relative_to(ROOT)}: published")
     return 1 if args.check and changed else 0
 
 

@@ -21,13 +21,14 @@ from flows.connectors.observers import TopicObserver
 from flows.connectors.records import Pulled, Records
 from flows.domain.errors import PermanentError, TransientError
 
+# The client warns at each start that a setting which we want is experimental.
+_LOGGER = logging.getLogger("librdkafka.producer")
+_LOGGER.addFilter(lambda line: "enable.gapless.guarantee" not in line.getMessage())
 # A dead letter holds a record of up to 1 MB, its key and its reasons.
 DEAD_LETTER_BYTES = 4_194_304
 # Tallies are shown by the minute, so twice per second is enough.
 PULL_SECONDS = 0.5
 QUEUE_FULL_SECONDS = 0.05
-# The client gives up on a record after `delivery_seconds`, and reports it within this grace.
-DELIVERY_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ class Writer(StatefulSinkPartition[Any, None]):
                 "linger.ms": destination.linger_ms,
                 "batch.size": 524_288,
                 "message.max.bytes": destination.max_bytes,
-                "delivery.timeout.ms": int(destination.delivery_seconds * 1000),
+                # No record is given up for one that comes after it: a gap would pass for repeats
+                # when the lost ones are said again. The patience is in `flush`, and then this
+                # process ends, and with it everything that was on the way.
+                "enable.gapless.guarantee": True,
+                "message.timeout.ms": 0,
                 # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of 16 MB
                 # in front, 350 so
                 "queue.buffering.max.messages": 40_000,
@@ -117,7 +122,7 @@ class Writer(StatefulSinkPartition[Any, None]):
                 "delivery.report.only.error": True,
                 "on_delivery": self._keep_failure,
                 "error_cb": self._observer.kafka_error,
-                "logger": logging.getLogger("librdkafka"),
+                "logger": _LOGGER,
             }
         )
 
@@ -216,7 +221,7 @@ class Writer(StatefulSinkPartition[Any, None]):
             return self._raise_if_failed()
         topic, patience = self._destination.topic, self._destination.delivery_seconds
         with self._observer.flushing(topic):
-            until = time.monotonic() + patience + DELIVERY_GRACE_SECONDS
+            until = time.monotonic() + patience
             # a second at a time, so that a signal to the process is handled in between
             while (unanswered := self._producer.flush(1.0)) and self._failure is None:
                 if time.monotonic() > until:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -20,18 +21,25 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from flows.connectors.kafka_consumer import (
     EMBEDDED_FETCH_WAIT_MS,
+    Commit,
     Subscription,
+    Topic,
     connect,
     first_failure,
     is_embedded,
+    lost_line,
     owned_partitions,
     position_of,
     starts_of,
+    topic_id_of,
 )
+from flows.connectors.kafka_topics import written
 from flows.connectors.observers import SourceObserver
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import PermanentError, TransientError
+from flows.domain.incarnation import UNKNOWN
+from flows.domain.losses import Cause, Loss
 
 # What sinks hold back by time gets out with the next item, so an idle topic makes empty ones.
 TICK_SECONDS = 0.2
@@ -39,6 +47,11 @@ TICK_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.001
 # the end of the year 9999, the last that a timestamp column can print
 LAST_TIMESTAMP_MS = 253_402_300_799_999
+StoredPlaces = Callable[[str], dict[int, Checkpoint] | None]
+"""Reads where the tables of a flow stand in the topic with an id: partition -> checkpoint."""
+
+
+NO_INCARNATIONS: Mapping[int, int] = MappingProxyType({})
 
 
 class State(Protocol):
@@ -46,6 +59,9 @@ class State(Protocol):
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
+
+    def lose(self, loss: Loss) -> None:
+        """Take note of records that were gone before they were read."""
 
     def checkpoints(self) -> dict[int, Checkpoint]:
         """Map each partition to where it stands once all that was read is in the outputs."""
@@ -57,7 +73,8 @@ class State(Protocol):
 class KafkaSource(FixedPartitionedSource[Batch, None]):
     """The partitions of one process, as one source.
 
-    `stopping` is called before each poll; true drains and ends the flow.
+    `stopping` is called before each poll; true drains and ends the flow. `stored` is for a flow
+    whose tables say themselves how far they are.
     """
 
     def __init__(
@@ -66,8 +83,9 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
         state: State,
         stopping: Callable[[], bool],
         observer: SourceObserver,
+        stored: StoredPlaces | None = None,
     ) -> None:
-        self._arguments = (subscription, state, stopping, observer)
+        self._arguments = (subscription, state, stopping, observer, stored)
         self.reader: Reader | None = None
 
     def open(self) -> Reader:
@@ -75,6 +93,10 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
         if self.reader is None:
             self.reader = Reader(*self._arguments)
         return self.reader
+
+    def incarnation(self, partition: int) -> int:
+        """Give the incarnation of the topic that a partition's records are of."""
+        return self.open().incarnation(partition)
 
     def list_parts(self) -> list[str]:
         """Name the one part: a single consumer reads all partitions of the process."""
@@ -107,7 +129,13 @@ class Reader(StatefulSourcePartition[Batch, None]):
         state: State,
         stopping: Callable[[], bool],
         observer: SourceObserver,
+        stored: StoredPlaces | None,
     ) -> None:
+        self._stored = stored
+        self._topic_id = ""
+        self._incarnations: dict[int, int] = {}
+        self._epochs: dict[int, int] = {}
+        self._next: dict[int, int] = {}
         self._subscription = subscription
         self._state = state
         self._stopping = stopping
@@ -129,10 +157,20 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if is_embedded(self._consumer, subscription):
             self._consumer.close()
             self._consumer = connect(subscription, self._callbacks, EMBEDDED_FETCH_WAIT_MS)
-        starts = starts_of(self._consumer, subscription, partitions, observer)
+            topic = Topic(subscription, None, self._read_stored(""))
+        else:
+            topic_id = topic_id_of(subscription)
+            self._topic_id = written(topic_id)
+            topic = Topic(subscription, topic_id, self._read_stored(self._topic_id))
+        starts = starts_of(self._consumer, topic, partitions, observer)
         for start in starts:
             self._report_changed_settings(start.partition, start.checkpoint)
+            self._incarnations[start.partition] = start.checkpoint.note["incarnation"]
+            self._epochs[start.partition] = start.epoch
+            self._next[start.partition] = start.checkpoint.rewind
             self._state.restore(start.partition, start.checkpoint)
+            if start.lost is not None:
+                self._lose(start.lost)
         self._committed = {start.partition: start.checkpoint for start in starts}
         self._assigned = [
             TopicPartition(subscription.topic, start.partition, start.checkpoint.rewind)
@@ -142,6 +180,17 @@ class Reader(StatefulSourcePartition[Batch, None]):
         observer.reading(
             subscription.topic, self._committed, {start.partition: start.end for start in starts}
         )
+
+    def _read_stored(self, topic_id: str) -> dict[int, Checkpoint] | None:
+        return None if self._stored is None else self._stored(topic_id)
+
+    def _lose(self, loss: Loss) -> None:
+        self._observer.lost(loss)
+        self._state.lose(loss)
+
+    def incarnation(self, partition: int) -> int:
+        """Give the incarnation of the topic that a partition's records are of."""
+        return self._incarnations.get(partition, UNKNOWN)
 
     def _report_changed_settings(self, partition: int, checkpoint: Checkpoint) -> None:
         # What was closed before the change stays as it was counted: nothing here can mend that.
@@ -184,15 +233,22 @@ class Reader(StatefulSourcePartition[Batch, None]):
             raise StopIteration
         messages = self._poll()
         batch_is_full = len(messages) == self._subscription.batch_records
-        if any(errors := list(map(Message.error, messages))):
-            self._check_errors([error for error in errors if error is not None])
+        if any(map(Message.error, messages)):
+            self._check_errors([m for m in messages if m.error() is not None])
             messages = [m for m in messages if m.error() is None]
         if not messages and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
         self._emitted = self._polled
-        batch = batch_of(messages, caught_up=not batch_is_full)
+        batch = batch_of(messages, not batch_is_full, self._incarnations)
+        self._note_places(messages, batch)
         self._report(batch)
         return [batch]
+
+    def _note_places(self, messages: list[Message], batch: Batch) -> None:
+        self._next |= {p: offset + 1 for p, offset in batch.last_offsets.items()}
+        for p, rows in batch.rows_by_partition.items():
+            epoch = messages[rows[-1]].leader_epoch()
+            self._epochs[p] = -1 if epoch is None else epoch
 
     def _poll(self) -> list[Message]:
         subscription = self._subscription
@@ -204,20 +260,44 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._polled = time.monotonic()
         return messages
 
-    def _check_errors(self, errors: list[KafkaError]) -> None:
+    def _check_errors(self, failed: list[Message]) -> None:
         # librdkafka retries what can be retried; only what it gives up on stops the flow
         topic = self._subscription.topic
-        for error in errors:
+        for message in failed:
+            error = message.error()
+            assert error is not None
             if error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise PermanentError(
-                    f"{topic}: {error.str()}: records were deleted while they were being read"
-                )
+                self._overtaken(message.partition(), error)
+                continue
+            if error.code() == KafkaError._LOG_TRUNCATION:
+                # a start finds out where, and what is lost
+                raise TransientError(f"{topic}: {error.str()}")
             if error.fatal() or error.code() in (
                 KafkaError.TOPIC_AUTHORIZATION_FAILED,
                 KafkaError.UNKNOWN_TOPIC_OR_PART,
             ):
                 raise PermanentError(f"{topic}: {error.str()}")
             self._observer.record_error(topic, error)
+
+    def _overtaken(self, p: int | None, error: KafkaError) -> None:
+        """Go on behind records that were deleted while the flow was on its way to them."""
+        subscription = self._subscription
+        topic = subscription.topic
+        if p is None:
+            raise TransientError(f"{topic}: {error.str()}")
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(topic, p), timeout=subscription.startup_seconds
+        )
+        start = self._next[p]
+        if not start < low <= high:
+            # not deleted: the log has another end than it had
+            raise TransientError(f"{topic} partition {p}: {error.str()}")
+        loss = Loss(topic, p, start, low, low - start, Cause.DELETED, self.incarnation(p))
+        if not subscription.goes_on:
+            raise PermanentError(lost_line(subscription, [loss]))
+        self._lose(loss)
+        self._next[p] = low
+        self._consumer.seek(TopicPartition(topic, p, low))
 
     def _report(self, batch: Batch) -> None:
         # Only the ends that the client has heard of anyway: asking the broker would wait for it.
@@ -258,8 +338,14 @@ class Reader(StatefulSourcePartition[Batch, None]):
             return  # what moves meanwhile is in the next request
         self._request = CommitRequest(moved, time.monotonic())
         topic = self._subscription.topic
-        offsets = [position_of(topic, p, checkpoint) for p, checkpoint in moved.items()]
+        offsets = [position_of(topic, p, self._commit_of(p, c)) for p, c in moved.items()]
         self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _commit_of(self, p: int, checkpoint: Checkpoint) -> Commit:
+        note = checkpoint.note | {"incarnation": self.incarnation(p)}
+        # the epoch is that of the newest record, so it must not stand by an older offset
+        epoch = self._epochs[p] if checkpoint.resume == self._next[p] else -1
+        return Commit(replace(checkpoint, note=note), self._topic_id, epoch)
 
     def _take_commit_answer(
         self, error: KafkaError | None, positions: list[TopicPartition]
@@ -303,7 +389,9 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._consumer.close()
 
 
-def batch_of(messages: list[Message], caught_up: bool) -> Batch:
+def batch_of(
+    messages: list[Message], caught_up: bool, incarnations: Mapping[int, int] = NO_INCARNATIONS
+) -> Batch:
     """Make columns of what a poll brought, partition by partition."""
     # Sorting is stable, so the offsets of a partition stay in order. Of a polled message the
     # partition is never None.
@@ -319,4 +407,5 @@ def batch_of(messages: list[Message], caught_up: bool) -> Batch:
         key=pa.array(map(Message.key, messages), pa.binary(), size=count),
         payload=pa.array(map(Message.value, messages), pa.binary(), size=count),
         caught_up=caught_up,
+        incarnations=incarnations,
     )

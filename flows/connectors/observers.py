@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError
 
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
+from flows.domain.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ class SourceObserver(Protocol):
     def foreign_commit(self, topic: str, partition: int, metadata: str) -> None:
         """Note a committed offset without a note of ours."""
 
-    def records_gone(self, topic: str, partition: int, first: int, last: int) -> None:
-        """Note that retention deleted records before they were read."""
+    def lost(self, loss: Loss) -> None:
+        """Note records that were gone before they were read."""
+
+    def tables_behind(self, topic: str, partition: int, committed: int, stored: int) -> None:
+        """Note that the tables hold less than was committed, so records are read again."""
 
     def state_gone(self, topic: str, partition: int, before: int) -> None:
         """Note that retention deleted records that the state depends on."""

@@ -22,6 +22,7 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import errors, sql
 
 from flows.connectors.observers import NULL_OBSERVER, TableObserver, UpsertCounts
+from flows.connectors.places import Places
 from flows.connectors.postgres import PASSING, identifier, identifiers, reason, refused
 from flows.connectors.records import Pulled
 from flows.domain.errors import PermanentError, TransientError
@@ -63,11 +64,15 @@ class HasRows(Protocol):
 
 @dataclass(frozen=True)
 class Database:
-    """A database: its URL, how long to wait for it at start, and between writes in a backlog."""
+    """A database: its URL, how long to wait for it at start, and between writes in a backlog.
+
+    `places` are held against each new connection: the database may be another one.
+    """
 
     url: str
     startup_seconds: float = 30.0
     busy_seconds: float = 1.0
+    places: Places | None = None
 
 
 class TimescaleSink(FixedPartitionedSink[Any, None]):
@@ -158,6 +163,8 @@ class Writer(StatefulSinkPartition[Any, None]):
             with self._observer.flushing("database"):
                 self._retry(self._write, PATIENCE_SECONDS)
             self._pending = {}
+            if self._database.places is not None:
+                self._database.places.committed()
             self._observer.rows_committed(self._changes)
 
     def close(self) -> None:
@@ -193,6 +200,8 @@ class Writer(StatefulSinkPartition[Any, None]):
                 prepare_threshold=None,
             )
             self._db.execute(self._statements.prepare)
+            if self._database.places is not None:
+                self._database.places.check(self._db)
         return self._db
 
     def _retry(self, action: Callable[[], Any], patience_seconds: float) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from flows.domain.codes import Code
+from flows.domain.incarnation import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Batch:
     Shape: one entry per record in all five columns, ordered by partition and offset; `payload` and
     `key` may be null.
     Time: `timestamp` is Kafka's, UTC milliseconds. `caught_up` says that the poll found no more
-    than this.
+    than this. `incarnations` maps partitions to the incarnation of the topic (incarnation.py);
+    a partition that it lacks has an unknown one.
     """
 
     partition: np.ndarray
@@ -30,9 +32,14 @@ class Batch:
     key: pa.Array
     payload: pa.Array
     caught_up: bool
+    incarnations: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    def incarnation(self, partition: int) -> int:
+        """Give the incarnation of the topic that the partition's records are of."""
+        return self.incarnations.get(partition, UNKNOWN)
 
     @cached_property
     def rows_by_partition(self) -> dict[int, np.ndarray]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flows.domain.batch import Batch, rows_by_partition
+from flows.domain.losses import Loss
 
 CommitNote = dict[str, int]
 """Named numbers beside the offsets of a commit: the running maxima, and the settings in force."""
@@ -113,10 +114,21 @@ class Positions:
 
     def __init__(self) -> None:
         self._next: dict[int, int] = {}
+        self._losses: list[Loss] = []
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
         self._next[partition] = checkpoint.resume
+
+    def lose(self, loss: Loss) -> None:
+        """Take note of records that were gone before they were read."""
+        self._next[loss.partition] = loss.end
+        self._losses.append(loss)
+
+    def losses(self) -> list[Loss]:
+        """Give the losses since the last call."""
+        losses, self._losses = self._losses, []
+        return losses
 
     def passed(self, batch: Batch) -> Batch:
         """Note how far a batch goes, and hand it on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -11,8 +11,10 @@ import pyarrow as pa
 from flows.domain.batch import Decoded
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint, CommitNote, Progress
+from flows.domain.codes import ACCEPTED
 from flows.domain.family import Family
 from flows.domain.judge import NO_TIME, Judge, Judged, Limits
+from flows.domain.losses import Loss
 from flows.domain.tallies import Tallies
 from flows.domain.validate import Validator
 
@@ -24,13 +26,15 @@ class Cleaned:
     The others are read again only to rebuild the state.
 
     Shape: `bodies` has one entry per event, `is_new` one per record, `counts` the number of new
-    records for each of VERDICTS.
+    records for each of VERDICTS. `accepted` has one entry per record: how many events of its
+    partition were accepted up to and including it (of records that are not new: nothing certain).
     """
 
     judged: Judged
     bodies: pa.Array
     is_new: np.ndarray
     counts: np.ndarray
+    accepted: np.ndarray
 
 
 class Cleaning:
@@ -47,12 +51,23 @@ class Cleaning:
         self._budget = budget
         self.tallies = Tallies(validator.rules)
         self._progress = Progress()
+        # As of `resume`, not of `rewind`: verdicts of records that are read again may differ from
+        # those that they had, since they too can depend on records before `rewind`.
+        self._accepted: dict[int, int] = {}
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
         self._judge.restore(partition, checkpoint.note.get("watermark", NO_TIME))
         self.tallies.restore(partition, checkpoint.note.get("clock", NO_TIME))
         self._progress.restore(partition, checkpoint)
+        self._accepted[partition] = checkpoint.note.get("accepted", 0)
+        self.tallies.restore_loss(
+            partition, checkpoint.note.get("lost", 0), checkpoint.note.get("lost_at", NO_TIME)
+        )
+
+    def lose(self, loss: Loss) -> None:
+        """Take note of records that were gone before they were read."""
+        self.tallies.lose(loss)
 
     def clean(self, decoded: Decoded) -> Cleaned:
         """Judge and count a batch.
@@ -70,21 +85,37 @@ class Cleaning:
         is_new = self._progress.is_new(batch.partition, batch.offset)
         # All records are counted, since a minute is rebuilt by counting its records again; but only
         # new ones spend the budget: the verdicts of the others are in the outputs already.
-        self.tallies.add(judged, is_new, oldest_ids)
+        accepted = self._count_accepted(judged, is_new)
+        self.tallies.add(judged, is_new, oldest_ids, accepted)
         counts = self._budget.spend(batch.partition[is_new], judged.verdict[is_new])
         # Last, so that the checkpoint of a batch that exceeds the budget is the one before it: the
         # batch is judged again after a restart.
         for p, offset in batch.last_offsets.items():
             self._progress.advance(p, offset)
-        return Cleaned(judged, decoded.bodies, is_new, counts)
+        return Cleaned(judged, decoded.bodies, is_new, counts, accepted)
+
+    def _count_accepted(self, judged: Judged, is_new: np.ndarray) -> np.ndarray:
+        newly = (judged.verdict == ACCEPTED) & is_new
+        accepted = np.empty(len(newly), np.int64)
+        for p, rows in judged.batch.rows_by_partition.items():
+            accepted[rows] = self._accepted[p] + np.cumsum(newly[rows])
+            self._accepted[p] = int(accepted[rows[-1]])
+        return accepted
 
     def checkpoints(self) -> dict[int, Checkpoint]:
         """Give where each partition stands once all that was cleaned is in the outputs."""
         checkpoints = {}
         for p in self._progress.partitions:
             needed = [o for o in (self._judge.oldest(p), self.tallies.oldest(p)) if o is not None]
-            checkpoints[p] = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
+            checkpoint = self._progress.checkpoint(p, min(needed, default=None), self._note(p))
+            note = checkpoint.note | self._note_at_resume(p)
+            checkpoints[p] = replace(checkpoint, note=note)
         return checkpoints
+
+    def _note_at_resume(self, p: int) -> CommitNote:
+        lost, minute = self.tallies.recent_loss(p)
+        loss = {"lost": lost, "lost_at": minute} if lost else {}
+        return {"accepted": self._accepted[p]} | loss
 
     def watermarks(self) -> dict[int, int]:
         """Give the watermark (ms) of each partition that has one."""

@@ -1,8 +1,8 @@
-"""The state of `flows/metrics.py`: drop what was seen before, count the rest into every metric."""
+"""The state of `flows/metrics.py`: count the events that pass the fence into every metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,11 +12,15 @@ import polars as pl
 from flows.domain.batch import Batch, Origin, Refusal, rows_by_partition, running_maximum
 from flows.domain.checkpoint import Checkpoint, CommitNote, Progress
 from flows.domain.codes import Code
+from flows.domain.errors import PermanentError
 from flows.domain.family import Family, Items
+from flows.domain.fence import Fence, Terms
 from flows.domain.items import FlatItems, first_of_event, items_of, summed
 from flows.domain.judge import NO_TIME
+from flows.domain.losses import Loss
 from flows.domain.metrics import Scope
-from flows.domain.tables import GOLD, PROGRESS, Rows, rows_of
+from flows.domain.minute_counts import MinuteCounts
+from flows.domain.tables import COUNTED, GOLD, PROGRESS, Rows, rows_of
 from flows.domain.windows import Windows, starts_of
 
 
@@ -49,17 +53,30 @@ class Counted:
     """Always empty: rows of open windows are pulled (Counting.take)."""
 
 
+ANY_TERMS = Terms()
+# behind every window: in a partition whose incarnation is over, all are closed
+LAST_START = 2**62
+
+
 class Counting:
     """Count batches of clean events.
 
     Time: event time. A window closes when its partition's watermark passes its end plus the
     lateness; clean lets nothing older through, so a closed window can change no more.
-    State: the fence, the watermark, and the open windows; rebuilt from the log, `checkpoints` says
+    State: the fence, the watermarks, and the open windows; rebuilt from the log, `checkpoints` says
     from where.
     """
 
-    def __init__(self, family: Family, origin: Origin, lateness: timedelta, cap: int) -> None:
+    def __init__(
+        self,
+        family: Family,
+        origin: Origin,
+        lateness: timedelta,
+        cap: int,
+        terms: Terms = ANY_TERMS,
+    ) -> None:
         self._origin = origin
+        self._fence = Fence(terms)
         self._lateness = lateness // timedelta(milliseconds=1)
         self._cap = cap
         self._items = family.items
@@ -79,43 +96,69 @@ class Counting:
         }
         self._longest = max(self._lengths.values())
         self._inherited = _inherited(self._questions[Scope.ITEM], self._items)
-        self._fences: dict[int, int] = {}
+        # By the number of a partition in tables, which tells incarnations apart.
         self._watermarks: dict[int, int] = {}
+        self._minutes = MinuteCounts()
         self._firsts: dict[int, dict[int, int]] = {}
+        self._over: set[int] = set()
         self._reported: dict[int, int] = {}
         self._closed: dict[int, int] = {}
         self._progress = Progress()
+        self._losses: list[Loss] = []
 
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
-        self._fences[partition] = self._reported[partition] = checkpoint.note.get("fence", -1)
-        self._watermarks[partition] = checkpoint.note.get("watermark", NO_TIME)
-        self._firsts[partition] = {}
+        self._fence.restore(partition, checkpoint.note)
+        number = self._fence.number(partition)
+        self._reported[partition] = self._fence.place(partition)[0]
+        self._watermarks[number] = checkpoint.note.get("watermark", NO_TIME)
+        self._firsts[number] = {}
         self._progress.restore(partition, checkpoint)
 
+    def lose(self, loss: Loss) -> None:
+        """Take note of records of the clean topic that were gone before they were read."""
+        self._fence.lose(loss)
+        self._losses.append(loss)
+
+    def admit(self, clean: CleanEvents) -> CleanEvents:
+        """Refuse the records with an event that clean cannot have written."""
+        events, batch = clean.events, clean.batch
+        foreign = self._fence.foreign(batch.partition[events["row"].to_numpy()], events)
+        if not foreign.any():
+            return clean
+        rows = np.unique(events["row"].to_numpy()[foreign])
+        refused = [*clean.refused, *(Refusal(row, Code.INVALID) for row in rows.tolist())]
+        return CleanEvents(batch, events.filter(~pl.col("row").is_in(rows.tolist())), refused)
+
     def count(self, clean: CleanEvents) -> Counted:
-        """Count a batch; the rows that changed wait for `take`."""
+        """Count a batch; the rows that changed wait for `take`.
+
+        Errors: PermanentError when accepted events are missing, or come when their window is
+        closed.
+        """
         batch, events = clean.batch, clean.events
         # before the fence and the watermark move: a restart at the first offset begins from these
         for p, offset in batch.first_offsets.items():
             self._progress.remember(p, offset, self._note(p))
-        is_new = self._progress.is_new(batch.partition, batch.offset)
         rows = events["row"].to_numpy()
-        partition, source = batch.partition[rows], events["source_offset"].to_numpy()
-        # The fence. Clean writes the events of a partition in the order of their raw offsets, but
-        # at least once: after a crash, or from two processes that overlap for a moment, a stretch
-        # comes again at higher offsets of the clean topic. An event at or below the highest raw
-        # offset so far was counted already. For example raw offsets 5 6 7 | 6 7 8: the second 6 and
-        # 7 are repeats, 8 is counted. Gaps are normal, since not every record is accepted.
-        unseen = source > running_maximum(partition, source, self._fences)
+        all_new = self._progress.is_new(batch.partition, batch.offset)
+        is_new = all_new[rows]
+        passed = self._fence.passing(batch.partition[rows], events, is_new)
+        unseen, partition = passed.unseen, passed.partition
+        for number in np.unique(partition[unseen]).tolist():
+            self._watermarks.setdefault(number, NO_TIME)
+            self._firsts.setdefault(number, {})
+        self._over.update(passed.switched)
         # A repeat cannot move the watermark, but could be noted as the first of a closed window.
         times = events["event_time"].to_physical().to_numpy()
-        running_maximum(partition[unseen], times[unseen], self._watermarks)
+        marks = running_maximum(partition[unseen], times[unseen], self._watermarks)
+        self._raise_if_late(times[unseen], marks, is_new[unseen])
         self._note_firsts(partition[unseen], times[unseen], batch.offset[rows][unseen])
+        self._minutes.add(partition[unseen], times[unseen], is_new[unseen])
         events = events.hstack(
             [
                 pl.Series("partition", partition, pl.Int32),
-                pl.Series("is_new", is_new[rows], pl.Boolean),
+                pl.Series("is_new", is_new, pl.Boolean),
             ]
         )
         # Events that are not new count too, to rebuild their windows; but `is_new` goes with them,
@@ -123,7 +166,17 @@ class Counting:
         self._add(events if unseen.all() else events.filter(pl.Series(unseen)))
         for p, offset in batch.last_offsets.items():
             self._progress.advance(p, offset)
-        return _counted(clean, unseen, is_new)
+        return _counted(clean, unseen, all_new)
+
+    def _raise_if_late(self, times: np.ndarray, marks: np.ndarray, is_new: np.ndarray) -> None:
+        late = is_new & (times < marks - self._lateness)
+        if late.any():
+            behind = int((marks - times)[late].max())
+            raise PermanentError(
+                f"clean has accepted an event {behind / 1000:g} s behind the watermark, and the"
+                f" windows of {self._origin.flow} close after {self._lateness / 1000:g} s: set"
+                " SHOPSTREAM_ALLOWED_LATENESS_SECONDS alike for both"
+            )
 
     def _add(self, events: pl.DataFrame) -> None:
         if not len(events):
@@ -178,17 +231,31 @@ class Counting:
             Rows(GOLD[metric.name], windows.take(), distinct=True)
             for metric, windows in self._windows
         ]
+        rows = [rows for rows in (*changed, *self._progress_rows()) if len(rows.frame)]
         self._forget()
-        return [rows for rows in (*changed, self._progress_rows()) if len(rows.frame)]
+        return rows
 
-    def _progress_rows(self) -> Rows:
-        ahead = [p for p, fence in self._fences.items() if fence > self._reported[p]]
-        self._reported |= {p: self._fences[p] for p in ahead}
+    def _progress_rows(self) -> Iterator[Rows]:
+        places = {p: self._fence.place(p) for p in self._progress.partitions}
+        ahead = [p for p, (fence, _) in places.items() if fence != self._reported[p]]
+        self._reported |= {p: places[p][0] for p in ahead}
         flow, topic = self._origin.flow, self._origin.topic
-        return rows_of(
+        numbers = {p: self._fence.number(p) for p in ahead}
+        yield rows_of(
             PROGRESS,
-            [(flow, topic, p, self._fences[p], self._watermarks[p]) for p in ahead],
+            [
+                (flow, topic, n, places[p][0], self._watermarks[n], places[p][1])
+                for p, n in numbers.items()
+            ],
         )
+        yield rows_of(
+            COUNTED, [(start, flow, topic, n, events) for n, start, events in self._minutes.take()]
+        )
+
+    def losses(self) -> list[Loss]:
+        """Give the losses since the last call."""
+        losses, self._losses = [*self._fence.losses(), *self._losses], []
+        return losses
 
     def _forget(self) -> None:
         """Free the windows that closed since the last time."""
@@ -198,12 +265,13 @@ class Counting:
             p: (mark - self._lateness) // self._longest * self._longest - self._longest
             for p, mark in self._watermarks.items()
             if mark > NO_TIME
-        }
+        } | dict.fromkeys(self._over, LAST_START)
         if closed == self._closed:
             return
         self._closed = closed
         for _, windows in self._windows:
             windows.forget(closed)
+        self._minutes.forget(closed)
         for p, limit in closed.items():
             self._firsts[p] = {
                 start: first for start, first in self._firsts[p].items() if start > limit
@@ -213,7 +281,9 @@ class Counting:
         """Give where each partition stands once all that was counted is in the outputs."""
         return {
             p: self._progress.checkpoint(
-                p, min(self._firsts[p].values(), default=None), self._note(p)
+                p,
+                min(self._firsts[self._fence.number(p)].values(), default=None),
+                self._note(p),
             )
             for p in self._progress.partitions
         }
@@ -232,7 +302,8 @@ class Counting:
         return {"lateness": self._lateness, "cap": self._cap}
 
     def _note(self, p: int) -> CommitNote:
-        return {"fence": self._fences[p], "watermark": self._watermarks[p]} | self.depends_on()
+        watermark = self._watermarks[self._fence.number(p)]
+        return {"watermark": watermark} | self._fence.note(p) | self.depends_on()
 
 
 def _inherited(questions: Sequence[pl.Expr], items: Items | None) -> list[str]:

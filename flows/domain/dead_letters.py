@@ -97,6 +97,7 @@ def _dead_letter(batch: Batch, row: int, origin: Origin) -> DeadLetter:
         "schema_fingerprint": None,
         "app_version": None,
         "attempt": 1,
+        "source_incarnation": batch.incarnation(int(batch.partition[row])),
     }
 
 

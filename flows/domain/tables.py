@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from flows.domain.families import CATALOGUE
+from flows.domain.losses import Loss
 from flows.domain.metrics import MetricTable
 
 
@@ -119,10 +120,63 @@ PROGRESS = Table(
         "partition": "integer",
         "source_offset": "bigint",
         "watermark": "timestamptz",
+        "accepted": "bigint",
     },
     ("flow", "source_topic", "partition"),
     "source_offset",
     stamp="updated_at",
+)
+
+# How many events of each minute are in gold: few rows, so that their sum over all time is cheap to
+# hold against what clean accepted.
+COUNTED = Table(
+    "ops.counted_1m",
+    {
+        "window_start": "timestamptz",
+        "flow": "text",
+        "source_topic": "text",
+        "partition": "integer",
+        "events": "bigint",
+    },
+    ("window_start", "flow", "source_topic", "partition"),
+    "events",
+    chunk=timedelta(days=30),
+)
+
+# Where a flow stands, written in the transaction of its rows: so a restored database says itself
+# from where it must be filled again. A topic that is made anew begins anew.
+CHECKPOINTS = Table(
+    "ops.checkpoints",
+    {
+        "flow": "text",
+        "topic": "text",
+        "topic_id": "text",
+        "partition": "integer",
+        "resume": "bigint",
+        "rewind": "bigint",
+        "note": "jsonb",
+    },
+    ("flow", "topic", "topic_id", "partition"),
+    "resume",
+    stamp="written_at",
+)
+
+# The ledger of losses: records that were gone before a flow had read them, up to before
+# `to_offset`.
+LOSSES = Table(
+    "ops.losses",
+    {
+        "flow": "text",
+        "topic": "text",
+        "partition": "integer",
+        "from_offset": "bigint",
+        "to_offset": "bigint",
+        "records": "bigint",
+        "why": "text",
+    },
+    ("flow", "topic", "partition", "from_offset", "why"),
+    "records",
+    stamp="found_at",
 )
 
 OUTCOMES = Table(
@@ -158,6 +212,23 @@ RULES = Table(
     chunk=CHUNK_1M,
 )
 
+OFFSETS = Table(
+    "quality.offsets_1m_by_partition",
+    {
+        "window_start": "timestamptz",
+        "flow": "text",
+        "source_topic": "text",
+        "partition": "integer",
+        "offsets": "bigint",
+        "control": "bigint",
+        "lost": "bigint",
+        "accepted": "bigint",
+    },
+    ("window_start", "flow", "source_topic", "partition"),
+    "offsets",
+    chunk=CHUNK_1M,
+)
+
 DEAD_LETTERS = Table(
     "quality.dead_letters",
     {
@@ -178,5 +249,16 @@ DEAD_LETTERS = Table(
     None,
 )
 
-# Tables whose rows are no windows.
-OTHER_TABLES = (DEAD_LETTERS, PROGRESS)
+# Tables that are not summed up to hours and days.
+OTHER_TABLES = (DEAD_LETTERS, PROGRESS, COUNTED, CHECKPOINTS, LOSSES, OFFSETS)
+
+
+def loss_rows(flow: str, losses: Sequence[Loss]) -> Rows:
+    """Make the rows of the ledger that tell of losses."""
+    return rows_of(
+        LOSSES,
+        [
+            (flow, loss.topic, loss.partition, loss.start, loss.end, loss.records, str(loss.cause))
+            for loss in losses
+        ],
+    )

@@ -18,6 +18,7 @@ from flows.domain import rules
 from flows.domain.batch import Batch, running_maximum
 from flows.domain.codes import CONFLICT, DUPLICATE, LATE, VERDICTS, QualityDimension
 from flows.domain.judge import Judged
+from flows.domain.losses import Loss
 from flows.domain.rules import Rule
 
 MINUTE = 60_000
@@ -50,6 +51,32 @@ class RuleTally:
     broken: int
 
 
+@dataclass(frozen=True)
+class OffsetTally:
+    """How far a partition was read by the end of a minute.
+
+    `offsets` = the records of all outcomes + `control` + `lost`. `accepted` counts the events of
+    the partition that were accepted by then, in all.
+    """
+
+    partition: int
+    minute: int
+    offsets: int
+    control: int
+    lost: int
+    accepted: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed since the last call of `take`."""
+
+    outcomes: list[OutcomeTally]
+    rules: list[RuleTally]
+    offsets: list[OffsetTally]
+    losses: list[Loss]
+
+
 @dataclass
 class Minute:
     """Counts of one partition and minute.
@@ -63,6 +90,9 @@ class Minute:
     verdicts: np.ndarray
     checked: dict[str, int]
     broken: dict[str, int]
+    control: int = 0
+    lost: int = 0
+    accepted: int = 0
 
 
 class Tallies:
@@ -78,10 +108,32 @@ class Tallies:
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
         self._last: dict[int, tuple[int, tuple[int, int]]] = {}
+        # losses that no minute has yet, the last one of each partition that one has, and those that
+        # the ledger has not
+        self._unplaced: dict[int, int] = {}
+        self._placed: dict[int, tuple[int, int]] = {}
+        self._untold: list[Loss] = []
 
     def restore(self, partition: int, clock: int) -> None:
         """Begin a partition with its newest timestamp as it was at `rewind`."""
         self.clocks[partition] = clock
+
+    def lose(self, loss: Loss) -> None:
+        """Count a loss in the minute of the next new record, and tell it."""
+        p = loss.partition
+        self._unplaced[p] = self._unplaced.get(p, 0) + loss.records
+        self._untold.append(loss)
+        if p in self._last:
+            self._last[p] = max(self._last[p][0], loss.end - 1), self._last[p][1]
+
+    def recent_loss(self, partition: int) -> tuple[int, int]:
+        """Give the records that the minute of the last loss lost, and the minute."""
+        return self._placed.get(partition, (0, 0))
+
+    def restore_loss(self, partition: int, records: int, minute: int) -> None:
+        """Begin a partition with its last loss: no record of the log tells of it."""
+        if records:
+            self._placed[partition] = records, minute
 
     def oldest(self, partition: int) -> int | None:
         """Give the offset from which the counts of the open minutes can be rebuilt."""
@@ -100,11 +152,18 @@ class Tallies:
                 partitions.append(p)
         return partitions
 
-    def add(self, judged: Judged, is_new: np.ndarray, oldest_ids: dict[int, int | None]) -> None:
+    def add(
+        self,
+        judged: Judged,
+        is_new: np.ndarray,
+        oldest_ids: dict[int, int | None],
+        accepted: np.ndarray,
+    ) -> None:
         """Count a batch.
 
-        Shape: `is_new` has one entry per record; `oldest_ids` has, for each partition of
-        `opened_by`, the offset of the oldest id that was known before the batch.
+        Shape: `is_new` and `accepted` (how many events were accepted by then) have one entry per
+        record; `oldest_ids` has, for each partition of `opened_by`, the offset of the oldest id
+        that was known before the batch.
         """
         batch = judged.batch
         # The clock is the newest timestamp up to and including the record. Like the watermark it is
@@ -113,6 +172,8 @@ class Tallies:
         stamp = np.maximum(batch.timestamp, np.maximum(newest, batch.timestamp) - GRACE)
         keys, group, firsts = minutes_of(batch, stamp // MINUTE * MINUTE)
         count = len(keys)
+        lasts = np.zeros(count, np.int64)
+        np.maximum.at(lasts, group, np.arange(len(batch)))
         # one bincount over (minute, verdict) pairs gives the matrix of all minutes
         verdicts = np.bincount(
             group * len(VERDICTS) + judged.verdict, minlength=count * len(VERDICTS)
@@ -127,6 +188,9 @@ class Tallies:
                 oldest_id = oldest_ids.get(key[0])
                 first = firsts[g] if oldest_id is None else min(oldest_id, firsts[g])
                 self._open[key] = Minute(first, zero, defaultdict(int), defaultdict(int))
+                lost, minute = self.recent_loss(key[0])
+                if minute == key[1]:
+                    self._open[key].lost = lost
             entry = self._open[key]
             entry.verdicts += verdicts[g]
             for name in checked:
@@ -135,12 +199,24 @@ class Tallies:
                 entry.broken[name] += int(broken[name][g])
             if changes[g]:
                 self._changed.add(key)
-        self._count_missing(batch, keys, group, is_new)
+                entry.accepted = int(accepted[lasts[g]])
+                self._place_loss(key)
+        self._count_control(batch, keys, group, is_new)
 
-    def _count_missing(
+    def _place_loss(self, key: tuple[int, int]) -> None:
+        lost = self._unplaced.pop(key[0], 0)
+        if lost:
+            self._open[key].lost += lost
+            self._placed[key[0]] = self._open[key].lost, key[1]
+
+    def _count_control(
         self, batch: Batch, keys: list[tuple[int, int]], group: np.ndarray, is_new: np.ndarray
     ) -> None:
-        """Count offsets without a record in the minute of the record before them."""
+        """Count offsets without a record in the minute of the record before them.
+
+        Within a log they are markers of transactions, or records of those that were aborted: what
+        retention or a crash takes is gone at one of the ends, and found by the source.
+        """
         # Not in that of the record after them: a restart that begins with that record could not see
         # the gap. The minute of the newest record is always open, and a restart reads open minutes
         # again, so it reads the record before a gap; `_last` carries it into the next batch. So
@@ -154,8 +230,7 @@ class Tallies:
             for i in np.flatnonzero(missing):
                 if i:
                     key = keys[group[rows[i - 1]]]
-                self._open[key].checked[MISSING] += int(missing[i])
-                self._open[key].broken[MISSING] += int(missing[i])
+                self._open[key].control += int(missing[i])
                 # news if the record after the gap is: the gap was seen when that was read
                 if is_new[rows[i]]:
                     self._changed.add(key)
@@ -166,29 +241,39 @@ class Tallies:
         """Count the open minutes of all partitions."""
         return len(self._open)
 
-    def take(self) -> tuple[list[OutcomeTally], list[RuleTally]]:
+    def take(self) -> Changes:
         """Give the counts that changed since the last call.
 
         Minutes that cannot change any more are forgotten.
         """
-        outcomes: list[OutcomeTally] = []
-        by_rule: list[RuleTally] = []
+        changes = Changes([], [], [], self._untold)
+        self._untold = []
         for key in sorted(self._changed):
-            entry = self._open[key]
-            for (outcome, code), n in zip(VERDICTS, entry.verdicts.tolist(), strict=True):
-                if n:
-                    outcomes.append(OutcomeTally(*key, outcome, code, n))
-            for rule, n in entry.checked.items():
-                if n:
-                    by_rule.append(
-                        RuleTally(*key, rule, self._dimensions[rule], n, entry.broken.get(rule, 0))
-                    )
+            self._tell(key, changes)
         self._changed.clear()
         # after they were given: what closed since the last call has its last numbers among them
         for p, minute in list(self._open):
             if minute + MINUTE <= self.clocks[p] - GRACE:
                 del self._open[p, minute]
-        return outcomes, by_rule
+        return changes
+
+    def _tell(self, key: tuple[int, int], changes: Changes) -> None:
+        entry = self._open[key]
+        verdicts = entry.verdicts.tolist()
+        for (outcome, code), n in zip(VERDICTS, verdicts, strict=True):
+            if n:
+                changes.outcomes.append(OutcomeTally(*key, outcome, code, n))
+        lost = {MISSING: entry.lost} if entry.lost else {}
+        for rule, n in entry.checked.items():
+            missed = lost.get(rule, 0)
+            if n + missed:
+                broken = entry.broken.get(rule, 0) + missed
+                dimension = self._dimensions[rule]
+                changes.rules.append(RuleTally(*key, rule, dimension, n + missed, broken))
+        offsets = sum(verdicts) + entry.control + entry.lost
+        changes.offsets.append(
+            OffsetTally(*key, offsets, entry.control, entry.lost, entry.accepted)
+        )
 
 
 def minutes_of(

@@ -15,20 +15,39 @@ import signal
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from types import FrameType, TracebackType
+from typing import Protocol
 
 import flows.runtime.one_thread  # noqa: F401  # takes effect before Polars is imported
 from flows.connectors.kafka_consumer import Subscription
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES, Destination, KafkaSink
 from flows.connectors.kafka_source import KafkaSource, State
+from flows.connectors.lanes import Lanes
+from flows.connectors.places import Places, WithPlaces
+from flows.connectors.raw_topic import RawTopic
 from flows.connectors.records import Pulled, Records
 from flows.connectors.timescale import Database, TimescaleSink
 from flows.domain.batch import Origin
+from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import ShopstreamError
-from flows.domain.tables import Rows, Table
+from flows.domain.families import FAMILIES
+from flows.domain.family import Family
+from flows.domain.losses import Loss
+from flows.domain.tables import CHECKPOINTS, LOSSES, Rows, Table
 from flows.registry import BY_NAME, NAMES, Flow
 from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry.telemetry import Telemetry
+
+
+class TableState(Protocol):
+    """The state of a flow that writes tables."""
+
+    def checkpoints(self) -> dict[int, Checkpoint]:
+        """Map each partition to where it stands once all that was read is in the outputs."""
+
+    def losses(self) -> list[Loss]:
+        """Give the losses since the last call."""
 
 
 class Process:
@@ -40,6 +59,7 @@ class Process:
         self.telemetry = Telemetry(flow.name, settings)
         self._sources: list[KafkaSource] = []
         self._sinks: list[KafkaSink | TimescaleSink] = []
+        self._places: Places | None = None
         self._stop = False
 
     @classmethod
@@ -66,6 +86,7 @@ class Process:
     def source(self, state: State) -> KafkaSource:
         """Make the source of the flow's topic."""
         settings = self.settings
+        is_raw = self.flow.reads.startswith("topic_raw_")
         subscription = Subscription(
             settings.bootstrap,
             settings.topic(self.flow.reads),
@@ -75,8 +96,20 @@ class Process:
             settings.batch_records,
             settings.poll_seconds * self.flow.poll_slowdown,
             settings.startup_seconds,
+            goes_on=settings.lost_records == "continue",
+            is_raw=is_raw,
+            broker_time=is_raw and settings.producer_timestamps == "refuse",
         )
-        source = KafkaSource(subscription, state, self.stopping, self.telemetry.source)
+        places = self._places
+        source = KafkaSource(
+            subscription,
+            state,
+            self.stopping,
+            self.telemetry.source,
+            None
+            if places is None
+            else partial(places.read, settings.database_url, settings.startup_seconds),
+        )
         self._sources.append(source)
         return source
 
@@ -102,13 +135,39 @@ class Process:
         return self.topic_sink("topic_dead_letters", max_bytes=DEAD_LETTER_BYTES)
 
     def table_sink(
-        self, *tables: Table, pulled: Pulled[Iterable[Rows]] | None = None
+        self, *tables: Table, state: TableState, pulled: Pulled[Iterable[Rows]] | None = None
     ) -> TimescaleSink:
-        """Make the sink of tables."""
-        database = Database(self.settings.database_url, self.settings.startup_seconds)
-        sink = TimescaleSink(database, tables, self.stopping, self.telemetry.sinks, pulled)
+        """Make the sink of tables, which also hold where the flow stands; before the source."""
+        settings = self.settings
+        self._places = Places(self.flow.name, settings.topic(self.flow.reads))
+        with_places = WithPlaces(self._places, state.checkpoints, pulled, state.losses)
+        database = Database(settings.database_url, settings.startup_seconds, places=self._places)
+        sink = TimescaleSink(
+            database,
+            (*tables, LOSSES, CHECKPOINTS),
+            self.stopping,
+            self.telemetry.sinks,
+            with_places,
+        )
         self._sinks.append(sink)
         return sink
+
+    def raw_topic(self, family: Family) -> RawTopic:
+        """Ask about the raw topic of a family."""
+        settings = self.settings
+        return RawTopic(
+            settings.bootstrap, settings.topic(f"topic_raw_{family.name}"), settings.startup_seconds
+        )
+
+    def lanes(self) -> Lanes:
+        """Look up the lanes of topics in the tables."""
+        settings = self.settings
+        raw = {settings.topic(f"topic_raw_{family.name}") for family in FAMILIES}
+
+        def current(topic: str) -> int:
+            return RawTopic(settings.bootstrap, topic, settings.startup_seconds).incarnation()
+
+        return Lanes(settings.database_url, raw, current)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._stop = True

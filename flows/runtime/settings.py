@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     epoch_seconds: float = Field(
         1.0, gt=0, le=60, description="Between commits, under `shopstream up`."
     )
+    lost_records: Literal["fail", "continue"] = Field(
+        "fail",
+        description="When records are gone before they are read: stop, or tell it and go on.",
+    )
+    producer_timestamps: Literal["refuse", "trust"] = Field(
+        "refuse", description="A raw topic whose producers stamp its records: refuse it or not."
+    )
     ordinal: int = Field(0, ge=0, description="This process's number, of COUNT.")
     count: int = Field(1, ge=1, description="Processes that share the partitions.")
     retention_1m_days: int = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fastavro
@@ -21,7 +21,9 @@ from flows.domain.cleaning import Cleaned
 from flows.domain.codes import ACCEPTED
 from flows.domain.dead_letters import DeadLetter
 from flows.domain.family import Family
-from flows.domain.tallies import OutcomeTally, RuleTally, Tallies
+from flows.domain.incarnation import UNKNOWN
+from flows.domain.losses import Loss
+from flows.domain.tallies import OffsetTally, OutcomeTally, RuleTally, Tallies
 
 # A quarter of the 1 MiB that a broker takes by default. A full record holds about 2,000 events of
 # 130 bytes, so the cost per record no longer counts.
@@ -35,7 +37,13 @@ class CleanEncoder:
     and a short tail, and nothing that was decoded is encoded again.
     """
 
-    SOURCE = ("source_partition", "source_offset", "source_timestamp")
+    SOURCE = (
+        "source_partition",
+        "source_offset",
+        "source_timestamp",
+        "source_incarnation",
+        "accepted",
+    )
 
     def __init__(self, family: Family) -> None:
         event = schemas.load(family.contract)
@@ -84,11 +92,17 @@ class CleanEncoder:
         accepted = (judged.verdict[rows] == ACCEPTED) & cleaned.is_new[rows]
         rows = rows[accepted]
         bodies = cleaned.bodies if accepted.all() else cleaned.bodies.filter(pa.array(accepted))
+        partition = batch.partition[rows]
+        incarnation = np.zeros(len(rows), np.int32)
+        for p in batch.incarnations:
+            incarnation[partition == p] = batch.incarnation(p)
         tails = pa.RecordBatch.from_arrays(
             [
-                pa.array(batch.partition[rows], pa.int32()),
+                pa.array(partition, pa.int32()),
                 pa.array(batch.offset[rows], pa.int64()),
                 pa.array(batch.timestamp[rows], pa.timestamp("ms")),
+                pa.array(incarnation, pa.int32()),
+                pa.array(cleaned.accepted[rows], pa.int64()),
             ],
             names=list(self.SOURCE),
         )
@@ -103,40 +117,67 @@ def dead_letters(letters: Iterable[DeadLetter]) -> Records:
     )
 
 
+def _unknown(partition: int) -> int:
+    return UNKNOWN
+
+
 class TallyRecords:
-    """The tallies that changed, as records of avro/outcome_tally.avsc and avro/rule_tally.avsc.
+    """The tallies that changed, as records of avro/*_tally.avsc, and losses of avro/loss.avsc.
 
     Their key is all but the number: so the newest count of a minute replaces those before it, on a
     compacted topic too.
     """
 
-    def __init__(self, tallies: Tallies, origin: Origin) -> None:
+    def __init__(
+        self, tallies: Tallies, origin: Origin, incarnation: Callable[[int], int] = _unknown
+    ) -> None:
         self._tallies = tallies
         self._origin = origin
+        self._incarnation = incarnation
 
     def take(self) -> Records:
         """Encode the counts that changed since the last call."""
-        outcomes, rules = self._tallies.take()
+        changes = self._tallies.take()
         return Records(
             {
                 BY_KEY: [
-                    *(self._message("outcome_tally", t, t.outcome, t.code) for t in outcomes),
-                    *(self._message("rule_tally", t, t.rule) for t in rules),
+                    *(self._tally("outcome_tally", t, t.outcome, t.code) for t in changes.outcomes),
+                    *(self._tally("rule_tally", t, t.rule) for t in changes.rules),
+                    *(self._tally("offset_tally", t, "offsets") for t in changes.offsets),
+                    *map(self._loss, changes.losses),
                 ]
             }
         )
 
+    def _tally(
+        self, contract: str, tally: OutcomeTally | RuleTally | OffsetTally, *names: str
+    ) -> dict[str, Any]:
+        values = dataclasses.asdict(tally) | {"window_start": tally.minute}
+        return self._message(contract, tally.partition, values, (tally.minute, *names))
+
+    def _loss(self, loss: Loss) -> dict[str, Any]:
+        values = {
+            "from_offset": loss.start,
+            "to_offset": loss.end,
+            "records": loss.records,
+            "why": str(loss.cause),
+        }
+        return self._message("loss", loss.partition, values, (loss.start, loss.cause))
+
     def _message(
-        self, contract: str, tally: OutcomeTally | RuleTally, *names: str
+        self, contract: str, partition: int, values: dict[str, Any], names: tuple[Any, ...]
     ) -> dict[str, Any]:
         flow, topic = self._origin.flow, self._origin.topic
-        value = dataclasses.asdict(tally) | {
+        incarnation = self._incarnation(partition)
+        value = values | {
             "flow": flow,
             "source_topic": topic,
-            "source_partition": tally.partition,
-            "window_start": tally.minute,
+            "source_partition": partition,
+            "source_incarnation": incarnation,
         }
-        key = "|".join(map(str, (flow, topic, tally.partition, tally.minute, *names)))
+        # without a number where there is none, as in all keys that are on the topic already
+        which = (incarnation,) if incarnation else ()
+        key = "|".join(map(str, (flow, topic, partition, *which, *names)))
         return {"value": _record(schemas.load(contract), value), "key": key.encode()}
 
 

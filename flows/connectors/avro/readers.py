@@ -6,7 +6,7 @@ What cannot be read is refused, like any other record. Readers keep no state.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,9 +23,12 @@ from flows.domain.codes import Code
 from flows.domain.counting import CleanEvents
 from flows.domain.dead_letters import DeadLetter, unreadable
 from flows.domain.family import Family
+from flows.domain.incarnation import UNKNOWN, numbered
 from flows.domain.tables import (
     DEAD_LETTERS,
+    LOSSES,
     NEWEST_MS,
+    OFFSETS,
     OLDEST_MS,
     OUTCOMES,
     RULES,
@@ -35,6 +38,20 @@ from flows.domain.tables import (
     storable,
 )
 from flows.domain.text import NulFinder, printable
+
+LaneOf = Callable[[str, int], int | None]
+"""Gives the lane of a topic's incarnation; None for one that no topic of ours ever had."""
+
+
+def first_lane(topic: str, incarnation: int) -> int | None:
+    """Give the lane of topics that were never made anew."""
+    return 0
+
+
+# What events of the first version of the clean contract lack.
+UNNUMBERED = pl.DataFrame({"source_incarnation": [0], "accepted": [0]}).cast(
+    {"source_incarnation": pl.Int32}
+)
 
 
 class CleanReader:
@@ -59,7 +76,8 @@ class CleanReader:
             self._read_rows(batch, header, rows, parts, refused)
         events = self._empty if not parts else parts[0]
         if len(parts) > 1:
-            events = pl.concat(parts).sort("row", maintain_order=True)
+            order = parts[0].columns
+            events = pl.concat([part[order] for part in parts]).sort("row", maintain_order=True)
         foreign = _foreign(events, batch)
         if foreign.any():
             # the whole record is refused, with the good events it may hold: clean wrote none of it
@@ -99,7 +117,10 @@ class CleanReader:
             lists = columns.column("events")
             rows = rows[pc.list_parent_indices(lists).to_numpy()]
             columns = pa.RecordBatch.from_struct_array(lists.flatten())
-        return frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
+        frame = frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
+        # from before events had a number
+        missing = [c for c in UNNUMBERED.columns if c not in frame.columns]
+        return frame.with_columns(UNNUMBERED[c].first() for c in missing) if missing else frame
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,7 @@ class _Contract(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]: ...
-    def row_of(self, record: dict[str, Any]) -> tuple[Table, tuple[Any, ...]]: ...
+    def row_of(self, record: dict[str, Any]) -> tuple[Table, tuple[Any, ...]] | None: ...
 
 
 class RecordReader:
@@ -146,9 +167,9 @@ class RecordReader:
             if isinstance(record, Code):
                 refused.append(Refusal(index, record))
                 continue
-            table, row = self._contract.row_of(record)
-            if storable(table, row):
-                rows.setdefault(table, []).append(row)
+            table_and_row = self._contract.row_of(record)
+            if table_and_row is not None and storable(*table_and_row):
+                rows.setdefault(table_and_row[0], []).append(table_and_row[1])
             else:
                 refused.append(Refusal(index, Code.INVALID))
         return ReadRows(batch, [rows_of(table, part) for table, part in rows.items()], refused)
@@ -161,15 +182,32 @@ class RecordReader:
 
 
 class TallyContract:
-    """Counts by outcome and by rule."""
+    """Counts by outcome, by rule and by offset, and the losses."""
 
-    names = ("outcome_tally", "rule_tally")
+    names = ("outcome_tally", "rule_tally", "offset_tally", "loss")
 
-    def row_of(self, record: dict[str, Any]) -> tuple[Table, tuple[Any, ...]]:
-        """Make the row of a tally."""
-        table = OUTCOMES if "outcome" in record else RULES
-        values = record | {"partition": record["source_partition"]}
+    def __init__(self, lane_of: LaneOf = first_lane) -> None:
+        self._lane_of = lane_of
+
+    def row_of(self, record: dict[str, Any]) -> tuple[Table, tuple[Any, ...]] | None:
+        """Make the row of a tally; None where it is of no topic that was ever ours."""
+        table = next(table for mark, table in _BY_FIELD.items() if mark in record)
+        partition = _partition_of(record, self._lane_of)
+        if partition is None:
+            return None
+        values = record | {"partition": partition, "topic": record["source_topic"]}
         return table, tuple(values[c] for c in table.columns)
+
+
+# each contract has a field that the others have not
+_BY_FIELD = {"outcome": OUTCOMES, "rule": RULES, "offsets": OFFSETS, "why": LOSSES}
+
+
+def _partition_of(record: dict[str, Any], lane_of: LaneOf) -> int | None:
+    """Give the number of a record's source partition in tables."""
+    topic, incarnation = record["source_topic"], record.get("source_incarnation", UNKNOWN)
+    lane = lane_of(topic, incarnation)
+    return None if lane is None else numbered(lane, record["source_partition"])
 
 
 class DeadLetterContract:
@@ -177,23 +215,31 @@ class DeadLetterContract:
 
     names = ("dead_letter",)
 
-    def row_of(self, record: DeadLetter) -> tuple[Table, tuple[Any, ...]]:
+    def __init__(self, lane_of: LaneOf = first_lane) -> None:
+        self._lane_of = lane_of
+
+    def row_of(self, record: DeadLetter) -> tuple[Table, tuple[Any, ...]] | None:
         """Make the row of a dead letter, with texts that any terminal takes."""
+        partition = _partition_of(record, self._lane_of)
+        if partition is None:
+            return None
         texts = {k: printable(v, 1_000) for k, v in record.items() if isinstance(v, str)}
         violations = [
             {k: v and printable(v) for k, v in violation.items()}
             for violation in record["violations"]
         ]
-        values = record | texts | {"violations": json.dumps(violations)}
+        values = (
+            record | texts | {"violations": json.dumps(violations), "source_partition": partition}
+        )
         return DEAD_LETTERS, tuple(values[c] for c in DEAD_LETTERS.columns)
 
 
 class DeadLetterReader:
     """Read dead letters to rows; one that cannot be read becomes a row about itself."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, lane_of: LaneOf = first_lane) -> None:
         self._origin = origin
-        self._contract = DeadLetterContract()
+        self._contract = DeadLetterContract(lane_of)
         self._reader = RecordReader(self._contract)
 
     def read(self, batch: Batch) -> ReadRows:
@@ -202,13 +248,14 @@ class DeadLetterReader:
         if not read.refused:
             return read
         letters = unreadable(batch, read.refused, self._origin)
-        own_rows = rows_of(DEAD_LETTERS, [self._contract.row_of(x)[1] for x in letters])
+        own = [row for letter in letters if (row := self._contract.row_of(letter)) is not None]
+        own_rows = rows_of(DEAD_LETTERS, [row for _, row in own])
         return ReadRows(batch, [*read.rows, own_rows], read.refused)
 
 
-def tally_reader() -> RecordReader:
+def tally_reader(lane_of: LaneOf = first_lane) -> RecordReader:
     """Read tallies to rows."""
-    return RecordReader(TallyContract())
+    return RecordReader(TallyContract(lane_of))
 
 
 def _code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:

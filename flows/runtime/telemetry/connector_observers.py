@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from flows.connectors.observers import UpsertCounts
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
+from flows.domain.losses import Loss
 from flows.runtime.telemetry import logs, names
 from flows.runtime.telemetry.backlog import Backlog
 from flows.runtime.telemetry.health import Activity
@@ -159,13 +160,19 @@ class KafkaSourceObserver:
             metadata=metadata,
         )
 
-    def records_gone(self, topic: str, partition: int, first: int, last: int) -> None:
+    def lost(self, loss: Loss) -> None:
         """Note records that nobody has read, and nobody will."""
-        self._log.error(
-            "records were deleted by retention before they were read",
+        self._instruments.series(names.LOST, loss.topic).inc(loss.records)
+        self._log.error("records are lost", loss=str(loss))
+
+    def tables_behind(self, topic: str, partition: int, committed: int, stored: int) -> None:
+        """Note that the tables hold less than was committed, so records are read again."""
+        self._log.warning(
+            "the database is behind what was committed: it is filled again from the log",
             topic=topic,
             partition=partition,
-            offsets=(first, last),
+            committed=committed,
+            stored=stored,
         )
 
     def state_gone(self, topic: str, partition: int, before: int) -> None:

@@ -161,6 +161,12 @@ STATE_ENTRIES = MetricFamily(
     ("state",),
     flows=CLEAN + METRICS,
 )
+LOST = MetricFamily(
+    "shopstream_lost_records_total",
+    Kind.COUNTER,
+    "Records that were gone before the flow had read them; each loss is a row of ops.losses.",
+    ("topic",),
+)
 REWIND_RECORDS = MetricFamily(
     "shopstream_rewind_records",
     Kind.GAUGE,
@@ -208,6 +214,7 @@ METRIC_FAMILIES = (
     ROWS,
     RETRIES,
     STATE_ENTRIES,
+    LOST,
     REWIND_RECORDS,
     REWIND_SECONDS,
     START_TIME,

@@ -1,0 +1,45 @@
+"""Which topic of a name an offset is of.
+
+A topic that is deleted and made anew gives the same offsets again, and so does one whose end was
+cut off by a crash of the broker. So the identity of a record is (incarnation, partition, offset).
+An incarnation is a number made from the topic's id, and a generation that counts the cuts. Gold and
+quality keep each incarnation in a lane of partition numbers of its own: nothing of a new one can
+pass for a repetition of the old.
+"""
+
+from __future__ import annotations
+
+UNKNOWN = 0
+"""Of a topic whose broker tells no id, and of records from before incarnations were told."""
+
+GENERATIONS = 256
+
+# Partition numbers in tables: lane * MOST_PARTITIONS + the partition in Kafka. What is counted from
+# the archive of the past has PAST.
+SYNTHETIC = -1
+MOST_PARTITIONS = 10_000
+MOST_LANES = 100
+PAST = MOST_LANES * MOST_PARTITIONS
+
+
+def incarnation_of(topic_id: tuple[int, int]) -> int:
+    """Make the number of a topic's first generation from the two halves of its id (128 bits)."""
+    high, low = topic_id
+    # 22 bits, and 8 for generations: two ids of one topic meet once in four million
+    mixed = (high ^ low) & (2**64 - 1)
+    return ((mixed ^ mixed >> 22 ^ mixed >> 44) % (2**22 - 1) + 1) * GENERATIONS
+
+
+def after_a_cut(incarnation: int) -> int:
+    """Give the next generation: offsets behind the cut are given a second time."""
+    return incarnation + 1
+
+
+def same_topic(one: int, other: int) -> bool:
+    """Say whether two incarnations are generations of one topic."""
+    return one // GENERATIONS == other // GENERATIONS
+
+
+def numbered(lane: int, partition: int) -> int:
+    """Give the number of a partition in tables."""
+    return lane * MOST_PARTITIONS + partition
