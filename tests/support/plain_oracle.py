@@ -257,11 +257,6 @@ def broken_tallies(
 ) -> Counter[tuple[int, int, str]]:
     where = minutes(log)
     counts = Counter((at[0], where[at], rule) for at, v in verdicts.items() for rule in v.rules)
-    newest: dict[int, int] = {}
-    for p, offset in sorted(where):
-        if p in newest:  # offsets without a record count in the minute of the record before them
-            counts[p, where[p, newest[p]], "RECORD_MISSING"] += offset - newest[p] - 1
-        newest[p] = offset
     return counts + Counter(
         (at[0], where[at], "EVENT_ID_REPEATED")
         for at, v in verdicts.items()

@@ -27,6 +27,7 @@ from flows.domain.dead_letters import RefusedEvents
 from flows.domain.hashing import keys_of_ids
 from flows.domain.ids import Identified, KnownIds
 from flows.domain.judge import Limits
+from flows.domain.tallies import OffsetTally
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.plain_oracle import Stored, Verdict
@@ -152,6 +153,8 @@ class Run:
     verdicts: dict[tuple[int, int], list[Verdict]] = field(default_factory=dict)
     outcomes: dict[tuple[int, int, str, str], int] = field(default_factory=dict)
     rules: dict[tuple[int, int, str], tuple[int, int]] = field(default_factory=dict)
+    offsets: dict[tuple[int, int], OffsetTally] = field(default_factory=dict)
+    numbers: dict[tuple[int, int], set[int]] = field(default_factory=dict)
     crashes: int = 0
 
     def __post_init__(self) -> None:
@@ -192,19 +195,26 @@ class Run:
             assert letter is None or (letter["payload"], letter["code"]) == (record.value, code)
             broken = tuple(sorted(v["rule"] for v in letter["violations"])) if letter else ()
             self.verdicts.setdefault(at, []).append(Verdict(str(outcome), str(code), broken))
+            if outcome == "accepted":
+                self.numbers.setdefault(at, set()).add(int(cleaned.accepted[row]))
         assert not reasons
 
     def flush(self) -> None:
         """Tallies go out; a row of the table is replaced only by a higher count."""
-        outcomes, rules = self.cleaning.tallies.take()
-        for o in outcomes:
+        changes = self.cleaning.tallies.take()
+        for o in changes.outcomes:
             key = o.partition, o.minute, str(o.outcome), str(o.code)
             self.outcomes[key] = max(self.outcomes.get(key, 0), o.records)
-        for r in rules:
+        for r in changes.rules:
             at = r.partition, r.minute, r.rule
             self.rules[at] = max(
                 self.rules.get(at, (0, 0)), (r.checked, r.broken), key=lambda pair: pair[0]
             )
+        for t in changes.offsets:
+            place = t.partition, t.minute
+            stored = self.offsets.get(place)
+            if stored is None or t.offsets > stored.offsets:
+                self.offsets[place] = t
 
     def commit(self) -> None:
         self.flush()
@@ -245,8 +255,38 @@ def agree(run: Run) -> None:
     for at, verdicts in run.verdicts.items():
         assert set(verdicts) == {expected[at]}, at
     assert run.outcomes == oracle.outcome_tallies(run.log, expected)
+    assert run.numbers == numbers_of(expected)
+    agree_on_offsets(run)
     broken = {key: broken for key, (_, broken) in run.rules.items() if broken}
     assert broken == oracle.broken_tallies(run.log, expected)
+
+
+def numbers_of(expected: dict[tuple[int, int], Verdict]) -> dict[tuple[int, int], set[int]]:
+    """Number the accepted records of each partition, from 1."""
+    counts: dict[int, int] = {}
+    numbers = {}
+    for (partition, offset), verdict in sorted(expected.items()):
+        if verdict.outcome == "accepted":
+            counts[partition] = counts.get(partition, 0) + 1
+            numbers[partition, offset] = {counts[partition]}
+    return numbers
+
+
+def agree_on_offsets(run: Run) -> None:
+    """Offsets are outcomes and what holds no record, by minute; and all of them by partition."""
+    outcomes: dict[tuple[int, int], int] = {}
+    for (p, minute, _, _), records in run.outcomes.items():
+        outcomes[p, minute] = outcomes.get((p, minute), 0) + records
+    assert outcomes == {
+        at: t.offsets - t.control - t.lost for at, t in run.offsets.items() if t.offsets
+    }
+    for p in {r.partition for r in run.log}:
+        own = [r.offset for r in run.log if r.partition == p]
+        assert sum(t.offsets for (q, _), t in run.offsets.items() if q == p) == (
+            max(own) - min(own) + 1
+        )
+        accepted = sum(len(numbers) for (q, _), numbers in run.numbers.items() if q == p)
+        assert max(t.accepted for (q, _), t in run.offsets.items() if q == p) == accepted
 
 
 def by_chance(seed: int) -> tuple[list[Step], list[tuple[str, int]]]:

@@ -4,6 +4,7 @@ are the same."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,7 +21,7 @@ from flows.connectors.avro.readers import CleanReader
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.counting import Counting
-from flows.domain.tables import GOLD, PROGRESS
+from flows.domain.tables import COUNTED, GOLD, PROGRESS
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
 from tests.support.web_events import CLEAN, CLEAN_BATCH, NOON, item, uuid
@@ -37,6 +38,7 @@ class Accepted(NamedTuple):
     offset: int
     time: int
     choice: int
+    number: int
 
 
 @lru_cache(maxsize=50_000)
@@ -90,6 +92,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
         "source_partition": accepted.partition,
         "source_offset": accepted.offset,
         "source_timestamp": accepted.time,
+        "accepted": accepted.number,
     }
     return clean | source
 
@@ -101,7 +104,8 @@ def accepted_of(plan: list[tuple[int, float, int]], pace: float) -> list[Accepte
     for i, (partition, second, choice) in enumerate(plan):
         time = max(round(NOON + 1_000 * (i * pace + second)), marks.get(partition, 0) - LATENESS)
         marks[partition] = max(marks.get(partition, 0), time)
-        accepted.append(Accepted(partition, 100 + 3 * i, time, choice))
+        number = 1 + sum(a.partition == partition for a in accepted)
+        accepted.append(Accepted(partition, 100 + 3 * i, time, choice, number))
     return accepted
 
 
@@ -152,7 +156,7 @@ class Run:
     topic: list[tuple[int, int, bytes]]
     cap: int = CAP
     tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = field(
-        default_factory=lambda: {t.name: {} for t in (*GOLD.values(), PROGRESS)}
+        default_factory=lambda: {t.name: {} for t in (*GOLD.values(), PROGRESS, COUNTED)}
     )
     refused: list[Refusal] = field(default_factory=list)
     crashes: int = 0
@@ -180,6 +184,7 @@ class Run:
         )
         payload = pa.array([r[2] for r in records], pa.binary())
         read = self.reader.read(Batch(partition, offset, offset, payload, payload, True))
+        read = self.counting.admit(read)
         self.refused += read.refused
         self.counting.count(read)
 
@@ -282,6 +287,13 @@ def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(
     last = {a.partition: a for a in accepted}
     progress = {key[-1]: row["source_offset"] for key, row in run.tables[PROGRESS.name].items()}
     assert progress == {p: a.offset for p, a in last.items()}
+    numbers = {key[-1]: row["accepted"] for key, row in run.tables[PROGRESS.name].items()}
+    assert numbers == {p: a.number for p, a in last.items()}
+    in_minutes = Counter((a.partition, a.time // 60_000 * 60_000) for a in accepted)
+    assert in_minutes == {
+        (key[3], int(key[0].timestamp() * 1000)): row["events"]
+        for key, row in run.tables[COUNTED.name].items()
+    }
     event(f"crashes: {min(run.crashes, 3)}")
     event(f"(other): {any(key[-1] == '(other)' for key in expected['searches_1m'])}")
 
@@ -289,7 +301,12 @@ def test_any_batching_any_repeat_and_any_restart_gives_the_same_rows(
 def searches(*queries: str, partition: int = 0) -> list[tuple[int, int, bytes]]:
     events = []
     for i, query in enumerate(queries):
-        source = {"source_partition": partition, "source_offset": i, "source_timestamp": NOON}
+        source = {
+            "source_partition": partition,
+            "source_offset": i,
+            "source_timestamp": NOON,
+            "accepted": i + 1,
+        }
         events.append((partition, i, CLEAN.frame(web_event("SEARCH", search_query=query) | source)))
     return events
 
@@ -340,7 +357,7 @@ def test_two_writers_of_clean_at_once_are_counted_once() -> None:
 
 @pytest.mark.slow
 def test_windows_that_are_over_are_freed() -> None:
-    accepted = [Accepted(0, i, NOON + i * 100, i % 400) for i in range(30_000)]
+    accepted = [Accepted(0, i, NOON + i * 100, i % 400, i + 1) for i in range(30_000)]
     run = Run(topic_of(accepted, [], 500))
     while run.rest:
         run.poll(1)
@@ -356,7 +373,9 @@ def test_money_of_a_large_batch_is_exact() -> None:
     dearest = [item(quantity=100_000, unit_price_minor=10_000_000)]
     source = {"source_partition": 0, "source_timestamp": NOON}
     events = [
-        web_event(items=dearest, discount_minor=0) | source | {"source_offset": i}
+        web_event(items=dearest, discount_minor=0)
+        | source
+        | {"source_offset": i, "accepted": i + 1}
         for i in range(3_000)
     ]
     run = Run([(0, i, CLEAN.frame(e)) for i, e in enumerate(events)]).follow([("poll", 3_000)])
@@ -366,7 +385,7 @@ def test_money_of_a_large_batch_is_exact() -> None:
 
 @pytest.mark.parametrize("size", [0, 3])
 def test_an_event_of_another_partition_is_refused_not_counted(size: int) -> None:
-    astray = Accepted(1, 5, NOON, 1)
+    astray = Accepted(1, 5, NOON, 1, 1)
     (_, _, value), *_ = topic_of([astray], [], size)
     run = Run([(0, 0, value)]).follow([])
     assert not any(run.gold().values())

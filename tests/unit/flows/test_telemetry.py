@@ -146,7 +146,7 @@ def cleaned_of(batch: Batch, counts: dict[str, int]) -> Cleaned:
     numbers = np.zeros(len(VERDICTS), np.int64)
     for (outcome, code), i in VERDICT_INDEX.items():
         numbers[i] = counts.get(code or outcome, 0)
-    return Cleaned(None, None, np.ones(len(batch), bool), numbers)  # type: ignore[arg-type]  # unread
+    return Cleaned(None, None, np.ones(len(batch), bool), numbers, numbers)  # type: ignore[arg-type]  # unread
 
 
 def test_clean_counts_outcomes_and_codes_once() -> None:
