@@ -40,6 +40,7 @@ REFUSED_SHARE = Threshold(0.05, 0.01)  # dead letters of all records
 LATE_SHARE = Threshold(0.02, 0.005)
 DUPLICATE_SHARE = Threshold(0.2, 0.05)
 RESIDUE_RECORDS = Threshold(1)  # one is too many
+LOST_RECORDS = Threshold(1)
 NEW_CODES = Threshold(1)  # codes that were not seen in the week before
 DEAD_LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
 REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)

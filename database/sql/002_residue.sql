@@ -1,15 +1,18 @@
 -- What clean has accounted for, a partition and minute: the offsets that it went past are as many as the outcomes that it
--- told of. `residue` is 0, or records have been lost: on the topic before clean read them, or as counts on their way here.
--- The newest minutes may still be on their way; minutes from before offsets were counted are left out.
+-- told of, markers of transactions (with aborted records), and records that were gone before it read them. `residue` is 0,
+-- or counts have been lost on their way here. The newest minutes may still be on their way; minutes from before offsets were
+-- counted are left out.
 CREATE OR REPLACE VIEW quality.residue_1m_by_partition AS
 SELECT
     passed.window_start,
     passed.source_topic,
     passed.partition,
-    passed.checked AS consumed,
+    passed.offsets AS consumed,
     coalesce(told.records, 0)::bigint AS counted,
-    (passed.checked - coalesce(told.records, 0))::bigint AS residue
-FROM quality.rules_1m_by_partition AS passed
+    (passed.offsets - passed.control - passed.lost - coalesce(told.records, 0))::bigint AS residue,
+    passed.control,
+    passed.lost
+FROM quality.offsets_1m_by_partition AS passed
 LEFT JOIN LATERAL (
     SELECT sum(outcomes.records) AS records
     FROM quality.outcomes_1m_by_partition AS outcomes
@@ -18,4 +21,100 @@ LEFT JOIN LATERAL (
         AND outcomes.source_topic = passed.source_topic
         AND outcomes.partition = passed.partition
 ) AS told ON true
-WHERE passed.rule = 'RECORD_MISSING' AND passed.partition >= 0;
+WHERE passed.partition >= 0;
+
+-- What gold holds of each minute, against what metrics counted into it. `residue` is 0, or rows of gold were lost or changed.
+CREATE OR REPLACE VIEW gold.residue_1m_by_partition AS
+SELECT
+    counted.window_start,
+    counted.source_topic,
+    counted.partition,
+    counted.events AS counted,
+    coalesce(held.events, 0)::bigint AS stored,
+    (counted.events - coalesce(held.events, 0))::bigint AS residue
+FROM ops.counted_1m AS counted
+LEFT JOIN LATERAL (
+    SELECT sum(traffic.events) AS events
+    FROM gold.traffic_1m_by_partition AS traffic
+    WHERE traffic.window_start = counted.window_start AND traffic.partition = counted.partition
+) AS held ON true
+WHERE counted.flow = 'metrics' AND counted.partition >= 0;
+
+-- What became of the events that clean accepted, a partition, over all time: accepted = counted + missed + in flight, or
+-- `gold_residue` is not 0. `missed` events are in the ledger of losses. ops.counted_1m is never dropped, so this holds for ever.
+CREATE OR REPLACE VIEW ops.gold_account AS
+SELECT
+    numbered.source_topic,
+    numbered.partition,
+    numbered.accepted,
+    coalesce(held.counted, 0)::bigint AS counted,
+    coalesce(missed.missed, 0)::bigint AS missed,
+    (numbered.accepted - coalesce(progress.accepted, 0))::bigint AS in_flight,
+    (coalesce(progress.accepted, 0) - coalesce(missed.missed, 0) - coalesce(held.counted, 0))::bigint AS gold_residue
+FROM (
+    SELECT
+        source_topic,
+        partition,
+        max(accepted) AS accepted
+    FROM quality.offsets_1m_by_partition
+    WHERE partition >= 0
+    GROUP BY 1, 2
+) AS numbered
+LEFT JOIN (
+    SELECT
+        source_topic,
+        partition,
+        sum(events) AS counted
+    FROM ops.counted_1m
+    WHERE partition >= 0
+    GROUP BY 1, 2
+) AS held USING (source_topic, partition)
+LEFT JOIN (
+    SELECT
+        topic AS source_topic,
+        partition,
+        sum(records) AS missed
+    FROM ops.losses
+    WHERE why = 'missing on the clean topic'
+    GROUP BY 1, 2
+) AS missed USING (source_topic, partition)
+LEFT JOIN ops.progress AS progress USING (source_topic, partition);
+
+-- What became of the records of a partition, over the minutes that are kept:
+-- read = accepted + duplicate + late + rejected + lost + control, or `residue` is not 0.
+CREATE OR REPLACE VIEW ops.account AS
+SELECT
+    passed.source_topic,
+    passed.partition,
+    passed.read,
+    coalesce(told.accepted, 0)::bigint AS accepted,
+    coalesce(told.duplicate, 0)::bigint AS duplicate,
+    coalesce(told.late, 0)::bigint AS late,
+    coalesce(told.rejected, 0)::bigint AS rejected,
+    passed.lost,
+    passed.control,
+    (passed.read - passed.lost - passed.control - coalesce(told.records, 0))::bigint AS residue
+FROM (
+    SELECT
+        source_topic,
+        partition,
+        min(window_start) AS since,
+        sum(offsets)::bigint AS read,
+        sum(control)::bigint AS control,
+        sum(lost)::bigint AS lost
+    FROM quality.offsets_1m_by_partition
+    WHERE partition >= 0
+    GROUP BY 1, 2
+) AS passed
+LEFT JOIN LATERAL (
+    SELECT
+        sum(records) AS records,
+        sum(records) FILTER (WHERE outcome = 'accepted') AS accepted,
+        sum(records) FILTER (WHERE outcome = 'duplicate') AS duplicate,
+        sum(records) FILTER (WHERE outcome = 'late') AS late,
+        sum(records) FILTER (WHERE outcome = 'rejected') AS rejected
+    FROM quality.outcomes_1m_by_partition AS outcomes
+    WHERE outcomes.source_topic = passed.source_topic
+        AND outcomes.partition = passed.partition
+        AND outcomes.window_start >= passed.since
+) AS told ON true;

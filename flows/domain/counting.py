@@ -154,7 +154,8 @@ class Counting:
         marks = running_maximum(partition[unseen], times[unseen], self._watermarks)
         self._raise_if_late(times[unseen], marks, is_new[unseen])
         self._note_firsts(partition[unseen], times[unseen], batch.offset[rows][unseen])
-        self._minutes.add(partition[unseen], times[unseen], is_new[unseen])
+        numbered = unseen & (events["accepted"].to_numpy() > 0)
+        self._minutes.add(partition[numbered], times[numbered], is_new[numbered])
         events = events.hstack(
             [
                 pl.Series("partition", partition, pl.Int32),

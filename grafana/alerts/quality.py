@@ -11,6 +11,7 @@ from grafana.queries import Prom, Sql, series
 from grafana.thresholds import (
     LATE_SHARE,
     LEAST_RECORDS,
+    LOST_RECORDS,
     NEW_CODES,
     QUALITY_SCORE,
     REFUSED_SHARE,
@@ -152,6 +153,48 @@ ORDER BY 1""",
     whole=True,
 )
 
+GOLD_RESIDUE = Rule(
+    "gold-residue",
+    "Gold residue",
+    series(
+        f"""SELECT {NOW} AS "time", (
+  (SELECT coalesce(sum(abs(gold_residue)), 0) FROM ops.gold_account)
+  + (SELECT coalesce(sum(abs(residue)), 0) FROM gold.residue_1m_by_partition
+     WHERE window_start >= {NOW} - interval '6 hours' AND window_start < {NOW})
+)::double precision AS value
+ORDER BY 1""",
+        "value",
+    ),
+    RESIDUE_RECORDS,
+    PanelReference(uids.QUALITY, "Gold residue"),
+    Severity.CRITICAL,
+    "{number} accepted events are not in the numbers, or in them twice",
+    "Events that clean accepted, up to where metrics stands, less those that gold counts and those"
+    " that the ledger of losses holds, by partition; and, minute by minute over six hours, what was"
+    " counted less what the tables hold.",
+    on_error=OnError.ERROR,
+    whole=True,
+)
+
+LOST = Rule(
+    "lost-records",
+    "Records were lost",
+    series(
+        f"""SELECT {NOW} AS "time", coalesce(sum(records), 0)::double precision AS value
+FROM ops.losses WHERE partition >= 0 AND found_at > {NOW} - interval '1 day'
+ORDER BY 1""",
+        "value",
+    ),
+    LOST_RECORDS,
+    PanelReference(uids.QUALITY, "Ledger of losses"),
+    Severity.CRITICAL,
+    "{number} records were gone before a flow had read them",
+    "Rows of ops.losses of the last day: what retention deleted, or a crash of a broker took,"
+    " before it was read.",
+    on_error=OnError.ERROR,
+    whole=True,
+)
+
 BUDGET = Rule(
     "reject-budget",
     "Reject budget close",
@@ -165,4 +208,8 @@ BUDGET = Rule(
     2 * MINUTE,
 )
 
-QUALITY = Group("quality", Team.DATA, (DEAD_LETTER_SHARE, LATE, NEW_CODE, SCORE, RESIDUE, BUDGET))
+QUALITY = Group(
+    "quality",
+    Team.DATA,
+    (DEAD_LETTER_SHARE, LATE, NEW_CODE, SCORE, RESIDUE, GOLD_RESIDUE, LOST, BUDGET),
+)

@@ -135,6 +135,147 @@ RESIDUE = Panel(
     (Style("residue"), Style("refused, not stored")),
 )
 
+GOLD_RESIDUE = Panel(
+    Words(
+        "Gold residue",
+        "Accepted events that are not in the numbers, or in them twice: over all time by what clean"
+        " has numbered, and minute by minute over the range's last six hours",
+        "0",
+        "nothing was accepted yet",
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            'SELECT sum(abs(gold_residue)) AS "of all events" FROM ops.gold_account'
+            " HAVING count(*) > 0",
+            "of all events",
+        ),
+        numbers(
+            'SELECT sum(abs(residue)) AS "by minute" FROM gold.residue_1m_by_partition\n'
+            f"WHERE {_settled('window_start')} HAVING count(*) > 0",
+            "by minute",
+            ref="B",
+        ),
+    ),
+    Unit.WHOLE,
+    0,
+    thresholds.RESIDUE_RECORDS,
+    (Style("of all events"), Style("by minute")),
+)
+ACCOUNT = Panel(
+    Words(
+        "What became of every record",
+        "By partition, the range's last six hours: read = accepted + duplicate + late + rejected +"
+        " lost + control (markers of transactions, aborted records), else there is a residue; over"
+        " all time, accepted = counted + missed + in flight, else gold has one",
+        "both residues 0 in every row",
+        "nothing was read in this range",
+    ),
+    Grid(sort=("Partition", False)),
+    (
+        table(
+            "WITH told AS (SELECT window_start, source_topic, partition,\n"
+            "  sum(records) FILTER (WHERE outcome = 'accepted') AS accepted,\n"
+            "  sum(records) FILTER (WHERE outcome = 'duplicate') AS duplicate,\n"
+            "  sum(records) FILTER (WHERE outcome = 'late') AS late,\n"
+            "  sum(records) FILTER (WHERE outcome = 'rejected') AS rejected\n"
+            "  FROM quality.outcomes_1m_by_partition\n"
+            f"  WHERE flow = 'clean' AND {_settled('window_start')} GROUP BY 1, 2, 3)\n"
+            "SELECT source_topic AS topic, partition, sum(passed.offsets) AS read,\n"
+            "  coalesce(sum(told.accepted), 0) AS accepted,"
+            " coalesce(sum(told.duplicate), 0) AS duplicate,\n"
+            "  coalesce(sum(told.late), 0) AS late, coalesce(sum(told.rejected), 0) AS rejected,\n"
+            "  sum(passed.lost) AS lost, sum(passed.control) AS control,\n"
+            "  sum(passed.offsets - passed.lost - passed.control - coalesce(told.accepted, 0)\n"
+            "    - coalesce(told.duplicate, 0) - coalesce(told.late, 0)"
+            " - coalesce(told.rejected, 0)) AS residue,\n"
+            "  max(gold.counted) AS counted, max(gold.missed) AS missed,\n"
+            "  max(gold.in_flight) AS flying, max(gold.gold_residue) AS gold\n"
+            "FROM quality.offsets_1m_by_partition AS passed\n"
+            "LEFT JOIN told USING (window_start, source_topic, partition)\n"
+            "LEFT JOIN ops.gold_account AS gold USING (source_topic, partition)\n"
+            f"WHERE partition >= 0 AND {_settled('passed.window_start')}\n"
+            "GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 100",
+            {
+                "topic": Column.TEXT,
+                "partition": Column.NUMBER,
+                **dict.fromkeys(
+                    (
+                        "read",
+                        "accepted",
+                        "duplicate",
+                        "late",
+                        "rejected",
+                        "lost",
+                        "control",
+                        "residue",
+                        "counted",
+                        "missed",
+                        "flying",
+                        "gold",
+                    ),
+                    Column.NUMBER,
+                ),
+            },
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(
+        Style("topic", title="Topic"),
+        Style("partition", title="Partition", width=90),
+        Style("read", title="Read"),
+        Style("accepted", title="Accepted"),
+        Style("duplicate", title="Duplicate"),
+        Style("late", title="Late"),
+        Style("rejected", title="Rejected"),
+        Style("lost", title="Lost", threshold=thresholds.LOST_RECORDS, cell="color-text"),
+        Style("control", title="Control"),
+        Style("residue", title="Residue", threshold=thresholds.RESIDUE_RECORDS, cell="color-text"),
+        Style("counted", title="Counted, ever"),
+        Style("missed", title="Missed, ever"),
+        Style("flying", title="In flight"),
+        Style(
+            "gold", title="Gold residue", threshold=thresholds.RESIDUE_RECORDS, cell="color-text"
+        ),
+    ),
+)
+LOSSES = Panel(
+    Words(
+        "Ledger of losses",
+        "Records that were gone before a flow had read them, the newest first, whatever the range",
+        "empty",
+        "nothing was ever lost",
+    ),
+    Grid(sort=("Found", True)),
+    (
+        table(
+            "SELECT found_at, flow, topic, partition, from_offset, to_offset, records, why\n"
+            "FROM ops.losses ORDER BY found_at DESC LIMIT 50",
+            {
+                "found_at": Column.TIME,
+                "flow": Column.TEXT,
+                "topic": Column.TEXT,
+                "partition": Column.NUMBER,
+                "from_offset": Column.NUMBER,
+                "to_offset": Column.NUMBER,
+                "records": Column.NUMBER,
+                "why": Column.TEXT,
+            },
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(
+        Style("found_at", title="Found"),
+        Style("flow", title="Flow", width=110),
+        Style("topic", title="Topic"),
+        Style("partition", title="Partition", width=90),
+        Style("from_offset", title="From offset"),
+        Style("to_offset", title="To before"),
+        Style("records", title="Records", threshold=thresholds.LOST_RECORDS, cell="color-text"),
+        Style("why", title="Why"),
+    ),
+)
+
 DIMENSIONS = Panel(
     Words(
         "Score by dimension over time",
@@ -402,5 +543,7 @@ QUALITY = Board(
         (9, ((6, BY_DIMENSION), (9, DIMENSIONS), (9, OUTCOMES_LINE))),
         (10, ((12, BROKEN), (12, CODES))),
         (9, ((12, VERSIONS), (12, SHARES))),
+        (8, ((4, GOLD_RESIDUE), (20, ACCOUNT))),
+        (7, ((24, LOSSES),)),
     ),
 )

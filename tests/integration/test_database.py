@@ -245,7 +245,7 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(
 def progress(offset: int) -> Rows:
     schema = {name: KINDS[kind] for name, kind in PROGRESS.columns.items()}
     return Rows(
-        PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON)], schema, orient="row")
+        PROGRESS, pl.DataFrame([("metrics", "raw.web", 0, offset, NOON, 1)], schema, orient="row")
     )
 
 

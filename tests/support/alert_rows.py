@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from flows.domain.tables import GOLD, OUTCOMES, PROGRESS, RULES, Table
+from flows.domain.tables import COUNTED, GOLD, LOSSES, OFFSETS, OUTCOMES, PROGRESS, RULES, Table
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
 EMPTY: dict[str, Any] = {"text": "", "bigint": 0, "integer": 0}
@@ -60,9 +60,24 @@ def checked(
     return RULES, counts | cells | more
 
 
-def progress(watermark: datetime, partition: int = 0) -> Row:
+def passed(at: datetime, offsets: int, partition: int = 0, **more: int) -> Row:
+    cells = {"flow": "clean", "source_topic": "raw.web", "partition": partition}
+    return OFFSETS, {"window_start": at, "offsets": offsets} | cells | more
+
+
+def counted(at: datetime, events: int, partition: int = 0) -> Row:
     cells = {"flow": "metrics", "source_topic": "raw.web", "partition": partition}
-    return PROGRESS, {"watermark": watermark, "source_offset": 9} | cells
+    return COUNTED, {"window_start": at, "events": events} | cells
+
+
+def loss(records: int) -> Row:
+    cells = {"flow": "clean", "topic": "raw.web", "why": "deleted before it was read"}
+    return LOSSES, {"to_offset": records, "records": records} | cells
+
+
+def progress(watermark: datetime, partition: int = 0, accepted: int = 0) -> Row:
+    cells = {"flow": "metrics", "source_topic": "raw.web", "partition": partition}
+    return PROGRESS, {"watermark": watermark, "source_offset": 9, "accepted": accepted} | cells
 
 
 def insert(db: psycopg.Connection[Any], rows: list[Row]) -> None:

@@ -154,6 +154,17 @@ INSERT INTO quality.rules_1m_by_partition (window_start, flow, source_topic, par
 SELECT window_start, flow, source_topic, partition, 'RECORD_MISSING', 'completeness', sum(records),
   0
 FROM quality.outcomes_1m_by_partition GROUP BY 1, 2, 3, 4;
+
+INSERT INTO quality.offsets_1m_by_partition (window_start, flow, source_topic, partition, offsets,
+  control, lost, accepted)
+SELECT window_start, flow, source_topic, partition, sum(records) + 1, 1, 0,
+  sum(sum(records) FILTER (WHERE outcome = 'accepted'))
+    OVER (PARTITION BY partition ORDER BY window_start)
+FROM quality.outcomes_1m_by_partition GROUP BY 1, 2, 3, 4;
+
+INSERT INTO ops.counted_1m (window_start, flow, source_topic, partition, events)
+SELECT window_start, 'metrics', 'raw.web', partition, sum(events)
+FROM gold.traffic_1m_by_partition GROUP BY 1, 4;
 """
 
 DEAD_LETTERS = """
@@ -179,9 +190,13 @@ WHERE code <> '' AND window_start >= %(letters)s;
 """
 
 OPERATIONS = """
-INSERT INTO ops.progress (flow, source_topic, partition, source_offset, watermark)
-SELECT 'metrics', 'raw.web', p, 100000 + p, %(end)s::timestamptz - p * interval '3 seconds'
+INSERT INTO ops.progress (flow, source_topic, partition, source_offset, watermark, accepted)
+SELECT 'metrics', 'raw.web', p, 100000 + p, %(end)s::timestamptz - p * interval '3 seconds',
+  coalesce((SELECT sum(events) FROM ops.counted_1m WHERE partition = p), 0)
 FROM generate_series(0, 3) AS p;
+
+INSERT INTO ops.losses (flow, topic, partition, from_offset, to_offset, records, why)
+VALUES ('clean', 'raw.web', 1, 4000, 4012, 12, 'deleted before it was read');
 
 INSERT INTO ops.annotations (time, time_end, kind, title, text, tags) VALUES
   (%(end)s::timestamptz - interval '3 hours', NULL, 'deployment', 'Version 4.2.0', 'shop front',

@@ -104,7 +104,7 @@ def test_every_make_target_is_in_the_makefile(page: Path) -> None:
 
 
 def test_every_command_exists_and_takes_its_options(page: Path) -> None:
-    for name in re.findall(r"`(?:python -m )?shopstream ([a-z]+)", prose(page)):
+    for name in re.findall(r"`(?:python -m )?shopstream ([a-z-]+)", prose(page)):
         assert name in COMMANDS, f"shopstream {name}"
     for words in shell_lines(page):
         if "-m" in words[:2] and words[2] == "shopstream":

@@ -100,7 +100,7 @@ def clean_event(accepted: Accepted) -> dict[str, Any]:
 def accepted_of(plan: list[tuple[int, float, int]], pace: float) -> list[Accepted]:
     """Events as clean lets them through: none more than the lateness behind its partition."""
     marks: dict[int, int] = {}
-    accepted = []
+    accepted: list[Accepted] = []
     for i, (partition, second, choice) in enumerate(plan):
         time = max(round(NOON + 1_000 * (i * pace + second)), marks.get(partition, 0) - LATENESS)
         marks[partition] = max(marks.get(partition, 0), time)
