@@ -29,6 +29,7 @@ COMMANDS = {
     "rewind": ("shopstream.rewind", "read a flow's topic again, from its beginning"),
     "annotate": ("shopstream.annotate", "put a mark on the dashboards' time axis"),
     "verify": ("shopstream.verify_command", "compare the pipeline's output with a ledger"),
+    "drill": ("shopstream.drill", "make a fault on real services, and prove the numbers"),
     "incoming": ("shopstream.healthcheck", "show by the exit code whether records come in"),
     "doctor": ("shopstream.doctor", "check settings, broker, topics, database and clock"),
 }

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flows.runtime.paths import ROOT
-from tests.support import recount
+from shopstream.verify import second_opinion as recount
 from tests.support.stack import Stack
 from tests.support.traffic import mixed
 
@@ -67,7 +67,7 @@ def test_a_record_without_an_outcome_is_seen(stack: Stack) -> None:
 
 def run(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.support.recount", *options],
+        [sys.executable, "-m", "shopstream.verify.second_opinion", *options],
         env=environment,
         cwd=ROOT,
         capture_output=True,

@@ -32,10 +32,10 @@ from flows.runtime.paths import ROOT
 from flows.runtime.settings import FIELDS, Settings, load_settings
 from shopstream.demo.dev_services import Services
 from shopstream.kafka import topics
+from shopstream.verify.second_opinion import Report, Topics, compare
 from tests.support import verification
 from tests.support.databases import new_database
 from tests.support.plain_oracle import Limits, Stored, Verdict
-from tests.support.recount import Report, Topics, compare
 
 FLOWS = UPSTREAM_FIRST
 SOURCES = {name: str(FIELDS[BY_NAME[name].reads].default) for name in FLOWS}
