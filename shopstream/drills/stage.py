@@ -29,7 +29,7 @@ from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, load_settings
 from shopstream.demo.dev_services import Services, drop_database
 from shopstream.kafka import topics
-from shopstream.kafka.groups import Group
+from shopstream.kafka.groups import Group, Place
 from shopstream.verify import second_opinion
 
 LAUNCH = "flows.runtime.launch"
@@ -118,9 +118,7 @@ class Stage:
                 stderr=out,
             )
 
-    def command(
-        self, *words: str, input_seconds: float = 120.0
-    ) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command of shopstream to its end."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSTREAM_")}
         return subprocess.run(
@@ -246,11 +244,27 @@ class Stage:
             )
 
     def is_drained(self, flow: str) -> bool:
-        """Tell whether a flow has committed all that its topic holds; no while Kafka is away."""
+        """Tell whether a flow has put all that its topic holds into its outputs.
+
+        A flow that writes tables may have committed what a database has forgotten since.
+        """
         try:
-            return self.lag(flow) == 0
-        except TransientError:
+            with Group(self.settings, BY_NAME[flow]) as group:
+                places = group.places()
+            if flow not in CLEANING and not self._stored(flow, places):
+                return False
+        except (TransientError, psycopg.OperationalError):
             return False
+        return all(max(place.resume, place.low) >= place.high for place in places)
+
+    def _stored(self, flow: str, places: list[Place]) -> bool:
+        stored = dict(
+            self.query(
+                "SELECT partition, max(resume) FROM ops.checkpoints WHERE flow = %s GROUP BY 1",
+                flow,
+            )
+        )
+        return all(place.high <= max(stored.get(place.partition, 0), place.low) for place in places)
 
     def drain(self, *flows: str, seconds: float = 180.0) -> None:
         """Wait until everything that was sent is in the outputs."""
