@@ -23,6 +23,8 @@ PASSING = (
     errors.InsufficientResources,
     errors.OperatorIntervention,
     errors.ObjectNotInPrerequisiteState,
+    # a standby before it is promoted, or a provider's answer to a full disk
+    errors.ReadOnlySqlTransaction,
 )
 
 # What a server says when it is there but does not let us in.
