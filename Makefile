@@ -21,7 +21,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.installed-demo ## from an event to a proved number (RATE DURATION SCENARIO SEED INPUT SPEED HISTORY=30d EMBEDDED=1)
-	@exec $(py) -m shopstream demo $(strip $(demo_options)) $(ARGS)
+	@exec $(py) -m shopstream demo --end-with-parent $(strip $(demo_options)) $(ARGS)
 
 venv: .venv/.installed ## make .venv, with the tools of development
 

@@ -10,6 +10,7 @@ from types import FrameType
 
 from shopstream.demo.plan import DemoOptions
 from shopstream.demo.play import play
+from shopstream.supervise.child import die_with_parent
 
 INTERRUPTED = 130
 
@@ -51,6 +52,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="fill hours and days of so many days before with synthetic numbers, such as 30d",
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the checks as JUnit XML")
+    parser.add_argument(
+        "--end-with-parent",
+        action="store_true",
+        help="end when the process that started it is gone, as `make` is when it is killed",
+    )
     parser.set_defaults(run=run)
 
 
@@ -70,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     # SIGHUP comes when the terminal is closed
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    if args.end_with_parent:
+        die_with_parent(signal.SIGTERM)
     options = DemoOptions(
         rate=args.rate,
         duration_seconds=args.duration,

@@ -66,6 +66,10 @@ class Subscription:
     is_raw: bool = False
     broker_time: bool = False
 
+    def owns(self, partition: int) -> bool:
+        """Tell whether a partition is this process's."""
+        return partition % self.count == self.ordinal
+
     @property
     def flow(self) -> str:
         """Name the flow that the group is of."""
@@ -126,6 +130,8 @@ def connect(
             "max.poll.interval.ms": 86_400_000,
             "socket.keepalive.enable": True,
             "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
+            # partitions that are added are to be noticed within a minute; 300,000 by default
+            "topic.metadata.refresh.interval.ms": 20_000,
             "logger": logging.getLogger("librdkafka"),
         }
     )
@@ -139,23 +145,13 @@ def is_embedded(consumer: Consumer, subscription: Subscription) -> bool:
     return cluster is not None and cluster.startswith("mockCluster")
 
 
-def owned_partitions(
+def partitions_of(
     consumer: Consumer, subscription: Subscription, observer: SourceObserver
 ) -> list[int]:
-    """Give this process's share of the topic's partitions, once the broker knows the topic.
+    """Give the topic's partitions, once the broker knows the topic.
 
     Errors: PermanentError for a missing topic, TransientError for a silent broker.
     """
-    return [
-        p
-        for p in _partitions_of(consumer, subscription, observer)
-        if p % subscription.count == subscription.ordinal
-    ]
-
-
-def _partitions_of(
-    consumer: Consumer, subscription: Subscription, observer: SourceObserver
-) -> list[int]:
     topic, patience = subscription.topic, subscription.startup_seconds
     began = time.monotonic()
     while True:

@@ -30,7 +30,7 @@ from flows.connectors.kafka_consumer import (
     first_failure,
     is_embedded,
     lost_line,
-    owned_partitions,
+    partitions_of,
     position_of,
     starts_of,
     topic_id_of,
@@ -141,6 +141,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._incarnations: dict[int, int] = {}
         self._epochs: dict[int, int] = {}
         self._next: dict[int, int] = {}
+        self._known: list[int] = []
+        self._added: list[int] = []
         self._subscription = subscription
         self._state = state
         self._stopping = stopping
@@ -159,7 +161,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def _begin(self) -> None:
         subscription, observer = self._subscription, self._observer
-        partitions = owned_partitions(self._consumer, subscription, observer)
+        self._known = partitions_of(self._consumer, subscription, observer)
+        partitions = [p for p in self._known if subscription.owns(p)]
         # Only a connected client knows the broker's kind, and its settings are fixed by then.
         if is_embedded(self._consumer, subscription):
             self._consumer.close()
@@ -235,6 +238,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
             self.commit()
         self._observer.passed()
         self._look_at_the_clock()
+        if self._added:
+            raise TransientError(self._told_of_added())
         if self._stopping():
             self.drained = True
             self._observer.drained()
@@ -333,6 +338,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         # and nothing waits in the queue. What is left up to its true end are markers of
         # transactions, or records of an open one. It holds until the next batch.
         topic = json.loads(text)["topics"].get(self._subscription.topic, {"partitions": {}})
+        now = {int(name) for name in topic["partitions"] if int(name) >= 0}
+        self._added = sorted(p for p in now - set(self._known) if self._subscription.owns(p))
         for name, known in topic["partitions"].items():
             if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
                 self._exhausted[int(name)] = known["hi_offset"]
@@ -344,6 +351,17 @@ class Reader(StatefulSourcePartition[Batch, None]):
         clock: where that steps back, for as long as the step.
         """
         return LONG_AGO
+
+    def _told_of_added(self) -> str:
+        topic = self._subscription.topic
+        added = ", ".join(map(str, self._added))
+        told = f"topic {topic} has new partitions ({added}): a restart reads them"
+        if self._subscription.is_raw:
+            told += (
+                ". Keys move to other partitions now: what one visitor sends around this moment may"
+                " be counted twice; and the clean topic must get as many partitions"
+            )
+        return told
 
     def snapshot(self) -> None:
         """Note the end of an epoch; there is nothing to save, the log is the state."""

@@ -23,6 +23,7 @@ from psycopg import sql
 
 from flows.domain.errors import ConfigError
 from flows.runtime.paths import WORK
+from shopstream.demo.watchman import watched
 
 NATIVE = WORK / "services" / "env"
 
@@ -75,7 +76,8 @@ def embedded(folder: Path) -> Iterator[Services]:
 
         server = get_server(data, cleanup_mode="stop")
     try:
-        yield Services(f"{address.host}:{address.port}", server.get_uri(), True)
+        with watched(data):
+            yield Services(f"{address.host}:{address.port}", server.get_uri(), True)
     finally:
         server.cleanup()
         shutil.rmtree(data, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from contextlib import ExitStack
 
@@ -62,11 +63,13 @@ def play(options: DemoOptions, stack: ExitStack) -> int:
 
     annotator = stack.enter_context(Annotator(settings.database_url))
     with working("starting the flows"):
-        flows = stack.enter_context(
-            Supervisor(
-                services.environment, folder / "logs", jobs=(ROLLUP,), on_restart=annotator.put
-            )
+        supervisor = Supervisor(
+            services.environment, folder / "logs", jobs=(ROLLUP,), on_restart=annotator.put
         )
+        for child in supervisor.children:
+            # where a demo is killed, its services end too: there is nowhere to drain to
+            child.at_parents_end = signal.SIGKILL
+        flows = stack.enter_context(supervisor)
         topics = stack.enter_context(Followed(settings))
         topics.follow()
         probe = stack.enter_context(

@@ -13,6 +13,7 @@ from generators.runner import replay
 from generators.runner import run as generate
 from generators.sending.sender import Progress
 from shopstream.demo.latency_probe import LatencyProbe
+from shopstream.supervise.child import die_with_parent
 
 Message = Progress | Report | ShopstreamError
 """What the generator's process reports; the last two end it."""
@@ -20,6 +21,7 @@ Message = Progress | Report | ShopstreamError
 
 def generate_into(plan: RunPlan | ReplayPlan, messages: Queue[Message]) -> None:
     """Be the generator's process: put progress, and at last the report or what went wrong."""
+    die_with_parent(signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the demo ends it
     try:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO
@@ -73,6 +74,7 @@ class Child:
     _restart_at: float = 0.0
     _log_start: int = 0
     _log_file: IO[bytes] | None = field(default=None, repr=False)
+    at_parents_end: int = signal.SIGTERM
 
     def start(self) -> None:
         """Start the process; what it prints is appended to its log."""
@@ -88,7 +90,7 @@ class Child:
             stdout=self._log_file,
             stderr=self._log_file,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(die_with_parent, self.at_parents_end),
         )
         self.started, self.exit_code = time.monotonic(), None
 
@@ -168,10 +170,10 @@ def healthz(port: Port) -> str:
         connection.close()
 
 
-def _die_with_parent() -> None:
-    """Run in the child: end it when the supervisor is gone, however it went.
+def die_with_parent(number: int) -> None:
+    """Run in the child: get a signal when the parent is gone, however it went.
 
     Linux only; elsewhere an operator has to end what a killed supervisor left.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, number)

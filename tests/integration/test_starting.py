@@ -8,10 +8,11 @@ import sys
 import time
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from flows.runtime import launch
 from shopstream.kafka import topics
-from tests.support.stack import Stack, wait_until
+from tests.support.stack import PARTITIONS, Stack, wait_until
 from tests.support.traffic import mixed
 
 # nobody answers there: settings are looked at before any connection
@@ -151,3 +152,20 @@ def test_launch_says_what_it_takes() -> None:
     )
     assert result.returncode == 1
     assert "clean,metrics,deadletters,quality" in result.stderr
+
+
+@pytest.mark.services
+def test_partitions_that_are_added_are_read_after_a_restart(stack: Stack) -> None:
+    process = stack.start("deadletters")
+    wait_until("deadletters to read", lambda: stack.is_reading("deadletters"))
+    topic = stack.topic("dead.letters")
+    admin = AdminClient({"bootstrap.servers": stack.services.bootstrap})
+    admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(20)
+    assert stack.exit_of(process, 60) == 4
+    assert f"topic {topic} has new partitions ({PARTITIONS})" in stack.log("deadletters")
+    stack.produce([(b"k", b"no letter")], "dead.letters", partition=PARTITIONS)
+    stack.start("deadletters")
+    wait_until(
+        "the record of the new partition",
+        lambda: stack.query("SELECT count(*) FROM quality.dead_letters") == [(1,)],
+    )
