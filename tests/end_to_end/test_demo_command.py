@@ -70,10 +70,13 @@ def running(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str]
         if "sent" in line and folder is not None:
             break
     assert folder is not None
-    yield process, folder
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        yield process, folder
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
