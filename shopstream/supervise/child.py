@@ -29,7 +29,6 @@ STEADY_SECONDS = 60.0
 HEALTHZ_SECONDS = 2.0
 FINAL = {ConfigError.exit_code, PermanentError.exit_code}
 STATES = {
-    0: "stopped",
     ConfigError.exit_code: "wrong setting",
     PermanentError.exit_code: "needs an operator",
 }
@@ -56,7 +55,8 @@ def flow_job(flow: str) -> Job:
 class Child:
     """One process and its history.
 
-    State: `exit_code` is None while the process runs; `last_exit_code` outlives a restart.
+    State: `exit_code` is None while the process runs; `last_exit_code` outlives a restart;
+    `stopping` is set when the supervisor wants it to end, and then nothing starts it again.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Child:
     exit_code: int | None = None
     last_exit_code: int | None = None
     last_words: str = ""
+    stopping: bool = False
     _pause: float = FIRST_PAUSE
     _restart_at: float = 0.0
     _log_start: int = 0
@@ -126,6 +127,8 @@ class Child:
             return f"running, pid {self.process.pid}"
         if self.exit_code in STATES:
             return STATES[self.exit_code]
+        if self.stopping:
+            return "stopped" if self.exit_code == 0 else f"stopped (exit {self.exit_code})"
         seconds = max(0.0, self._restart_at - time.monotonic())
         return f"starts again in {seconds:.0f} s (exit {self.exit_code})"
 
@@ -137,9 +140,14 @@ class Child:
             code = self.process.poll()
             if code is not None:
                 self._ended(code)
-        elif self.exit_code not in STATES and time.monotonic() >= self._restart_at:
+        elif self._may_start_again and time.monotonic() >= self._restart_at:
             self.restarts += 1
             self.start()
+
+    @property
+    def _may_start_again(self) -> bool:
+        # exit 0 nobody here asked for is a SIGTERM from outside: the work is not done
+        return not self.stopping and self.exit_code not in FINAL
 
     def _ended(self, code: int) -> None:
         self.exit_code = self.last_exit_code = code

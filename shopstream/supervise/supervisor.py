@@ -1,6 +1,6 @@
 """Keep the flows and jobs running, each in a process of its own.
 
-A process that fails for a reason that passes is started again; exit codes 0, 2 and 3 are final.
+A process that ends before it is asked to is started again; exit codes 2 and 3 are final.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ class Supervisor:
 
     def stop(self, patience_seconds: float = 30.0) -> None:
         """Let all drain and commit; end by force what does not."""
+        for child in self.children:
+            child.stopping = True
         running = [
             c.process for c in self.children if c.process is not None and c.process.poll() is None
         ]

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.runtime.paths import WORK
@@ -90,23 +91,28 @@ def write_targets(targets: Iterable[tuple[str, str, int]]) -> None:
     """List this process's targets for Prometheus, and remove the lists of processes that are gone.
 
     Shape: targets are (flow, host, port).
+    Failure: a folder that cannot be written is said in a line; the flows go on without it.
     """
-    TARGETS.mkdir(parents=True, exist_ok=True)
-    for file in TARGETS.glob("*.json"):
-        if not _is_alive(file.stem):
-            file.unlink(missing_ok=True)
     entries = [
         {"targets": [f"{host}:{port}"], "labels": {"flow": flow}} for flow, host, port in targets
     ]
     path = TARGETS / f"{os.getpid()}.json"
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(entries, indent=2) + "\n")
-    partial.replace(path)
+    try:
+        TARGETS.mkdir(parents=True, exist_ok=True)
+        for file in TARGETS.glob("*.json"):
+            if not _is_alive(file.stem):
+                file.unlink(missing_ok=True)
+        partial.write_text(json.dumps(entries, indent=2) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        print(f"Prometheus is not told of the flows' ports: {error}", file=sys.stderr, flush=True)
 
 
 def remove_targets() -> None:
-    """Remove this process's list of targets."""
-    (TARGETS / f"{os.getpid()}.json").unlink(missing_ok=True)
+    """Remove this process's list of targets, where that is possible."""
+    with suppress(OSError):
+        (TARGETS / f"{os.getpid()}.json").unlink(missing_ok=True)
 
 
 def _is_alive(pid: str) -> bool:

@@ -88,6 +88,16 @@ def test_prometheus_is_told_of_those_that_live(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_targets_that_cannot_be_written_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(telemetry_ports, "TARGETS", tmp_path / "file" / "targets")
+    write_targets([("clean", "127.0.0.1", 9101)])
+    remove_targets()
+    assert "Prometheus is not told" in capsys.readouterr().err
+
+
 def log_of(tmp_path: Path, *lines: object) -> Path:
     log = tmp_path / "clean.log"
     log.write_text(
