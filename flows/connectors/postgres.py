@@ -15,7 +15,8 @@ from flows.domain.errors import PermanentError, TransientError
 RETRY_SECONDS = 0.5
 
 # Waiting helps: connection lost, server starting or stopping, deadlock, serialization, lock
-# timeout, out of memory or disk.
+# timeout, out of memory or disk; after a failover, the server that is read-only for a while or for
+# good is left by the next connection.
 PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -23,6 +24,7 @@ PASSING = (
     errors.InsufficientResources,
     errors.OperatorIntervention,
     errors.ObjectNotInPrerequisiteState,
+    errors.ReadOnlySqlTransaction,
 )
 
 # What a server says when it is there but does not let us in.

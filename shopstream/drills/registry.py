@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 from flows.runtime.paths import ROOT, WORK
 from flows.runtime.version import commit
 from shopstream.demo.dev_services import Services
-from shopstream.drills import killing, load, services
+from shopstream.drills import anew, brokers, databases, foreign, killing, load, overtaking
 from shopstream.drills.private import private_services
 from shopstream.drills.stage import DrillFailed, open_stage
 
@@ -99,41 +100,41 @@ DRILLS = {
         Drill(
             "broker",
             "the broker is killed, and away",
-            services.broker,
+            brokers.broker,
             {"away": 30},
             private=True,
         ),
         Drill(
             "power",
             "a power cut takes the end of raw.web, and new records take its offsets",
-            services.power,
+            brokers.power,
             private=True,
             small={},
         ),
         Drill(
             "incarnation",
             "raw.web is made anew, then all of Kafka; then the database is wiped",
-            services.incarnation,
+            anew.incarnation,
             private=True,
         ),
         Drill(
             "database",
             "the database is killed, away, read-only, locked, out of connections, restored to an"
             " older state",
-            services.database,
+            databases.database,
             {"away": 10},
             private=True,
         ),
         Drill(
             "retention",
             "retention overtakes each flow, under both policies",
-            services.retention,
+            overtaking.retention,
             private=True,
         ),
         Drill(
             "foreign",
             "records by other clients, in transactions, and straight into clean.web",
-            services.foreign,
+            foreign.foreign,
             private=True,
         ),
     )
@@ -162,11 +163,15 @@ def play(
     seed = random.SystemRandom().randrange(2**16) if seed is None else seed
     numbers = {**drill.options, **options}
     folder = WORK / f"drill-{drill.name}-{time.strftime('%H%M%S')}"
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
         did, why = _played(drill, at, folder, partial(drill.play, seed=seed, **numbers)), ""
     except DrillFailed as failure:
         did, why = {"logs": str(folder.relative_to(ROOT))}, str(failure)
+    except Exception as error:  # of a client or a broken service: the next drill runs all the same
+        (folder / "trace.txt").write_text(traceback.format_exc())
+        did, why = {"logs": str(folder.relative_to(ROOT))}, f"{type(error).__name__}: {error}"
     seconds = round(time.monotonic() - began, 1)
     return Outcome(drill.name, drill.about, not why, seconds, seed, numbers, did, why, commit())
 

@@ -23,11 +23,13 @@ from psycopg import sql
 
 from database.connection import connect
 from database.migrate import migrate
+from flows.connectors import kafka_topics
 from flows.domain.errors import TransientError
 from flows.registry import BY_NAME, CLEANING, COUNTING, UPSTREAM_FIRST
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, load_settings
 from shopstream.demo.dev_services import Services, drop_database
+from shopstream.drills.ending import die_with_parent
 from shopstream.kafka import topics
 from shopstream.kafka.groups import Group
 from shopstream.verify import second_opinion
@@ -116,11 +118,10 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                preexec_fn=die_with_parent,
             )
 
-    def command(
-        self, *words: str, input_seconds: float = 120.0
-    ) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command of shopstream to its end."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSTREAM_")}
         return subprocess.run(
@@ -239,17 +240,33 @@ class Stage:
             time.sleep(LOOK_SECONDS)
 
     def lag(self, flow: str) -> int:
-        """Count the records that a flow has not committed."""
+        """Count the records that a flow has not committed, or that its tables have not."""
         with Group(self.settings, BY_NAME[flow]) as group:
-            return sum(
-                max(0, place.high - max(place.resume, place.low)) for place in group.places()
-            )
+            places, topic = group.places(), group.topic
+        resumes = {place.partition: place.resume for place in places}
+        if flow not in CLEANING:
+            # a wiped or restored database is behind the group until the flow has filled it
+            stored = self._stored_places(flow, topic)
+            resumes = {p: min(resume, stored.get(p, 0)) for p, resume in resumes.items()}
+        return sum(max(0, p.high - max(resumes[p.partition], p.low)) for p in places)
+
+    def _stored_places(self, flow: str, topic: str) -> dict[int, int]:
+        client = AdminClient({"bootstrap.servers": self.services.bootstrap, "log_level": 0})
+        ids = kafka_topics.topic_ids(client, [topic], self.settings.startup_seconds)
+        rows = self.query(
+            "SELECT partition, resume FROM ops.checkpoints"
+            " WHERE flow = %s AND topic = %s AND topic_id = %s",
+            flow,
+            topic,
+            kafka_topics.written(ids.get(topic)),
+        )
+        return dict(rows)
 
     def is_drained(self, flow: str) -> bool:
-        """Tell whether a flow has committed all that its topic holds; no while Kafka is away."""
+        """Tell whether a flow has committed all that its topic holds; no without an answer."""
         try:
             return self.lag(flow) == 0
-        except TransientError:
+        except (TransientError, psycopg.OperationalError):
             return False
 
     def drain(self, *flows: str, seconds: float = 180.0) -> None:
