@@ -39,6 +39,7 @@ FETCH_WAIT_MS = 500
 EMBEDDED_FETCH_WAIT_MS = 10
 RETRY_SECONDS = 0.5
 PROBE_SECONDS = 0.05
+PROBE_ANSWERS = (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET)
 # The metadata of a new topic take a moment to reach all brokers.
 NEW_TOPIC_SECONDS = 3.0
 
@@ -286,7 +287,8 @@ def start_of(
     if resume > end:
         loss = Loss(name, p, end, resume, resume - end, Cause.CUT, note["incarnation"])
         note |= {"incarnation": after_a_cut(note["incarnation"]), "accepted": 0}
-        return Start(p, Checkpoint(end, min(max(rewind, low), end), note), end, loss)
+        # Nothing before the cut is read again: its counts are told of the log as it was.
+        return Start(p, Checkpoint(end, end, note), end, loss)
     if resume < low:
         loss = Loss(name, p, resume, low, low - resume, Cause.DELETED, note["incarnation"])
         return Start(p, Checkpoint(low, low, note), end, loss)
@@ -304,7 +306,7 @@ def cuts_of(subscription: Subscription, positions: list[TopicPartition]) -> dict
 
     Errors: TransientError when the broker does not tell in time.
     """
-    asked = {p.partition: p for p in positions if (p.leader_epoch or -1) >= 0 and p.offset > 0}
+    asked = {p.partition: p for p in positions if p.leader_epoch is not None and p.offset > 0}
     if not asked:
         return {}
     consumer = connect(subscription, {}, end_is_told=True)
@@ -320,17 +322,12 @@ def cuts_of(subscription: Subscription, positions: list[TopicPartition]) -> dict
         while asked and time.monotonic() < until:
             for message in consumer.consume(100, PROBE_SECONDS):
                 error, partition = message.error(), message.partition()
-                if partition is None:
+                if partition is None or (error is not None and error.code() not in PROBE_ANSWERS):
                     continue
-                if error is not None and error.code() == KafkaError._LOG_TRUNCATION:
-                    cuts[partition] = _end_told_by(error)
-                    asked.pop(partition, None)
-                elif error is None or error.code() in (
-                    KafkaError._PARTITION_EOF,
-                    # deleted, or behind the end: both are seen in the bounds
-                    KafkaError._AUTO_OFFSET_RESET,
-                ):
-                    asked.pop(partition, None)
+                # else deleted, or behind the end: both are seen in the bounds
+                if error is not None and (cut := cut_told_by(error)) is not None:
+                    cuts[partition] = cut
+                asked.pop(partition, None)
     finally:
         consumer.close()
     if asked:
@@ -340,8 +337,11 @@ def cuts_of(subscription: Subscription, positions: list[TopicPartition]) -> dict
     return cuts
 
 
-def _end_told_by(error: KafkaError) -> int:
-    # the client tells it in words only
+def cut_told_by(error: KafkaError) -> int | None:
+    """Give where the log was cut; None for another error."""
+    # the client has no code of its own for it, and tells the offset in words only
+    if "truncation" not in error.str():
+        return None
     found = re.search(r"broker end offset is (\d+)", error.str())
     if found is None:
         raise PermanentError(f"the log was cut before the committed offset: {error.str()}")

@@ -25,6 +25,7 @@ from flows.connectors.kafka_consumer import (
     Subscription,
     Topic,
     connect,
+    cut_told_by,
     first_failure,
     is_embedded,
     lost_line,
@@ -267,11 +268,11 @@ class Reader(StatefulSourcePartition[Batch, None]):
             error = message.error()
             assert error is not None
             if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                if cut_told_by(error) is not None:
+                    # a start finds out what is lost
+                    raise TransientError(f"{topic}: {error.str()}")
                 self._overtaken(message.partition(), error)
                 continue
-            if error.code() == KafkaError._LOG_TRUNCATION:
-                # a start finds out where, and what is lost
-                raise TransientError(f"{topic}: {error.str()}")
             if error.fatal() or error.code() in (
                 KafkaError.TOPIC_AUTHORIZATION_FAILED,
                 KafkaError.UNKNOWN_TOPIC_OR_PART,

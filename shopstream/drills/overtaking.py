@@ -116,6 +116,7 @@ def delete_unread(stage: Stage, flow: str, keep: int) -> int:
     with Group(stage.settings, BY_NAME[flow]) as group:
         places, name = group.places(), group.topic
     ends = [TopicPartition(name, p.partition, max(p.low, p.high - keep)) for p in places]
-    for future in steps.admin(stage).delete_records(ends).values():
+    client = steps.admin(stage)
+    for future in client.delete_records(ends).values():
         future.result(timeout=20)
     return sum(max(0, end.offset - place.resume) for place, end in zip(places, ends, strict=True))

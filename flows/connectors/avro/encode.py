@@ -153,7 +153,8 @@ class TallyRecords:
         self, contract: str, tally: OutcomeTally | RuleTally | OffsetTally, *names: str
     ) -> dict[str, Any]:
         values = dataclasses.asdict(tally) | {"window_start": tally.minute}
-        return self._message(contract, tally.partition, values, (tally.minute, *names))
+        where = tally.partition, self._incarnation(tally.partition)
+        return self._message(contract, where, values, (tally.minute, *names))
 
     def _loss(self, loss: Loss) -> dict[str, Any]:
         values = {
@@ -162,13 +163,18 @@ class TallyRecords:
             "records": loss.records,
             "why": str(loss.cause),
         }
-        return self._message("loss", loss.partition, values, (loss.start, loss.cause))
+        where = loss.partition, loss.incarnation
+        return self._message("loss", where, values, (loss.start, loss.cause))
 
     def _message(
-        self, contract: str, partition: int, values: dict[str, Any], names: tuple[Any, ...]
+        self,
+        contract: str,
+        where: tuple[int, int],
+        values: dict[str, Any],
+        names: tuple[Any, ...],
     ) -> dict[str, Any]:
         flow, topic = self._origin.flow, self._origin.topic
-        incarnation = self._incarnation(partition)
+        partition, incarnation = where
         value = values | {
             "flow": flow,
             "source_topic": topic,
