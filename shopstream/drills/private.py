@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.native.checkout import Checkout
 from deploy.native.kafka import Kafka
 from deploy.native.postgres import Postgres
 from shopstream.demo.dev_services import Services
 from shopstream.drills.ending import ended_in_all_cases
+
+NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
 class PrivateServices:
@@ -75,7 +78,9 @@ class PrivateServices:
         self.start_kafka()
         self.start_postgres()
 
-    def start_kafka(self, advertised_port: int = 0, **environment: str) -> None:
+    def start_kafka(
+        self, advertised_port: int = 0, environment: Mapping[str, str] = NO_ENVIRONMENT
+    ) -> None:
         """Start the broker, on the data that it has."""
         self.kafka = replace(self.kafka, advertised_port=advertised_port, environment=environment)
         self.kafka.start(self._identity)

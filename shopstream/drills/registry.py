@@ -15,7 +15,17 @@ from typing import Any
 from flows.runtime.paths import ROOT, WORK
 from flows.runtime.version import commit
 from shopstream.demo.dev_services import Services
-from shopstream.drills import anew, brokers, databases, foreign, killing, load, overtaking
+from shopstream.drills import (
+    anew,
+    brokers,
+    clocks,
+    contracts,
+    databases,
+    foreign,
+    killing,
+    load,
+    overtaking,
+)
 from shopstream.drills.private import private_services
 from shopstream.drills.stage import DrillFailed, open_stage
 
@@ -99,14 +109,15 @@ DRILLS = {
         ),
         Drill(
             "broker",
-            "the broker is killed, and away",
+            "the broker is killed, away, slow, and half-open",
             brokers.broker,
             {"away": 30},
             private=True,
         ),
         Drill(
             "power",
-            "a power cut takes the end of raw.web, and new records take its offsets",
+            "a power cut takes the ends of raw.web, clean.web and tallies, and new records take the"
+            " offsets",
             brokers.power,
             private=True,
             small={},
@@ -119,16 +130,28 @@ DRILLS = {
         ),
         Drill(
             "database",
-            "the database is killed, away, read-only, locked, out of connections, restored to an"
-            " older state",
+            "the database is killed, away, read-only, locked, out of connections, its disk full,"
+            " restored to an older state",
             databases.database,
             {"away": 10},
             private=True,
         ),
         Drill(
             "retention",
-            "retention overtakes each flow, under both policies",
+            "retention overtakes each flow, down and running, under both policies",
             overtaking.retention,
+            private=True,
+        ),
+        Drill(
+            "clocks",
+            "the producer's, the broker's and our own clock are wrong, and step",
+            clocks.clocks,
+            private=True,
+        ),
+        Drill(
+            "schema",
+            "v1, v2, an incompatible version, hostile schemas, and one that becomes known later",
+            contracts.schema,
             private=True,
         ),
         Drill(

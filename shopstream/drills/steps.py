@@ -7,9 +7,11 @@ import time
 from confluent_kafka.admin import AdminClient
 
 from shopstream.drills import records
-from shopstream.drills.stage import LOOK_SECONDS, Stage, expect
+from shopstream.drills.stage import LOOK_SECONDS, DrillFailed, Stage, expect
 
 STOPPED = 3
+RESIDUE_SECONDS = 10.0
+RESIDUE = {"ops.gold_account": "gold_residue"}
 
 
 def generate(stage: Stage, ledger: str, seed: int, *options: str) -> None:
@@ -46,12 +48,17 @@ def tend_for(stage: Stage, seconds: float) -> None:
 
 def no_residue(stage: Stage) -> str:
     """Hold the account of every record against what is stored."""
-    try:
-        # the counts of the last records are written a moment after their offsets are committed
-        stage.wait_until("the residue to go", lambda: stage.residues() == (0, 0), 15)
-    finally:
-        outcomes, gold = stage.residues()
-    expect((outcomes, gold) == (0, 0), f"residue {outcomes}, gold residue {gold}")
+    # the counts of the last records are written a moment after their offsets are committed
+    until = time.monotonic() + RESIDUE_SECONDS
+    while (residues := stage.residues()) != (0, 0) and time.monotonic() < until:
+        tend_for(stage, LOOK_SECONDS)
+    if residues != (0, 0):
+        views = ("ops.account", "ops.gold_account", "gold.residue_1m_by_partition")
+        rows = {
+            v: stage.query(f"SELECT * FROM {v} WHERE {RESIDUE.get(v, 'residue')} <> 0")
+            for v in views
+        }
+        raise DrillFailed(f"residue {residues[0]}, gold residue {residues[1]}: {rows}")
     return "no residue"
 
 
