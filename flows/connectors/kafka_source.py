@@ -141,6 +141,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._state = state
         self._stopping = stopping
         self._observer = observer
+        self._failed: list[Message] = []
         self._exhausted: dict[int, int] = {}
         self._assigned: list[TopicPartition] = []
         self._committed: dict[int, Checkpoint] = {}
@@ -227,6 +228,10 @@ class Reader(StatefulSourcePartition[Batch, None]):
             # A kill at any earlier moment repeats records, and loses none.
             self._epoch_ended = False
             self.commit()
+        if self._failed:
+            # now that what came before them has been handed on
+            failed, self._failed = self._failed, []
+            self._check_errors(failed)
         self._observer.passed()
         if self._stopping():
             self.drained = True
@@ -235,7 +240,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         messages = self._poll()
         batch_is_full = len(messages) == self._subscription.batch_records
         if any(map(Message.error, messages)):
-            self._check_errors([m for m in messages if m.error() is not None])
+            self._failed = [m for m in messages if m.error() is not None]
             messages = [m for m in messages if m.error() is None]
         if not messages and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
@@ -298,7 +303,9 @@ class Reader(StatefulSourcePartition[Batch, None]):
             raise PermanentError(lost_line(subscription, [loss]))
         self._lose(loss)
         self._next[p] = low
-        self._consumer.seek(TopicPartition(topic, p, low))
+        # the client has given the partition up, and refuses to seek in it
+        self._consumer.incremental_unassign([TopicPartition(topic, p)])
+        self._consumer.incremental_assign([TopicPartition(topic, p, low)])
 
     def _report(self, batch: Batch) -> None:
         # Only the ends that the client has heard of anyway: asking the broker would wait for it.

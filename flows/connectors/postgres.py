@@ -15,8 +15,7 @@ from flows.domain.errors import PermanentError, TransientError
 RETRY_SECONDS = 0.5
 
 # Waiting helps: connection lost, server starting or stopping, deadlock, serialization, lock
-# timeout, out of memory or disk; after a failover, the server that is read-only for a while or for
-# good is left by the next connection.
+# timeout, out of memory or disk.
 PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -24,6 +23,7 @@ PASSING = (
     errors.InsufficientResources,
     errors.OperatorIntervention,
     errors.ObjectNotInPrerequisiteState,
+    # a standby before it is promoted, or a provider's answer to a full disk
     errors.ReadOnlySqlTransaction,
 )
 

@@ -30,7 +30,7 @@ def retention(stage: Stage, private: PrivateServices, seed: int) -> dict[str, An
         for policy in ("fail", "continue"):
             seed += 1
             did[f"{flow}, down, {policy}"] = _overtaken(stage, flow, policy, seed)
-        # the policy of the next ones is that of the last start
+        # started last under `continue`
         did[f"{flow}, running, continue"] = _overtaken_running(stage, flow, seed + 100 + number)
         stage.stop(*stage.actors)
     did["proof"] = steps.no_residue(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -183,8 +184,13 @@ class Stage:
 
     def last_words(self, name: str) -> str:
         """Give the last error that a process has logged."""
-        lines = [line for line in self.log(name).splitlines() if '"error"' in line]
-        return lines[-1] if lines else "(it said nothing)"
+        lines = [line for line in self.log(name).splitlines() if '"error": ' in line]
+        if not lines:
+            return "(it said nothing)"
+        try:
+            return str(json.loads(lines[-1])["error"])
+        except (ValueError, KeyError):
+            return lines[-1]
 
     # records
 
