@@ -59,13 +59,14 @@ def _through_a_proxy(stage: Stage, private: PrivateServices, seed: int) -> dict[
     return {"slow_seconds": SLOW_SECONDS, "half_open_seconds": SLOW_SECONDS}
 
 
-def power(stage: Stage, private: PrivateServices, seed: int) -> dict[str, Any]:
-    """Cut the ends of logs off, as a power cut does, and let new records take their offsets."""
-    return {
-        "raw.web": _raw_is_cut(stage, private, seed),
-        "clean.web and tallies, read before": _outputs_are_cut(stage, private, seed),
-        "clean.web, not read before": _events_are_cut(stage, private, seed),
+def power(stage: Stage, private: PrivateServices, seed: int, cuts: int) -> dict[str, Any]:
+    """Cut the ends of logs off, as power cuts do, and let new records take their offsets."""
+    plays = {
+        "raw.web": _raw_is_cut,
+        "clean.web and tallies, read before": _outputs_are_cut,
+        "clean.web, not read before": _events_are_cut,
     }
+    return {name: plays[name](stage, private, seed) for name in list(plays)[:cuts]}
 
 
 def _raw_is_cut(stage: Stage, private: PrivateServices, seed: int) -> dict[str, Any]:
@@ -122,10 +123,15 @@ def _events_are_cut(stage: Stage, private: PrivateServices, seed: int) -> dict[s
 
 
 def _send(stage: Stage, seed: int, first: int, count: int) -> None:
-    """Send events of partition 0 one by one, so that a log can be cut between two of them."""
+    """Send events of partition 0 one by one, so that a log can be cut between two of them.
+
+    Within a drill they are of one moment: what was counted before a cut and behind it is of the
+    same minute.
+    """
+    at = stage.began_ms
     for i in range(first, first + count):
         # another visitor each time, since one is counted once in each log within a minute
-        event = records.view(seed * 2**40 + i, f"v{first}", records.now_ms())
+        event = records.view(seed * 2**40 + i, f"v{first}", at)
         stage.produce([records.keyed(event)], partition=0)
 
 

@@ -119,8 +119,9 @@ DRILLS = {
             "a power cut takes the ends of raw.web, clean.web and tallies, and new records take the"
             " offsets",
             brokers.power,
+            {"cuts": 3},
             private=True,
-            small={},
+            small={"cuts": 1},
         ),
         Drill(
             "incarnation",

@@ -76,6 +76,7 @@ class Stage:
     environment: dict[str, str]
     actors: dict[str, Actor] = field(default_factory=dict)
     other: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    began_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     @property
     def settings(self) -> Settings:
