@@ -290,6 +290,9 @@ def start_of(
         # Nothing before the cut is read again: its counts are told of the log as it was.
         return Start(p, Checkpoint(end, end, note), end, loss)
     if resume < low:
+        # What was counted of the open minute before is not known, and cannot be read again: what
+        # comes behind the gap gets a lane of its own, so that neither replaces the other.
+        note |= {"incarnation": after_a_cut(note["incarnation"]), "accepted": 0}
         loss = Loss(name, p, resume, low, low - resume, Cause.DELETED, note["incarnation"])
         return Start(p, Checkpoint(low, low, note), end, loss)
     if rewind < low:

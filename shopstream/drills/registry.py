@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flows.registry import UPSTREAM_FIRST
 from flows.runtime.paths import ROOT, WORK
 from flows.runtime.version import commit
 from shopstream.demo.dev_services import Services
@@ -116,12 +117,22 @@ DRILLS = {
         ),
         Drill(
             "power",
-            "a power cut takes the ends of raw.web, clean.web and tallies, and new records take the"
-            " offsets",
+            "a power cut takes the end of raw.web, and new records take its offsets",
             brokers.power,
-            {"cuts": 3},
             private=True,
-            small={"cuts": 1},
+            small={},
+        ),
+        Drill(
+            "power-outputs",
+            "a power cut takes the ends of clean.web and tallies, which were read",
+            brokers.power_of_outputs,
+            private=True,
+        ),
+        Drill(
+            "power-unread",
+            "a power cut takes the end of clean.web, which metrics had not read",
+            brokers.power_of_events,
+            private=True,
         ),
         Drill(
             "incarnation",
@@ -137,11 +148,14 @@ DRILLS = {
             {"away": 10},
             private=True,
         ),
-        Drill(
-            "retention",
-            "retention overtakes each flow, down and running, under both policies",
-            overtaking.retention,
-            private=True,
+        *(
+            Drill(
+                f"retention-{flow}",
+                f"retention overtakes {flow}, down and running, under both policies",
+                partial(overtaking.retention, flow=flow),
+                private=True,
+            )
+            for flow in UPSTREAM_FIRST
         ),
         Drill(
             "clocks",
