@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+import fastavro
 
 from flows.connectors.avro.contracts import FOLDER
 from shopstream.drills import records, steps
@@ -65,13 +68,16 @@ def _codes(stage: Stage) -> dict[str, int]:
 
 def _events(version: int, seed: int, part: int) -> list[Raw]:
     """Make events as the version with a Confluent id has them."""
-    name = "history/web_event.v1" if version == V1 else "history/web_event.v2"
+    text = _schemas().get(version, _schemas()[V2])
+    writer = fastavro.parse_schema(json.loads(text), named_schemas={})
     made: list[Raw] = []
     for i in range(EACH):
         event = records.view((seed * 16 + part) * 2**20 + i, f"v{part}", records.now_ms())
-        header, _ = records.contract(name)
-        body = records.framed(event, name)[len(header) :]
-        made.append((f"v{part}".encode(), confluent(version, body)))
+        if version == V3:
+            event["event_time"] = "yesterday"
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, writer, event)
+        made.append((f"v{part}".encode(), confluent(version, body.getvalue())))
     return made
 
 

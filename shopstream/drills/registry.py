@@ -112,7 +112,7 @@ DRILLS = {
             "broker",
             "the broker is killed, away, slow, and half-open",
             brokers.broker,
-            {"away": 30},
+            {"away": 20},
             private=True,
         ),
         Drill(

@@ -208,6 +208,7 @@ class Stage:
         topic: str = "raw_web",
         partition: int = -1,
         codec: str = "none",
+        timestamp_ms: int = 0,
     ) -> None:
         """Write keys and values, and wait until all are acknowledged."""
         failed: list[KafkaError] = []
@@ -228,6 +229,7 @@ class Stage:
                         value,
                         key,
                         partition=partition,
+                        timestamp=timestamp_ms,
                         on_delivery=lambda error, _: failed.append(error) if error else None,
                     )
                     break
