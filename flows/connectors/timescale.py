@@ -48,6 +48,13 @@ RETRY_MOST_SECONDS = 5.0
 # A database that is away for longer needs an operator: the flow stops with an error that says so,
 # and the supervisor starts it again.
 PATIENCE_SECONDS = 600.0
+# An idle flow asks its database so often whether it is still there.
+LOOK_SECONDS = 5.0
+NOT_LET_IN = (
+    errors.InvalidCatalogName,
+    errors.InvalidPassword,
+    errors.InvalidAuthorizationSpecification,
+)
 
 
 class HasRows(Protocol):
@@ -132,9 +139,10 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._pulled = pulled
         self._pending: dict[Table, list[Rows]] = {}
         self._may_pull = False
-        self._written = time.monotonic()
+        self._written = self._talked = time.monotonic()
         self._db: psycopg.Connection | None = None
         self._changes: dict[str, UpsertCounts] = {}
+        self._was_let_in = False
         self._retry(lambda: self._connection().execute("SELECT 1"), database.startup_seconds)
 
     def write_batch(self, items: list[HasRows]) -> None:
@@ -159,7 +167,12 @@ class Writer(StatefulSinkPartition[Any, None]):
         if self._pulled is not None and self._may_pull:
             self._hold(self._pulled.take())
         self._written = time.monotonic()
+        if not self._pending and self._written - self._talked > LOOK_SECONDS:
+            # A database that was restored while nobody wrote must be found out, too.
+            self._retry(lambda: self._connection().execute("SELECT 1"), PATIENCE_SECONDS)
+            self._talked = self._written
         if self._pending:
+            self._talked = self._written
             with self._observer.flushing("database"):
                 self._retry(self._write, PATIENCE_SECONDS)
             self._pending = {}
@@ -202,6 +215,7 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._db.execute(self._statements.prepare)
             if self._database.places is not None:
                 self._database.places.check(self._db)
+            self._was_let_in = True
         return self._db
 
     def _retry(self, action: Callable[[], Any], patience_seconds: float) -> None:
@@ -212,17 +226,16 @@ class Writer(StatefulSinkPartition[Any, None]):
             try:
                 action()
                 return
-            except (
-                errors.ProgramLimitExceeded,
-                errors.InvalidCatalogName,
-                errors.InvalidPassword,
-                errors.InvalidAuthorizationSpecification,
-            ) as error:
-                # most of them are OperationalErrors, as PASSING has them, but no wait mends them
+            except errors.ProgramLimitExceeded as error:
+                # an OperationalError, as PASSING has them, but no wait mends it
                 raise PermanentError(f"database: {reason(error)}") from error
             except PASSING as error:
-                if (refusal := refused(error)) is not None:
-                    raise PermanentError(f"database: {refusal}") from error
+                # A server that let us in before has another reason to refuse us: it is being
+                # restored, or fails over, or its passwords are being changed.
+                if not self._was_let_in and (
+                    isinstance(error, NOT_LET_IN) or refused(error) is not None
+                ):
+                    raise PermanentError(f"database: {reason(error)}") from error
                 if time.monotonic() > until or self._stopping():
                     raise TransientError(f"database does not answer: {reason(error)}") from error
                 self._observer.database_silent(reason(error))

@@ -20,10 +20,10 @@ from shopstream.demo.working import working
 from shopstream.supervise.annotator import Annotator
 from shopstream.supervise.child import ROLLUP
 from shopstream.supervise.supervisor import Supervisor
-from shopstream.verify.clean_offsets import AcceptedOffsets
 from shopstream.verify.compare import verify
 from shopstream.verify.ledger import Ledger
 from shopstream.verify.report import show, write_junit
+from shopstream.verify.topics import Followed
 
 READY_SECONDS = 20.0
 # half a minute of events must be enough to see a repeat that comes too late
@@ -67,8 +67,8 @@ def play(options: DemoOptions, stack: ExitStack) -> int:
                 services.environment, folder / "logs", jobs=(ROLLUP,), on_restart=annotator.put
             )
         )
-        accepted = stack.enter_context(AcceptedOffsets(settings))
-        accepted.follow()
+        topics = stack.enter_context(Followed(settings))
+        topics.follow()
         probe = stack.enter_context(
             LatencyProbe(settings.database_url, settings.topic("topic_raw_web"))
         )
@@ -79,7 +79,7 @@ def play(options: DemoOptions, stack: ExitStack) -> int:
         flows.stop()
 
     with working("comparing every record and every number with the answer key"):
-        report = verify(Ledger(ledger), settings, accepted.until_the_end())
+        report = verify(Ledger(ledger), settings, topics.until_the_end())
     summarize(sending, probe, began)
     if options.junit:
         write_junit(report, options.junit)

@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
+import time
+
+import psycopg
+
 from database.connection import connect
-from database.rollup import roll_up
 from flows.domain.batch import Origin
 from flows.domain.family import Family
 from flows.domain.rollups import Grain
 from flows.domain.web import WEB
-from flows.registry import cleaning
+from flows.registry import cleaning, counting
 from flows.runtime.settings import Settings
-from shopstream.verify.checks import (
-    check_dead_letters,
-    check_minutes,
-    check_outcomes,
-    check_rollup,
-    check_tallies,
-    read_dead_letters,
-)
-from shopstream.verify.clean_offsets import Coordinates
+from shopstream.verify import checks
+from shopstream.verify.checks import Check
 from shopstream.verify.ledger import Ledger
 from shopstream.verify.report import Report
+from shopstream.verify.topics import Seen
+
+# three runs of the job that `up` starts
+ROLLUP_SECONDS = 30.0
 
 
-def verify(
-    ledger: Ledger, settings: Settings, accepted: set[Coordinates], family: Family = WEB
-) -> Report:
-    """Compare outcomes, dead letters, tallies and every cell of every view.
+def verify(ledger: Ledger, settings: Settings, seen: Seen, family: Family = WEB) -> Report:
+    """Compare records, dead letters, tallies, the accounts and every cell of every view.
 
-    Hours and days are brought up to date first: flows may just have written. `accepted` holds the
-    coordinates of the raw records that came out of clean.
+    Hours and days are not brought up to date here: that is the roll-up job's, which has half a
+    minute. `seen` is what stands on the topics.
     """
-    flow = cleaning(family)
-    clean = Origin(flow.name, settings.topic(flow.reads))
+    clean = Origin(cleaning(family).name, settings.topic(cleaning(family).reads))
+    metrics = Origin(counting(family).name, clean.topic)
     with connect(settings.database_url, settings.startup_seconds) as db:
         db.execute("SET shopstream.synthetic = off")
-        roll_up(db)
-        letters = read_dead_letters(db, clean)
-        checks = [
-            check_outcomes(ledger, accepted, letters),
-            check_dead_letters(ledger, letters),
-            *check_tallies(ledger, db, clean),
+        wait_for_rollup(db)
+        letters = checks.read_dead_letters(db, clean)
+        done = [
+            checks.check_outcomes(ledger, seen, letters),
+            checks.check_raw(ledger, seen),
+            checks.check_clean_events(seen),
+            *checks.check_dead_letters(ledger, seen, letters, family),
+            *checks.check_tallies(ledger, db, clean, seen),
+            checks.check_checked(ledger, db, clean, seen, family),
+            checks.check_progress(ledger, db, metrics),
+            checks.check_account(db, clean),
+            checks.check_rollup_is_up_to_date(db),
         ]
         rows = 0
         unproved = []
@@ -48,8 +52,27 @@ def verify(
             known = ledger.columns(metric.name)
             unproved += [f"{metric.name}.{m.name}" for m in metric.measures if m.name not in known]
             if known:
-                minutes, expected_rows = check_minutes(ledger, db, metric)
-                coarser = [check_rollup(db, metric, grain) for grain in (Grain.HOUR, Grain.DAY)]
-                checks += [minutes, *coarser]
+                minutes, expected_rows = checks.check_minutes(ledger, db, metric)
+                coarser: list[Check] = [
+                    checks.check_rollup(ledger, db, metric, grain)
+                    for grain in (Grain.HOUR, Grain.DAY)
+                ]
+                done += [minutes, *coarser]
                 rows += expected_rows
-    return Report(len(ledger.events), rows, checks, unproved)
+        losses = [
+            f"{flow}: {topic} partition {partition}, {records} records from offset {start}, {why}"
+            for flow, topic, partition, start, records, why in db.execute(
+                "SELECT flow, topic, partition, from_offset, records, why FROM ops.losses"
+                " ORDER BY 1, 2, 3, 4"
+            )
+        ]
+    return Report(len(ledger.events), rows, done, unproved, losses)
+
+
+def wait_for_rollup(db: psycopg.Connection) -> None:
+    """Wait until the roll-up job has seen every change, or long enough."""
+    until = time.monotonic() + ROLLUP_SECONDS
+    while db.execute("SELECT count(*) FROM ops.changes").fetchone() != (0,):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.2)

@@ -18,6 +18,7 @@ COLUMNS = (
     "expected_outcome",
     "expected_code",
     "expected_rules",
+    "event_time",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +28,8 @@ class Report:
     rows: int
     checks: list[Check]
     unproved: list[str]
+    losses: list[str] = field(default_factory=list)
+    """Lines of the ledger of losses: they are told, and are no differences."""
 
     @property
     def differences(self) -> int:
@@ -59,6 +61,8 @@ def show(report: Report, console: Console) -> None:
         console.print(
             f"not in the answer key, so not proved: {', '.join(report.unproved)}", highlight=False
         )
+    for loss in report.losses:
+        console.print(f"lost: {loss}", markup=False, highlight=False, soft_wrap=True)
     console.print(report.line, highlight=False, soft_wrap=True)
 
 
