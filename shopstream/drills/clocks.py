@@ -37,6 +37,8 @@ class Clock:
             "FAKETIME_NO_CACHE": "1",
             # real clocks step too, and the monotonic one does not
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # else a wait for a condition never ends when the clock is behind
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def step(self, offset: str) -> None:
