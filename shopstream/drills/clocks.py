@@ -141,6 +141,7 @@ def _ours(stage: Stage, seed: int, clock: Clock) -> dict[str, Any]:
         clock.step(offset)
         stage.produce(steps.views(seed + 2**11 + number, EACH, unreadable=False))
         before = records.now_ms()
+        print(f"  {offset}", flush=True)
         stage.drain(seconds=STEP_SECONDS)
         took[f"{number}: {offset}"] = (records.now_ms() - before) / 1000
     clock.step("+0")
