@@ -203,15 +203,28 @@ def roll_day(db: psycopg.Connection, marks: list[ChangeMark]) -> RollupRun:
     for source in sorted({m.source for m in marks} & HOURS.keys()):
         hours = sorted({m.hour for m in marks if m.source == source})
         sealed_before = sealed.get(source, EPOCH)
-        refused = [hour for hour in hours if hour < sealed_before]
-        record_refused(db, source, refused)
-        hours = [hour for hour in hours if hour >= sealed_before]
         by_hour = HOURS[source]
+        refused = counted_before(db, by_hour, [hour for hour in hours if hour < sealed_before])
+        record_refused(db, source, refused)
+        hours = [hour for hour in hours if hour not in refused]
         rows = sum(recount(db, by_hour, span) for span in spans(hours))
         if rows:
             rows += recount(db, DAYS[by_hour.table.name], (day, day + DAY))
         run += RollupRun(len(hours), rows, len(refused))
     return run
+
+
+def counted_before(db: psycopg.Connection, rollup: Rollup, hours: list[datetime]) -> list[datetime]:
+    """Give those of the hours that were counted: some of what they were counted from is dropped.
+
+    An hour that never was, as of a past that is imported now, has all its minutes still.
+    """
+    if not hours:
+        return []
+    query = sql.SQL(
+        "SELECT DISTINCT window_start FROM {} WHERE partition = 0 AND window_start = ANY(%s)"
+    ).format(identifier(rollup.table.name))
+    return sorted(hour for (hour,) in db.execute(query, (hours,)))
 
 
 def spans(hours: list[datetime]) -> Iterator[Span]:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Protocol
 
@@ -46,6 +47,9 @@ from flows.domain.losses import Cause, Loss
 TICK_SECONDS = 0.2
 # The client takes a negative time for no limit.
 LEAST_POLL_SECONDS = 0.001
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+# Less is how clocks are corrected all the time.
+STEP_SECONDS = 5.0
 # the end of the year 9999, the last that a timestamp column can print
 LAST_TIMESTAMP_MS = 253_402_300_799_999
 StoredPlaces = Callable[[str], dict[int, Checkpoint] | None]
@@ -147,6 +151,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._committed: dict[int, Checkpoint] = {}
         self._request: CommitRequest | None = None
         self._epoch_ended = False
+        # how far the wall clock is ahead of the one that only goes forward
+        self._ahead = time.time() - time.monotonic()
         self._emitted = self._polled = time.monotonic()
         self.drained = False
         self._consumer = connect(subscription, self._callbacks)
@@ -233,6 +239,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
             failed, self._failed = self._failed, []
             self._check_errors(failed)
         self._observer.passed()
+        self._look_at_the_clock()
         if self._stopping():
             self.drained = True
             self._observer.drained()
@@ -249,6 +256,15 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._note_places(messages, batch)
         self._report(batch)
         return [batch]
+
+    def _look_at_the_clock(self) -> None:
+        """Stop when the wall clock has stepped back: Bytewax would close no epoch until then."""
+        ahead = time.time() - time.monotonic()
+        if ahead < self._ahead - STEP_SECONDS:
+            raise TransientError(
+                f"the clock of this machine stepped back by {self._ahead - ahead:.0f} s"
+            )
+        self._ahead = max(self._ahead, ahead)
 
     def _note_places(self, messages: list[Message], batch: Batch) -> None:
         self._next |= {p: offset + 1 for p, offset in batch.last_offsets.items()}
@@ -327,6 +343,14 @@ class Reader(StatefulSourcePartition[Batch, None]):
         for name, known in topic["partitions"].items():
             if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
                 self._exhausted[int(name)] = known["hi_offset"]
+
+    def next_awake(self) -> datetime:
+        """Ask to be polled at once.
+
+        Without a time, Bytewax would let an idle source wait until a millisecond later by the wall
+        clock: where that steps back, for as long as the step.
+        """
+        return LONG_AGO
 
     def snapshot(self) -> None:
         """Note the end of an epoch; there is nothing to save, the log is the state."""

@@ -28,6 +28,13 @@ class UpsertCounts:
     updated: int = 0
     unchanged: int = 0
 
+    def __add__(self, other: UpsertCounts) -> UpsertCounts:
+        return UpsertCounts(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+        )
+
 
 class SourceObserver(Protocol):
     """Observe a source that reads a topic; called by the thread that polls."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString, Protocol
 
@@ -50,6 +50,8 @@ RETRY_MOST_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 # An idle flow asks its database so often whether it is still there.
 LOOK_SECONDS = 5.0
+# A chunk takes a dozen locks, and a server of default settings has 6,400 (docs/adr/013).
+MOST_DAYS = 50
 NOT_LET_IN = (
     errors.InvalidCatalogName,
     errors.InvalidPassword,
@@ -186,13 +188,23 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._db.close()
 
     def _write(self) -> None:
+        changes: dict[str, UpsertCounts] = {}
+        for part in self._statements.parts(self._pending):
+            self._write_part(part, changes)
+        self._changes = changes
+
+    def _write_part(
+        self, part: Mapping[Table, Sequence[Rows]], changes: dict[str, UpsertCounts]
+    ) -> None:
         db = self._connection()
-        staged = self._statements.staged(self._pending)
+        staged = self._statements.staged(part)
         with db.transaction(), db.cursor() as cursor:
             with cursor.copy(self._statements.copy) as copy:
                 copy.write(encoded(staged))
-            cursor.execute(self._statements.into(self._pending))
-            self._changes = self._statements.changes(cursor, self._pending, staged)
+            cursor.execute(self._statements.into(part))
+            written = self._statements.changes(cursor, part, staged)
+        for table, counts in written.items():
+            changes[table] = changes[table] + counts if table in changes else counts
 
     def _connection(self) -> psycopg.Connection:
         if self._db is None or self._db.closed:
@@ -294,6 +306,33 @@ class UpsertStatements:
         self.prepare = sql.SQL("; ").join([create, *merges])
         self.copy = sql.SQL("COPY staged FROM STDIN (FORMAT BINARY)")
 
+    def parts(
+        self, pending: Mapping[Table, Sequence[Rows]]
+    ) -> Iterator[Mapping[Table, Sequence[Rows]]]:
+        """Cut a flush into transactions of at most MOST_DAYS days.
+
+        Each chunk of each table needs locks, of which a server has some thousands: years of daily
+        events in one transaction would need more. What says how far the flow is comes last, in the
+        transaction of the newest rows.
+        """
+        windows = {t: rows for t, rows in pending.items() if "window_start" in t.columns}
+        days = sorted(
+            {
+                day
+                for rows in windows.values()
+                for part in rows
+                for day in part.frame["window_start"].dt.truncate("1d").unique().to_list()
+            }
+        )
+        for i in range(0, max(len(days) - MOST_DAYS, 0), MOST_DAYS):
+            yield _between(windows, None if i == 0 else days[i], days[i + MOST_DAYS])
+        if len(days) <= MOST_DAYS:
+            yield pending
+            return
+        last = (len(days) - 1) // MOST_DAYS * MOST_DAYS
+        rest = {t: rows for t, rows in pending.items() if t not in windows}
+        yield {**_between(windows, days[last], None), **rest}
+
     def staged(self, pending: Mapping[Table, Sequence[Rows]]) -> pl.DataFrame:
         """Give what is to be written as rows of the staging table."""
         frames = [
@@ -325,6 +364,23 @@ class UpsertStatements:
             )
             cursor.nextset()
         return counts
+
+
+def _between(
+    pending: Mapping[Table, Sequence[Rows]], since: datetime | None, until: datetime | None
+) -> dict[Table, list[Rows]]:
+    """Take the rows of the windows that start in `[since, until)`."""
+    start = pl.col("window_start")
+    wanted = pl.lit(True)
+    if since is not None:
+        wanted &= start >= since
+    if until is not None:
+        wanted &= start < until
+    chosen = {
+        table: [replace(part, frame=part.frame.filter(wanted)) for part in rows]
+        for table, rows in pending.items()
+    }
+    return {t: rows for t, rows in chosen.items() if any(len(part.frame) for part in rows)}
 
 
 def upsert_of(table: Table, number: int) -> sql.Composed:

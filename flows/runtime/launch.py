@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import partial
 from types import FrameType, TracebackType
 from typing import Protocol
 
@@ -100,18 +99,17 @@ class Process:
             is_raw=is_raw,
             broker_time=is_raw and settings.producer_timestamps == "refuse",
         )
-        places = self._places
         source = KafkaSource(
-            subscription,
-            state,
-            self.stopping,
-            self.telemetry.source,
-            None
-            if places is None
-            else partial(places.read, settings.database_url, settings.startup_seconds),
+            subscription, state, self.stopping, self.telemetry.source, self._read_places
         )
         self._sources.append(source)
         return source
+
+    def _read_places(self, topic_id: str) -> dict[int, Checkpoint] | None:
+        if self._places is None:
+            return None  # it writes no table
+        settings = self.settings
+        return self._places.read(settings.database_url, settings.startup_seconds, topic_id)
 
     def topic_sink(
         self,
@@ -137,7 +135,7 @@ class Process:
     def table_sink(
         self, *tables: Table, state: TableState, pulled: Pulled[Iterable[Rows]] | None = None
     ) -> TimescaleSink:
-        """Make the sink of tables, which also hold where the flow stands; before the source."""
+        """Make the sink of tables, which also hold where the flow stands."""
         settings = self.settings
         self._places = Places(self.flow.name, settings.topic(self.flow.reads))
         with_places = WithPlaces(self._places, state.checkpoints, pulled, state.losses)

@@ -19,8 +19,8 @@ from shopstream.verify.ledger import Ledger
 from shopstream.verify.report import Report
 from shopstream.verify.topics import Seen
 
-# three runs of the job that `up` starts
-ROLLUP_SECONDS = 30.0
+# two runs of the job that `up` starts
+ROLLUP_SECONDS = 20.0
 
 
 def verify(ledger: Ledger, settings: Settings, seen: Seen, family: Family = WEB) -> Report:

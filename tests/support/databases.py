@@ -91,6 +91,13 @@ def _copy(owner: psycopg.Connection[Any], template: str, name: str) -> None:
             time.sleep(0.1)
 
 
+def copy_of(owner: psycopg.Connection[Any], server: Services, url: str) -> str:
+    """Copy a database; the caller drops it."""
+    name = _unused_name()
+    _copy(owner, url.rpartition("/")[2], name)
+    return url_of(server, name)
+
+
 def url_of(server: Services, name: str) -> str:
     """Give the URL of a database of the server."""
     return urlsplit(server.database_url)._replace(path=f"/{name}").geturl()

@@ -51,6 +51,7 @@ class KafkaSourceObserver:
     ) -> None:
         """Note that reading begins."""
         self._backlog.begin(topic, starts, ends)
+        self._instruments.series(names.LOST, topic)  # 0 is a number too
         self._rebuilding_since = time.monotonic()
         for p, start in starts.items():
             self._instruments.series(names.REWIND_RECORDS, str(p)).set(start.resume - start.rewind)
