@@ -70,6 +70,9 @@ def clocks(stage: Stage, private: PrivateServices, seed: int) -> dict[str, Any]:
         did["skipped"] = {"ours": str(reason)}
     else:
         stage.start_all(**ours.environment)
+        for actor in stage.actors.values():
+            # a flow that is started again starts with the right time
+            del actor.environment["LD_PRELOAD"]
         did["ours"] = _ours(stage, seed, ours)
     did["producer"] = _producer(stage, seed + 1)
     did["broker"] = _broker(stage, seed + 2)
@@ -135,9 +138,12 @@ def _configure(stage: Stage, settings: dict[str, str]) -> None:
 
 
 def _ours(stage: Stage, seed: int, clock: Clock) -> dict[str, Any]:
-    """Let our clock step back and forward: records that come then are counted at once."""
+    """Let our clock step back by an hour: records that come then are counted at once.
+
+    Forward it cannot be shown: the client's waits under libfaketime do not follow.
+    """
     took = {}
-    for number, offset in enumerate(("+0", "-1h", "+0", "+1h")):
+    for number, offset in enumerate(("+0", "-1h")):
         clock.step(offset)
         stage.produce(steps.views(seed + 2**11 + number, EACH, unreadable=False))
         before = records.now_ms()
