@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 
 from flows.domain.batch import rows_by_partition
-from flows.domain.codes import ACCEPTED, DUPLICATE, VERDICTS
+from flows.domain.codes import ACCEPTED, DUPLICATE, INVALID, VERDICTS
 from flows.domain.errors import RejectBudgetExceeded
 
 ALL = -1
@@ -32,6 +32,27 @@ class RejectBudget:
         self._ratio = ratio
         self._records = records
         self._runs: dict[int, np.ndarray] = {}
+
+    def restore(self, partition: int, accepted: int, refused: int) -> None:
+        """Begin a partition with the run that a stop left.
+
+        A restart does not give the budget anew, or a supervisor that starts a flow again and again
+        would empty the topic after all.
+        """
+        if accepted + refused:
+            run = np.zeros(len(VERDICTS), np.int64)
+            # of the refused ones it is not known any more with which code
+            run[ACCEPTED], run[INVALID] = accepted, refused
+            for key in (partition, ALL):
+                self._runs[key] = self._runs.get(key, 0) + run
+
+    def run_of(self, partition: int) -> tuple[int, int]:
+        """Give how many records of the partition's run were trusted, and how many refused."""
+        run = self._runs.get(partition)
+        if run is None:
+            return 0, 0
+        refused = _refused(run)
+        return int(run.sum()) - refused, refused
 
     def spend(self, partition: np.ndarray, verdict: np.ndarray) -> np.ndarray:
         """Count a batch, and give how many of its records have each of VERDICTS."""

@@ -61,6 +61,9 @@ class Cleaning:
         self.tallies.restore(partition, checkpoint.note.get("clock", NO_TIME))
         self._progress.restore(partition, checkpoint)
         self._accepted[partition] = checkpoint.note.get("accepted", 0)
+        self._budget.restore(
+            partition, checkpoint.note.get("trusted", 0), checkpoint.note.get("refused", 0)
+        )
         self.tallies.restore_loss(
             partition, checkpoint.note.get("lost", 0), checkpoint.note.get("lost_at", NO_TIME)
         )
@@ -115,7 +118,8 @@ class Cleaning:
     def _note_at_resume(self, p: int) -> CommitNote:
         lost, minute = self.tallies.recent_loss(p)
         loss = {"lost": lost, "lost_at": minute} if lost else {}
-        return {"accepted": self._accepted[p]} | loss
+        trusted, refused = self._budget.run_of(p)
+        return {"accepted": self._accepted[p], "trusted": trusted, "refused": refused} | loss
 
     def watermarks(self) -> dict[int, int]:
         """Give the watermark (ms) of each partition that has one."""
