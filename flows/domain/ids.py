@@ -50,15 +50,22 @@ class KnownIds:
     """Tell new events from repeated ones.
 
     An id is known while its accepted event, or the newest conflict with it, is not older than the
-    horizon (watermark - lateness). A conflict keeps the accepted event known: so the answer never
-    depends on how far back a restart reads
-    (test_any_batching_and_any_restart_gives_the_same_verdicts).
+    horizon (watermark - lateness). A conflict keeps the accepted event known, but for no longer
+    than another lateness: else one id that comes again and again with new content would pin the
+    offset that a restart must read from for ever
+    (test_one_id_with_ever_new_content_pins_nothing_for_ever).
 
-    Time: event time in ms. State: 56 bytes per id within the lateness; a Python set of hashes takes
+    A restart needs more than the verdicts do. It must give each conflict that can still matter the
+    verdict that it had, so it must begin before the event that the conflict was with: while the
+    newest conflict is within the horizon, even when that event is known no more, and another with
+    its id was accepted since.
+
+    Time: event time in ms. State: 80 bytes per id within the lateness; a Python set of hashes takes
     twice the time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lateness: int) -> None:
+        self._lateness = lateness
         self._reset(MIN_CAPACITY)
 
     def _reset(self, capacity: int) -> None:
@@ -66,10 +73,16 @@ class KnownIds:
         # is new if it is not below the length before the `add`, and slots that follow each other
         # are a slice.
         self._slots = hirola.HashTable(capacity, KEY)
-        # per slot: of the accepted event, except for `_newest`, which a conflict can raise
+        # Per slot: of the accepted event. A conflict raises `_newest`, until which it is known, up
+        # to `_limit`; and `_last`, until which a restart needs it. `_older` and `_older_last` are
+        # those of the event with this id before it, while a restart still needs that one.
         self._payload = np.zeros(capacity, np.uint64)
         self._newest = np.full(capacity, NEVER, np.int64)
+        self._limit = np.full(capacity, NEVER, np.int64)
+        self._last = np.full(capacity, NEVER, np.int64)
         self._offset = np.zeros(capacity, np.int64)
+        self._older = np.zeros(capacity, np.int64)
+        self._older_last = np.full(capacity, NEVER, np.int64)
         self._partition = np.zeros(capacity, np.int32)
 
     def __len__(self) -> int:
@@ -105,13 +118,16 @@ class KnownIds:
             # rewinds to between A and the first B would accept that one, and call the second a
             # duplicate: two verdicts for one record.
             if self._newest[slot] < events.horizons[row]:
+                self._older[slot], self._older_last[slot] = self._offset[slot], self._last[slot]
                 self._accept(slot, events, row)
             elif self._payload[slot] == events.payloads[row]:
                 # the same bytes have the same event time, so `newest` needs no raise
                 duplicate[row] = True
             else:
                 conflict[row] = True
-                self._newest[slot] = max(self._newest[slot], events.times[row])
+                time = events.times[row]
+                self._last[slot] = max(self._last[slot], time)
+                self._newest[slot] = min(max(self._newest[slot], time), self._limit[slot])
         return Verdicts(duplicate, conflict)
 
     def _accept(
@@ -121,35 +137,54 @@ class KnownIds:
         rows: np.ndarray | slice | np.intp,
     ) -> None:
         self._payload[slots] = events.payloads[rows]
-        self._newest[slots] = events.times[rows]
+        self._newest[slots] = self._last[slots] = events.times[rows]
+        self._limit[slots] = events.times[rows] + self._lateness
         self._offset[slots] = events.offsets[rows]
         self._partition[slots] = events.partitions[rows]
 
     def oldest(self, partition: int, horizon: int) -> int | None:
-        """Give the offset of the oldest accepted event of the partition that is still known.
+        """Give the offset of the oldest accepted event of the partition that a restart needs.
 
         It never falls: a forgotten id comes back only with a newer offset.
         """
         used = len(self._slots)
-        live = (self._newest[:used] >= horizon) & (self._partition[:used] == partition)
-        return int(self._offset[:used][live].min()) if live.any() else None
+        own = self._partition[:used] == partition
+        offsets = [
+            offset[:used][needed].min()
+            for offset, last in ((self._offset, self._last), (self._older, self._older_last))
+            if (needed := own & (last[:used] >= horizon)).any()
+        ]
+        return int(min(offsets)) if offsets else None
 
     def _make_room(self, events: Identified) -> None:
         """Forget what is beyond the horizon when the table is full, then grow if needed."""
         capacity, used = len(self._payload), len(self._slots)
         if used + len(events) <= capacity * 3 // 4:
             return
-        live = np.flatnonzero(self._newest[:used] >= self._limits(events))
+        limits = self._limits(events)
+        # an event is needed for longer than it is known, never for less
+        live = np.flatnonzero((self._last[:used] >= limits) | (self._older_last[:used] >= limits))
         keys = self._slots.keys[live]
-        kept = (self._payload[live], self._newest[live], self._offset[live], self._partition[live])
+        kept = [column[live] for column in self._columns()]
         # At most half full afterwards, so that the next time is at least a quarter of the capacity
         # away, and the cost per event stays constant.
         while len(live) + len(events) > capacity // 2:
             capacity *= 2
         self._reset(capacity)
         slots = self._slots.add(keys)
-        self._payload[slots], self._newest[slots], self._offset[slots], self._partition[slots] = (
-            kept
+        for column, values in zip(self._columns(), kept, strict=True):
+            column[slots] = values
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return (
+            self._payload,
+            self._newest,
+            self._limit,
+            self._last,
+            self._offset,
+            self._older,
+            self._older_last,
+            self._partition,
         )
 
     def _limits(self, events: Identified) -> np.ndarray:

@@ -68,7 +68,7 @@ class Judge:
         self._validator = validator
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._tolerance = limits.future_tolerance // timedelta(milliseconds=1)
-        self._ids = KnownIds()
+        self._ids = KnownIds(self._lateness)
         self.watermarks: dict[int, int] = {}
 
     def restore(self, partition: int, mark: int) -> None:

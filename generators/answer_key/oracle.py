@@ -96,7 +96,7 @@ class Oracle:
         self._terms = terms
         self._last: dict[int, int] = {}
         self._watermark: dict[int, int] = {}
-        self._known: dict[tuple[int, str], tuple[bytes | None, int]] = {}
+        self._known: dict[tuple[int, str], tuple[bytes | None, int, int]] = {}
         self._traffic: Counter[tuple[Any, ...]] = Counter()
         self._visitors: dict[tuple[Any, ...], set[str]] = defaultdict(set)
         self._orders: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 8)
@@ -143,11 +143,14 @@ class Oracle:
             return IS_LATE
         known = self._known.get((partition, event["event_id"]))
         if known is None or known[1] < oldest:
-            self._known[partition, event["event_id"]] = (payload_hash, time_ms)
+            until = time_ms + self._terms.lateness_ms
+            self._known[partition, event["event_id"]] = (payload_hash, time_ms, until)
             return IS_ACCEPTED
         if known[0] == payload_hash:
             return IS_DUPLICATE
-        self._known[partition, event["event_id"]] = (known[0], max(known[1], time_ms))
+        # a conflict keeps the event known, but not for more than another lateness
+        newest = min(max(known[1], time_ms), known[2])
+        self._known[partition, event["event_id"]] = (known[0], newest, known[2])
         return IS_CONFLICT
 
     def add(self, partition: int, event: dict[str, Any]) -> None:

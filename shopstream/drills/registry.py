@@ -92,7 +92,7 @@ DRILLS = {
             "constant-id",
             "one event id with ever new content, for many latenesses",
             load.constant_id,
-            {"events": 2_000},
+            {"events": 2_000, "wait": 130},
         ),
         Drill(
             "huge",

@@ -195,7 +195,7 @@ def broken_rules(event: dict[str, Any], timestamp: int, tolerance: int) -> set[s
 def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdict]:
     """Judge every record; the log is in offset order within each partition."""
     marks: dict[int, int] = {}
-    ids: dict[tuple[int, str], tuple[bytes, int]] = {}
+    ids: dict[tuple[int, str], tuple[bytes, int, int]] = {}
     verdicts = {}
     for record in log:
         at = record.partition, record.offset
@@ -220,12 +220,13 @@ def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdic
         known = ids.get(key)
         assert record.value is not None
         if known is None or known[1] < horizon:
-            ids[key] = record.value, time
+            ids[key] = record.value, time, time + limits.lateness
             verdicts[at] = Verdict("accepted")
         elif known[0] == record.value:
             verdicts[at] = Verdict("duplicate")
         else:
-            ids[key] = known[0], max(known[1], time)
+            # a conflict keeps the event known, but not for more than another lateness
+            ids[key] = known[0], min(max(known[1], time), known[2]), known[2]
             verdicts[at] = Verdict("rejected", "ID_CONFLICT", ("EVENT_ID_CONFLICT",))
     return verdicts
 

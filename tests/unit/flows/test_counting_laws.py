@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from flows.connectors.avro.readers import CleanReader
+from flows.domain import checkpoint
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.counting import Counting
@@ -29,6 +31,13 @@ from tests.support.web_events import event as web_event
 
 LATENESS, CAP = 5_000, 2
 QUERIES = ("Shoes", " shoes ", "BOOTS", "hats", "(other)", "straße", "İ")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def notes_in_mid_log() -> Iterator[None]:
+    """Notes stand close together, so that logs as short as these have some."""
+    with patch.object(checkpoint, "NOTE_EVERY", 6):
+        yield
 
 
 class Accepted(NamedTuple):
@@ -172,8 +181,8 @@ class Run:
         lateness = timedelta(milliseconds=LATENESS)
         self.counting = Counting(WEB, Origin("metrics", "raw.web"), lateness, self.cap)
         self.reader = CleanReader(WEB)
-        for p, checkpoint in self.committed.items():
-            self.counting.restore(p, checkpoint)
+        for p, place in self.committed.items():
+            self.counting.restore(p, place)
         self.rest = [r for r in self.topic if r[1] >= self.committed[r[0]].rewind]
 
     def poll(self, count: int) -> None:
