@@ -46,13 +46,3 @@ CREATE INDEX IF NOT EXISTS annotations_by_time ON ops.annotations (time);
 
 -- Retention and the boards ask for letters by time.
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON quality.dead_letters (source_timestamp);
-
--- Which topics of a name the tables have heard of. Each has its own lane of partition numbers: lane * 10,000 + partition.
-CREATE TABLE IF NOT EXISTS ops.topics (
-    topic text NOT NULL,
-    incarnation integer NOT NULL,
-    lane integer NOT NULL,
-    since timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (topic, incarnation),
-    UNIQUE (topic, lane)
-);

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -31,13 +32,20 @@ JVM = (
     "-XX:MaxGCPauseMillis=20",
     "-XX:+ExitOnOutOfMemoryError",
 )
+LOGGING = f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"
 
 
 @dataclass(frozen=True)
 class Kafka:
-    """The broker of one checkout."""
+    """The broker of one checkout.
+
+    Clients reach it at `advertised_port`, where a proxy listens, if it is not 0. `environment` is
+    that of its process, beside ours.
+    """
 
     checkout: Checkout
+    advertised_port: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def _data(self) -> Path:
@@ -67,14 +75,16 @@ class Kafka:
         template = Template((HERE / "server.properties").read_text())
         self._properties.write_text(
             template.substitute(
-                port=identity.kafka_port, controller_port=identity.controller_port, data=self._data
+                port=identity.kafka_port,
+                advertised_port=self.advertised_port or identity.kafka_port,
+                controller_port=identity.controller_port,
+                data=self._data,
             )
         )
         if not (self._data / "meta.properties").exists():
             self._format(java, jars)
-        logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"
-        command = [java, *JVM, logging, "-cp", f"{jars}/*", "kafka.Kafka", str(self._properties)]
-        process = self.server.spawn(command)
+        command = [java, *JVM, LOGGING, "-cp", f"{jars}/*", "kafka.Kafka", str(self._properties)]
+        process = self.server.spawn(command, **self.environment)
         self.server.pid_file.write_text(f"{process.pid}\n")
         self.server.wait_until(lambda: answers(identity), process, START_SECONDS)
 
@@ -95,8 +105,7 @@ class Kafka:
         cluster = (
             base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         )
-        logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"
-        tool = [java, "-Xmx256m", logging, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
+        tool = [java, "-Xmx256m", LOGGING, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         arguments = ["format", "--cluster-id", cluster, "--config", str(self._properties)]
         run([*tool, *arguments], "Kafka's storage cannot be formatted.", self.server.log)
 
@@ -122,6 +131,11 @@ def answers(identity: Identity) -> None:
         consumer.committed([TopicPartition("readiness", 0)], timeout=5)
     finally:
         consumer.close()
+
+
+def programs(log: Path) -> tuple[str, Path]:
+    """Return Java, and the folder of Kafka's jars, its command line tools among them."""
+    return _java(log), _jars(log)
 
 
 def _java(log: Path) -> str:

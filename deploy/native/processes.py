@@ -44,11 +44,16 @@ class Server:
             return None
         return pid if self.mark.encode() in arguments else None
 
-    def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def spawn(self, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
         """Start the server in a session of its own, so that it outlives make and its terminal."""
         with self.log.open("wb") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+                start_new_session=True,
             )
 
     def wait_until(

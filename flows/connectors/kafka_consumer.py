@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from flows.connectors import kafka_topics
 from flows.connectors.kafka_topics import BROKER_TIME, TopicId
 from flows.connectors.observers import SourceObserver
-from flows.domain.checkpoint import Checkpoint
+from flows.domain.checkpoint import Checkpoint, at_resume
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.incarnation import after_a_cut
 from flows.domain.losses import Cause, Loss, told
@@ -282,10 +282,15 @@ def start_of(
     resume, rewind = checkpoint.resume, checkpoint.rewind
     if resume > end:
         loss = Loss(name, p, end, resume, resume - end, Cause.CUT, note["incarnation"])
+        note |= at_resume(note)
         note |= {"incarnation": after_a_cut(note["incarnation"]), "accepted": 0}
         # Nothing before the cut is read again: its counts are told of the log as it was.
         return Start(p, Checkpoint(end, end, note), end, loss)
     if resume < low:
+        # What was counted of the open minute before is not known, and cannot be read again: what
+        # comes behind the gap gets a lane of its own, so that neither replaces the other.
+        note |= at_resume(note)
+        note |= {"incarnation": after_a_cut(note["incarnation"]), "accepted": 0}
         loss = Loss(name, p, resume, low, low - resume, Cause.DELETED, note["incarnation"])
         return Start(p, Checkpoint(low, low, note), end, loss)
     if rewind < low:

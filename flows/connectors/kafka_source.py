@@ -147,6 +147,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._state = state
         self._stopping = stopping
         self._observer = observer
+        self._failed: list[Message] = []
         self._exhausted: dict[int, int] = {}
         self._assigned: list[TopicPartition] = []
         self._committed: dict[int, Checkpoint] = {}
@@ -236,6 +237,10 @@ class Reader(StatefulSourcePartition[Batch, None]):
             # A kill at any earlier moment repeats records, and loses none.
             self._epoch_ended = False
             self.commit()
+        if self._failed:
+            # now that what came before them has been handed on
+            failed, self._failed = self._failed, []
+            self._check_errors(failed)
         self._observer.passed()
         self._look_at_the_clock()
         if self._added:
@@ -247,7 +252,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         messages = self._poll()
         batch_is_full = len(messages) == self._subscription.batch_records
         if any(map(Message.error, messages)):
-            self._check_errors([m for m in messages if m.error() is not None])
+            self._failed = [m for m in messages if m.error() is not None]
             messages = [m for m in messages if m.error() is None]
         if not messages and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
@@ -319,7 +324,9 @@ class Reader(StatefulSourcePartition[Batch, None]):
             raise PermanentError(lost_line(subscription, [loss]))
         self._lose(loss)
         self._next[p] = low
-        self._consumer.seek(TopicPartition(topic, p, low))
+        # the client has given the partition up, and refuses to seek in it
+        self._consumer.incremental_unassign([TopicPartition(topic, p)])
+        self._consumer.incremental_assign([TopicPartition(topic, p, low)])
 
     def _report(self, batch: Batch) -> None:
         # Only the ends that the client has heard of anyway: asking the broker would wait for it.

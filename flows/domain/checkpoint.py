@@ -29,6 +29,16 @@ CommitNote = dict[str, int]
 # batch, more than it needs; half a thousand records are read within milliseconds.
 NOTE_EVERY = 500
 
+# What a reader of numbered records must know at `resume`, where it cannot read from `rewind` to it:
+# with this prefix it stands in the note beside what held at `rewind`.
+AT_RESUME = "resume_"
+KEPT = ("fence", "last", "source")
+
+
+def at_resume(note: CommitNote) -> CommitNote:
+    """Give what a note says of `resume`; nothing where it holds there as it is."""
+    return {k.removeprefix(AT_RESUME): v for k, v in note.items() if k.startswith(AT_RESUME)}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -106,7 +116,9 @@ class Progress:
         trail = self._trails[partition]
         while len(trail) > 1 and trail[1][0] <= needed:
             trail.popleft()  # for good: `needed` never falls
-        return Checkpoint(resume, *trail[0])
+        rewind, before = trail[0]
+        now = {f"{AT_RESUME}{name}": note[name] for name in KEPT if name in note}
+        return Checkpoint(resume, rewind, before | now)
 
 
 class Positions:

@@ -20,7 +20,7 @@ import polars as pl
 from flows.domain.batch import rows_by_partition
 from flows.domain.checkpoint import CommitNote
 from flows.domain.errors import PermanentError
-from flows.domain.incarnation import UNKNOWN, numbered
+from flows.domain.incarnation import UNKNOWN, behind_gaps, generation_of, numbered
 from flows.domain.losses import Cause, Loss
 
 
@@ -54,6 +54,7 @@ class _Partition:
     """Where a partition of the clean topic stands.
 
     `last` is the number of the event at the fence; 0 before the first, and where events have none.
+    `gaps` counts how often records of the clean topic were lost.
     """
 
     fence: int = -1
@@ -61,6 +62,7 @@ class _Partition:
     incarnation: int = UNKNOWN
     lane: int = 0
     consent: bool = False
+    gaps: int = 0
 
 
 @dataclass
@@ -92,12 +94,14 @@ class Fence:
     def restore(self, partition: int, note: CommitNote) -> None:
         """Begin a partition as it stood at `rewind`."""
         incarnation = note.get("source", UNKNOWN)
+        gaps = generation_of(note.get("incarnation", UNKNOWN))
         self._partitions[partition] = _Partition(
             note.get("fence", -1),
             note.get("last", 0),
             incarnation,
-            self._lane(incarnation),
+            self._lane(incarnation, gaps),
             bool(note.get("consent", 0)),
+            gaps,
         )
 
     def note(self, partition: int) -> CommitNote:
@@ -206,7 +210,7 @@ class Fence:
         state = self._partitions[p]
         if incarnation == state.incarnation:
             return
-        lane = self._lane(incarnation)
+        lane = self._lane(incarnation, state.gaps)
         fresh = state.fence == -1
         if lane > state.lane or fresh or state.incarnation == UNKNOWN:
             if lane > state.lane and not fresh:
@@ -238,8 +242,10 @@ class Fence:
         )
         raise PermanentError(f"{told}. `shopstream accept-loss metrics` goes on without them")
 
-    def _lane(self, incarnation: int) -> int:
-        lane = self._terms.lane_of(incarnation)
+    def _lane(self, incarnation: int, gaps: int) -> int:
+        # what was counted of open windows before a gap cannot be counted again: behind it they get
+        # rows of their own
+        lane = self._terms.lane_of(behind_gaps(incarnation, gaps))
         return 0 if lane is None else lane
 
 

@@ -13,6 +13,9 @@ UNKNOWN = 0
 """Of a topic whose broker tells no id, and of records from before incarnations were told."""
 
 GENERATIONS = 256
+# Of the generations, those below this are cuts of the raw topic, and its multiples gaps in the
+# clean topic (ops.gold_account reads them, too).
+CUTS = 16
 
 # Partition numbers in tables: lane * MOST_PARTITIONS + the partition in Kafka. What is counted from
 # the archive of the past has PAST.
@@ -33,6 +36,16 @@ def incarnation_of(topic_id: tuple[int, int]) -> int:
 def after_a_cut(incarnation: int) -> int:
     """Give the next generation: offsets behind the cut are given a second time."""
     return incarnation + 1
+
+
+def generation_of(incarnation: int) -> int:
+    """Count how often the end of the topic was cut off, or records were lost."""
+    return incarnation % GENERATIONS
+
+
+def behind_gaps(incarnation: int, gaps: int) -> int:
+    """Give the incarnation under which is counted what comes behind gaps in the clean topic."""
+    return incarnation if incarnation == UNKNOWN else incarnation + CUTS * min(gaps, CUTS - 1)
 
 
 def same_topic(one: int, other: int) -> bool:

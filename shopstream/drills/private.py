@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
-import sys
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.native.checkout import Checkout
 from deploy.native.kafka import Kafka
 from deploy.native.postgres import Postgres
 from shopstream.demo.dev_services import Services
+from shopstream.drills.ending import ended_in_all_cases
+
+NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
 class PrivateServices:
@@ -51,22 +55,43 @@ class PrivateServices:
         )
 
     @property
+    def folder(self) -> Path:
+        """Where the services have their files."""
+        return self._checkout.folder
+
+    @property
     def log_folder(self) -> Path:
         """The folder of the broker's partitions."""
-        return self._checkout.folder / "kafka"
+        return self.folder / "kafka"
+
+    @property
+    def disk(self) -> tuple[Path, Path]:
+        """A folder for a file system of the database's own: as we see it, and as the server does.
+
+        It is beside the data.
+        """
+        inside = self._home.data.with_name(self._home.data.name + ".disk")
+        return self._home.outside(inside), inside
 
     def start(self) -> None:
         """Start both."""
         self.start_kafka()
         self.start_postgres()
 
-    def start_kafka(self) -> None:
+    def start_kafka(
+        self, advertised_port: int = 0, environment: Mapping[str, str] = NO_ENVIRONMENT
+    ) -> None:
         """Start the broker, on the data that it has."""
+        self.kafka = replace(self.kafka, advertised_port=advertised_port, environment=environment)
         self.kafka.start(self._identity)
 
     def start_postgres(self) -> None:
         """Start the database, on the data that it has."""
         self.postgres.start(self._home, self._identity)
+
+    def stop_kafka(self) -> None:
+        """End the broker as an operator does."""
+        self.kafka.server.stop(signal.SIGTERM)
 
     def kill_kafka(self) -> None:
         """Kill the broker, as a power cut would."""
@@ -80,41 +105,40 @@ class PrivateServices:
         """Remove all that the broker has, while it does not run."""
         self.kafka.clean()
 
+    def mount_disk(self, megabytes: int) -> Path | None:
+        """Mount a small disk for the database; gives where it is for the server.
+
+        None where that is not allowed.
+        """
+        outside, inside = self.disk
+        outside.mkdir()
+        size = f"size={megabytes}m,mode=0700"
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "drill", str(outside)], capture_output=True
+        )
+        if mounted.returncode != 0:
+            outside.rmdir()
+            return None
+        self._home.own(inside)
+        return inside
+
     def end(self) -> None:
         """End both, and remove their data."""
         self.kill_kafka()
         self.postgres.server.stop(signal.SIGINT)
         self.kafka.clean()
+        outside, _ = self.disk
+        if outside.is_dir():
+            subprocess.run(["umount", "--lazy", str(outside)], capture_output=True)
+            os.rmdir(outside)
         self.postgres.clean()
+        shutil.rmtree(self._checkout.root, ignore_errors=True)
 
 
 @contextmanager
 def private_services() -> Iterator[PrivateServices]:
     """Start services that end with the block, and their data with them."""
-    folder = Path(tempfile.mkdtemp(prefix="drill-"))
-    private = PrivateServices(folder)
-    watcher = _end_with_us(private)
-    try:
+    private = PrivateServices(Path(tempfile.mkdtemp(prefix="drill-")))
+    with ended_in_all_cases(private.end):
         private.start()
         yield private
-    finally:
-        private.end()
-        os.kill(watcher, signal.SIGKILL)
-        os.waitpid(watcher, 0)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end_with_us(private: PrivateServices) -> int:
-    """Fork a process that ends the services when this one is gone, however it went."""
-    parent = os.getpid()
-    watcher = os.fork()
-    if watcher:
-        return watcher
-    os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    while os.getppid() == parent:
-        signal.pause()
-    private.end()
-    os._exit(0)

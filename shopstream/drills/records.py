@@ -39,6 +39,14 @@ def framed(event: dict[str, Any], name: str = "web_event") -> bytes:
     return header + out.getvalue()
 
 
+def unframed(value: bytes, name: str = "web_event") -> dict[str, Any]:
+    """Decode a record that `framed` made."""
+    header, schema = contract(name)
+    event = fastavro.schemaless_reader(io.BytesIO(value[len(header) :]), schema, None)
+    assert isinstance(event, dict)
+    return event
+
+
 def now_ms() -> int:
     """Give the time of this machine."""
     return time.time_ns() // 1_000_000

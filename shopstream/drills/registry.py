@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import random
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flows.registry import UPSTREAM_FIRST
 from flows.runtime.paths import ROOT, WORK
 from flows.runtime.version import commit
 from shopstream.demo.dev_services import Services
-from shopstream.drills import killing, load, services
+from shopstream.drills import (
+    anew,
+    brokers,
+    clocks,
+    contracts,
+    databases,
+    foreign,
+    killing,
+    load,
+    overtaking,
+)
 from shopstream.drills.private import private_services
 from shopstream.drills.stage import DrillFailed, open_stage
 
@@ -98,42 +110,69 @@ DRILLS = {
         ),
         Drill(
             "broker",
-            "the broker is killed, and away",
-            services.broker,
-            {"away": 30},
+            "the broker is killed, away, slow, and half-open",
+            brokers.broker,
+            {"away": 20},
             private=True,
         ),
         Drill(
             "power",
             "a power cut takes the end of raw.web, and new records take its offsets",
-            services.power,
+            brokers.power,
             private=True,
             small={},
         ),
         Drill(
+            "power-outputs",
+            "a power cut takes the ends of clean.web and tallies, which were read",
+            brokers.power_of_outputs,
+            private=True,
+        ),
+        Drill(
+            "power-unread",
+            "a power cut takes the end of clean.web, which metrics had not read",
+            brokers.power_of_events,
+            private=True,
+        ),
+        Drill(
             "incarnation",
             "raw.web is made anew, then all of Kafka; then the database is wiped",
-            services.incarnation,
+            anew.incarnation,
             private=True,
         ),
         Drill(
             "database",
-            "the database is killed, away, read-only, locked, out of connections, restored to an"
-            " older state",
-            services.database,
+            "the database is killed, away, read-only, locked, out of connections, its disk full,"
+            " restored to an older state",
+            databases.database,
             {"away": 10},
             private=True,
         ),
+        *(
+            Drill(
+                f"retention-{flow}",
+                f"retention overtakes {flow}, down and running, under both policies",
+                partial(overtaking.retention, flow=flow),
+                private=True,
+            )
+            for flow in UPSTREAM_FIRST
+        ),
         Drill(
-            "retention",
-            "retention overtakes each flow, under both policies",
-            services.retention,
+            "clocks",
+            "the producer's, the broker's and our own clock are wrong, and step",
+            clocks.clocks,
+            private=True,
+        ),
+        Drill(
+            "schema",
+            "v1, v2, an incompatible version, hostile schemas, and one that becomes known later",
+            contracts.schema,
             private=True,
         ),
         Drill(
             "foreign",
             "records by other clients, in transactions, and straight into clean.web",
-            services.foreign,
+            foreign.foreign,
             private=True,
         ),
     )
@@ -162,11 +201,15 @@ def play(
     seed = random.SystemRandom().randrange(2**16) if seed is None else seed
     numbers = {**drill.options, **options}
     folder = WORK / f"drill-{drill.name}-{time.strftime('%H%M%S')}"
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
         did, why = _played(drill, at, folder, partial(drill.play, seed=seed, **numbers)), ""
     except DrillFailed as failure:
         did, why = {"logs": str(folder.relative_to(ROOT))}, str(failure)
+    except Exception as error:  # of a client or a broken service: the next drill runs all the same
+        (folder / "trace.txt").write_text(traceback.format_exc())
+        did, why = {"logs": str(folder.relative_to(ROOT))}, f"{type(error).__name__}: {error}"
     seconds = round(time.monotonic() - began, 1)
     return Outcome(drill.name, drill.about, not why, seconds, seed, numbers, did, why, commit())
 

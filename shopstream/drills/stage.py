@@ -24,13 +24,15 @@ from psycopg import sql
 
 from database.connection import connect
 from database.migrate import migrate
+from flows.connectors import kafka_topics
 from flows.domain.errors import TransientError
 from flows.registry import BY_NAME, CLEANING, COUNTING, UPSTREAM_FIRST
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, load_settings
 from shopstream.demo.dev_services import Services, drop_database
+from shopstream.drills.ending import die_with_parent
 from shopstream.kafka import topics
-from shopstream.kafka.groups import Group, Place
+from shopstream.kafka.groups import Group
 from shopstream.verify import second_opinion
 
 LAUNCH = "flows.runtime.launch"
@@ -74,6 +76,7 @@ class Stage:
     environment: dict[str, str]
     actors: dict[str, Actor] = field(default_factory=dict)
     other: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    began_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     @property
     def settings(self) -> Settings:
@@ -117,6 +120,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                preexec_fn=die_with_parent,
             )
 
     def command(self, *words: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
@@ -204,6 +208,7 @@ class Stage:
         topic: str = "raw_web",
         partition: int = -1,
         codec: str = "none",
+        timestamp_ms: int = 0,
     ) -> None:
         """Write keys and values, and wait until all are acknowledged."""
         failed: list[KafkaError] = []
@@ -224,6 +229,7 @@ class Stage:
                         value,
                         key,
                         partition=partition,
+                        timestamp=timestamp_ms,
                         on_delivery=lambda error, _: failed.append(error) if error else None,
                     )
                     break
@@ -243,34 +249,34 @@ class Stage:
             time.sleep(LOOK_SECONDS)
 
     def lag(self, flow: str) -> int:
-        """Count the records that a flow has not committed."""
+        """Count the records that a flow has not committed, or that its tables have not."""
         with Group(self.settings, BY_NAME[flow]) as group:
-            return sum(
-                max(0, place.high - max(place.resume, place.low)) for place in group.places()
-            )
+            places, topic = group.places(), group.topic
+        resumes = {place.partition: place.resume for place in places}
+        if flow not in CLEANING:
+            # a wiped or restored database is behind the group until the flow has filled it
+            stored = self._stored_places(flow, topic)
+            resumes = {p: min(resume, stored.get(p, 0)) for p, resume in resumes.items()}
+        return sum(max(0, p.high - max(resumes[p.partition], p.low)) for p in places)
+
+    def _stored_places(self, flow: str, topic: str) -> dict[int, int]:
+        client = AdminClient({"bootstrap.servers": self.services.bootstrap, "log_level": 0})
+        ids = kafka_topics.topic_ids(client, [topic], self.settings.startup_seconds)
+        rows = self.query(
+            "SELECT partition, resume FROM ops.checkpoints"
+            " WHERE flow = %s AND topic = %s AND topic_id = %s",
+            flow,
+            topic,
+            kafka_topics.written(ids.get(topic)),
+        )
+        return dict(rows)
 
     def is_drained(self, flow: str) -> bool:
-        """Tell whether a flow has put all that its topic holds into its outputs.
-
-        A flow that writes tables may have committed what a database has forgotten since.
-        """
+        """Tell whether a flow has committed all that its topic holds; no without an answer."""
         try:
-            with Group(self.settings, BY_NAME[flow]) as group:
-                places = group.places()
-            if flow not in CLEANING and not self._stored(flow, places):
-                return False
+            return self.lag(flow) == 0
         except (TransientError, psycopg.OperationalError):
             return False
-        return all(max(place.resume, place.low) >= place.high for place in places)
-
-    def _stored(self, flow: str, places: list[Place]) -> bool:
-        stored = dict(
-            self.query(
-                "SELECT partition, max(resume) FROM ops.checkpoints WHERE flow = %s GROUP BY 1",
-                flow,
-            )
-        )
-        return all(place.high <= max(stored.get(place.partition, 0), place.low) for place in places)
 
     def drain(self, *flows: str, seconds: float = 180.0) -> None:
         """Wait until everything that was sent is in the outputs."""

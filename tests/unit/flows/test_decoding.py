@@ -197,6 +197,19 @@ NEWER_FIELDS = {
 }
 
 
+def record(field: Any) -> dict[str, Any]:
+    return {"type": "record", "name": "WebEvent", "fields": [{"name": "next", "type": field}]}
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": []}
+UNBOUNDED = (
+    record(["null", "WebEvent"]),
+    record({"type": "array", "items": "null"}),
+    record({"type": "array", "items": NOTHING}),
+    record({"type": "map", "values": "WebEvent"}),
+)
+
+
 class Registry:
     """A schema registry that knows three ids: a newer writer's, one that is no record, and one that
     fails."""
@@ -204,15 +217,25 @@ class Registry:
     def __init__(self) -> None:
         self.requests: list[str] = []
         other = {"type": "record", "name": "Order", "fields": [{"name": "total", "type": "long"}]}
-        answers = {
-            f"/schemas/ids/{100 + i}": (200, json.dumps({"schema": json.dumps(newer_schema(kind))}))
-            for i, (kind, _) in enumerate(NEWER_FIELDS.values())
-        } | {
-            "/schemas/ids/6": (200, json.dumps({"schema": json.dumps(other)})),
-            "/schemas/ids/7": (200, json.dumps({"schema": json.dumps(newer_schema())})),
-            "/schemas/ids/8": (200, json.dumps({"schema": '"string"'})),
-            "/schemas/ids/9": (503, "{}"),
-        }
+        answers = (
+            {
+                f"/schemas/ids/{100 + i}": (
+                    200,
+                    json.dumps({"schema": json.dumps(newer_schema(kind))}),
+                )
+                for i, (kind, _) in enumerate(NEWER_FIELDS.values())
+            }
+            | {
+                "/schemas/ids/6": (200, json.dumps({"schema": json.dumps(other)})),
+                "/schemas/ids/7": (200, json.dumps({"schema": json.dumps(newer_schema())})),
+                "/schemas/ids/8": (200, json.dumps({"schema": '"string"'})),
+                "/schemas/ids/9": (503, "{}"),
+            }
+            | {
+                f"/schemas/ids/{200 + i}": (200, json.dumps({"schema": json.dumps(schema)}))
+                for i, schema in enumerate(UNBOUNDED)
+            }
+        )
         requests = self.requests
 
         class Handler(BaseHTTPRequestHandler):
@@ -275,6 +298,15 @@ def test_an_event_type_that_only_a_newer_writer_knows_is_unknown_not_broken(
     )
     assert events_of(decoded) == {0: event(event_type="UNKNOWN")}
     assert decoded.events["newer_writer"].to_list() == [True]
+
+
+@pytest.mark.parametrize("number", range(200, 200 + len(UNBOUNDED)))
+def test_a_registered_schema_by_which_few_bytes_are_a_value_without_bound_is_none_of_ours(
+    registry: Registry, number: int
+) -> None:
+    deep = b"\x02" * 3_000 + b"\0"
+    refused = decoder(ConfluentIds(registry.url)).decode(framed(number, deep)).refused
+    assert [code for _, code, _ in refused] == [Code.UNKNOWN_SCHEMA]
 
 
 def test_an_id_that_the_registry_does_not_know_is_asked_again_later(registry: Registry) -> None:

@@ -86,6 +86,7 @@ ROOMS = (
     ("database",),
     ("generators", "shopstream", "grafana"),
     ("deploy",),
+    ("shopstream.drills", "shopstream.drill"),
     ("bench", "tools"),
 )
 FLOW_FILES = {"flows.clean", "flows.metrics", "flows.dead_letters", "flows.quality"}
