@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name}: {drill.about}", flush=True)
         outcomes.append(play(drill, services, args.seed, numbers))
         print(line_of(outcomes[-1]), flush=True)
-    if args.keep:
-        keep(outcomes)
+        if args.keep:
+            keep(outcomes[-1:])
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 

@@ -58,7 +58,8 @@ class Cleaning:
     def restore(self, partition: int, checkpoint: Checkpoint) -> None:
         """Begin a partition where a stop left it."""
         self._judge.restore(partition, checkpoint.note.get("watermark", NO_TIME))
-        self.tallies.restore(partition, checkpoint.note.get("clock", NO_TIME))
+        note = checkpoint.note
+        self.tallies.restore(partition, note.get("clock", NO_TIME), note.get("doubt", 0))
         self._progress.restore(partition, checkpoint)
         self._accepted[partition] = checkpoint.note.get("accepted", 0)
         self._budget.restore(
@@ -145,4 +146,5 @@ class Cleaning:
         return {
             "watermark": self._judge.watermarks[p],
             "clock": self.tallies.clocks[p],
+            "doubt": self.tallies.doubts[p],
         } | self.depends_on()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
@@ -21,6 +22,11 @@ from flows.domain.validate import Pointer
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DeadLetter = dict[str, Any]
 """A record of `avro/dead_letter.avsc`."""
+
+
+# What a broker takes by default, so that any usual record is kept whole. A record that compresses
+# well can be larger than the letter about it may be: then it is cut, and its length and hash told.
+MOST_BYTES = 1_048_576
 
 
 class RefusedEvents:
@@ -45,11 +51,15 @@ class RefusedEvents:
         for row in rows:
             index = index_of.get(row)
             event = None if index is None else events[index]  # None: it could not be decoded
+            letter = _dead_letter(batch, row, self._origin)
             letters.append(
-                _dead_letter(batch, row, self._origin)
+                letter
                 | {
                     "code": str(VERDICTS[judged.verdict[row]][1]),
-                    "violations": self._violations(cleaned, row, index, event),
+                    "violations": [
+                        *self._violations(cleaned, row, index, event),
+                        *letter["violations"],
+                    ],
                     "schema_fingerprint": event["fingerprint"]
                     if event
                     else judged.refused_fingerprints.get(row),
@@ -79,26 +89,45 @@ class RefusedEvents:
 def unreadable(batch: Batch, refused: Sequence[Refusal], origin: Origin) -> list[DeadLetter]:
     """Make the dead letters of records of our own topics that could not be read."""
     return [
-        _dead_letter(batch, row, origin)
-        | {"code": str(code), "violations": [_violation(rules.RECORD_UNREADABLE)]}
+        letter
+        | {
+            "code": str(code),
+            "violations": [_violation(rules.RECORD_UNREADABLE), *letter["violations"]],
+        }
         for row, code, _ in refused
+        for letter in (_dead_letter(batch, row, origin),)
     ]
 
 
 def _dead_letter(batch: Batch, row: int, origin: Origin) -> DeadLetter:
+    key, payload = batch.key[row].as_py(), batch.payload[row].as_py()
+    cut = [
+        _violation(rules.RECORD_TOO_LARGE, name, _told(value))
+        for name, value in (("key", key), ("payload", payload))
+        if value is not None and len(value) > MOST_BYTES
+    ]
     return {
+        "violations": cut,
         "source_topic": origin.topic,
         "source_partition": int(batch.partition[row]),
         "source_offset": int(batch.offset[row]),
         "source_timestamp": min(max(int(batch.timestamp[row]), OLDEST_MS), NEWEST_MS),
-        "source_key": batch.key[row].as_py(),
-        "payload": batch.payload[row].as_py(),
+        "source_key": key and key[:MOST_BYTES],
+        "payload": payload and payload[:MOST_BYTES],
         "flow": origin.flow,
         "schema_fingerprint": None,
         "app_version": None,
         "attempt": 1,
         "source_incarnation": batch.incarnation(int(batch.partition[row])),
     }
+
+
+def _told(value: bytes) -> str:
+    return f"{len(value)} bytes, of which {MOST_BYTES} are kept; blake2b {_hash(value)}"
+
+
+def _hash(value: bytes) -> str:
+    return blake2b(value, digest_size=16).hexdigest()
 
 
 def _violation(rule: Rule, field: str = "", value: str | None = None) -> dict[str, Any]:

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from flows.domain import rules
-from flows.domain.batch import Batch, running_maximum
+from flows.domain.batch import Batch
 from flows.domain.codes import CONFLICT, DUPLICATE, LATE, VERDICTS, QualityDimension
-from flows.domain.judge import Judged
+from flows.domain.judge import NO_TIME, Judged
 from flows.domain.losses import Loss
 from flows.domain.rules import Rule
 
 MINUTE = 60_000
 # A flush leaves two minutes per partition open: the newest and the one before it.
 GRACE = 60_000
+# Longer than a night without a record, shorter than the day by which clocks are wrong.
+LEAP = 12 * 3_600_000
 MISSING = "RECORD_MISSING"
 TOO_LARGE = next(i for i, (_, code) in enumerate(VERDICTS) if code == "TOO_LARGE")
 
@@ -105,6 +107,7 @@ class Tallies:
         self._validated = validated
         self._dimensions = {r.name: r.dimension for r in (*validated, *rules.JUDGED_RULES)}
         self.clocks: dict[int, int] = {}
+        self.doubts: dict[int, int] = {}
         self._open: dict[tuple[int, int], Minute] = {}
         self._changed: set[tuple[int, int]] = set()
         self._last: dict[int, tuple[int, tuple[int, int]]] = {}
@@ -114,9 +117,12 @@ class Tallies:
         self._placed: dict[int, tuple[int, int]] = {}
         self._untold: list[Loss] = []
 
-    def restore(self, partition: int, clock: int) -> None:
-        """Begin a partition with its newest timestamp as it was at `rewind`."""
-        self.clocks[partition] = clock
+    def restore(self, partition: int, clock: int, doubt: int = 0) -> None:
+        """Begin a partition with its clock as it was at `rewind`.
+
+        `doubt` is 1 when the record before had a timestamp that was not believed.
+        """
+        self.clocks[partition], self.doubts[partition] = clock, doubt
 
     def lose(self, loss: Loss) -> None:
         """Count a loss in the minute of the next new record, and tell it."""
@@ -147,6 +153,10 @@ class Tallies:
             stamps = batch.timestamp[batch.partition == p]
             oldest = max(int(stamps.min()), self.clocks[p] - GRACE)
             newest = max(int(stamps.max()), oldest)
+            if newest > self.clocks[p] + LEAP:
+                # some of them may not be believed, and there are many minutes in between
+                partitions.append(p)
+                continue
             minutes = range(oldest // MINUTE * MINUTE, newest + 1, MINUTE)
             if any((p, minute) not in self._open for minute in minutes):
                 partitions.append(p)
@@ -166,10 +176,9 @@ class Tallies:
         that was known before the batch.
         """
         batch = judged.batch
-        # The clock is the newest timestamp up to and including the record. Like the watermark it is
-        # taken record by record, so that a minute is the same wherever batches are cut.
-        newest = running_maximum(batch.partition, batch.timestamp, self.clocks)
-        stamp = np.maximum(batch.timestamp, np.maximum(newest, batch.timestamp) - GRACE)
+        # The clock is taken record by record, as the watermark is, so that a minute is the same
+        # wherever batches are cut.
+        stamp = self._believed(batch)
         keys, group, firsts = minutes_of(batch, stamp // MINUTE * MINUTE)
         count = len(keys)
         lasts = np.zeros(count, np.int64)
@@ -202,6 +211,38 @@ class Tallies:
                 entry.accepted = int(accepted[lasts[g]])
                 self._place_loss(key)
         self._count_control(batch, keys, group, is_new)
+
+    def _believed(self, batch: Batch) -> np.ndarray:
+        """Give the time in whose minute each record counts.
+
+        It is the record's own, but never more than the grace before its partition's clock. The
+        clock is the newest timestamp so far; a leap by more than LEAP is believed when the next
+        record is there, too, and until then the record counts in the minute before it: else one
+        wrong stamp would draw all records of the next day into one minute.
+        """
+        stamp = batch.timestamp.copy()
+        for p, rows in batch.rows_by_partition.items():
+            own = stamp[rows]
+            clock = self.clocks[p] if self.clocks[p] > NO_TIME else int(own[0])
+            if not self.doubts.get(p) and int(own.max()) <= clock + LEAP:
+                newest = np.maximum.accumulate(np.maximum(own, clock))
+                stamp[rows] = np.maximum(own, newest - GRACE)
+                self.clocks[p] = int(newest[-1])
+            else:
+                stamp[rows] = self._believed_one_by_one(p, clock, own.tolist())
+        return stamp
+
+    def _believed_one_by_one(self, p: int, clock: int, stamps: list[int]) -> list[int]:
+        believed = []
+        doubt = self.doubts.get(p, 0)
+        for stamp in stamps:
+            leaps = stamp > clock + LEAP
+            if not leaps or doubt:
+                clock = max(clock, stamp)
+            doubt = int(leaps and not doubt)
+            believed.append(max(min(stamp, clock), clock - GRACE))
+        self.clocks[p], self.doubts[p] = clock, doubt
+        return believed
 
     def _place_loss(self, key: tuple[int, int]) -> None:
         lost = self._unplaced.pop(key[0], 0)

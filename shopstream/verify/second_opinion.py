@@ -39,6 +39,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 AVRO = Path(__file__).resolve().parents[2] / "avro"
 SHOWN = 8
+MOST_BYTES = 1_048_576
 ANSWER_SECONDS = 20.0
 POLL_SECONDS = 0.1  # a poll that is not full waits for all of it
 
@@ -251,7 +252,8 @@ class Judgement:
             self._accept(place, record, event)
         elif letter is not None:
             self.report.outcomes[letter["code"]] += 1
-            if letter["payload"] != record.value:
+            # of a very large record the letter keeps the beginning
+            if letter["payload"] != (record.value and record.value[:MOST_BYTES]):
                 self.report.differences["dead letter with other bytes"].append(place)
         elif (record.partition, record.value) in self._accepted_bytes:
             self.report.outcomes["duplicate"] += 1

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tests.support.web_events import V1, V2
 
 MINUTE = 60_000
+LEAP = 12 * 60 * MINUTE
 YEAR_2000 = 946_684_800_000
 WRITERS = {
     V1.header: V1.raw,
@@ -234,14 +235,25 @@ def judge(log: Iterable[Stored], limits: Limits) -> dict[tuple[int, int], Verdic
 def minutes(log: Iterable[Stored]) -> dict[tuple[int, int], int]:
     """Give the minute that each record is counted in.
 
-    It is that of its timestamp, or of one minute before the newest so far.
+    It is that of its timestamp, or of one minute before the newest so far that is believed.
     """
     newest: dict[int, int] = {}
+    doubted: set[int] = set()
     windows = {}
     for r in log:
-        newest[r.partition] = max(newest.get(r.partition, r.timestamp), r.timestamp)
+        before = newest.setdefault(r.partition, r.timestamp)
+        # a leap of more than half a day is believed when the next record confirms it
+        leaps = r.timestamp > before + LEAP
+        is_doubted = leaps and r.partition not in doubted
+        if not is_doubted:
+            newest[r.partition] = max(before, r.timestamp)
+        doubted.discard(r.partition)
+        if is_doubted:
+            doubted.add(r.partition)
         windows[r.partition, r.offset] = (
-            max(r.timestamp, newest[r.partition] - MINUTE) // MINUTE * MINUTE
+            max(min(r.timestamp, newest[r.partition]), newest[r.partition] - MINUTE)
+            // MINUTE
+            * MINUTE
         )
     return windows
 

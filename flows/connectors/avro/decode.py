@@ -114,8 +114,7 @@ class Decoder:
         payload = batch.payload
         refused: list[Refusal] = []
         parts: list[Part] = []
-        lengths = pc.fill_null(pc.binary_length(payload), 0)
-        large = pc.greater(lengths, self._max_bytes).to_numpy(zero_copy_only=False)
+        large = self._is_large(payload) | self._is_large(batch.key)
         for writer, rows in self._by_writer(payload):
             if large[rows].any():
                 refused += [Refusal(r, Code.TOO_LARGE) for r in rows[large[rows]].tolist()]
@@ -129,6 +128,12 @@ class Decoder:
         refused.sort(key=lambda refusal: refusal.row)
         events, bodies = self._together(parts)
         return Decoded(batch, events, bodies, refused)
+
+    def _is_large(self, values: pa.Array) -> np.ndarray:
+        # a key counts too: clean events and dead letters bear it
+        lengths = pc.fill_null(pc.binary_length(values), 0)
+        large: np.ndarray = pc.greater(lengths, self._max_bytes).to_numpy(zero_copy_only=False)
+        return large
 
     def _by_writer(
         self, payload: pa.Array

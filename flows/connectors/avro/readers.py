@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import WriterSchema, columns_of, frame_of, read_one
+from flows.connectors.avro.foreign import ForeignEvents
 from flows.connectors.avro.schemas import Schema
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.codes import Code
@@ -27,9 +28,7 @@ from flows.domain.incarnation import UNKNOWN, numbered
 from flows.domain.tables import (
     DEAD_LETTERS,
     LOSSES,
-    NEWEST_MS,
     OFFSETS,
-    OLDEST_MS,
     OUTCOMES,
     RULES,
     Rows,
@@ -59,6 +58,7 @@ class CleanReader:
 
     def __init__(self, family: Family) -> None:
         self._nul = NulFinder(family)
+        self._foreign = ForeignEvents(family)
         event, batch = family.clean_contract, family.batch_contract
         self._events = {s.header: s for s in (*schemas.published(event), schemas.load(event))}
         batches = {s.header: s for s in (*schemas.published(batch), schemas.load(batch))}
@@ -78,7 +78,7 @@ class CleanReader:
         if len(parts) > 1:
             order = parts[0].columns
             events = pl.concat([part[order] for part in parts]).sort("row", maintain_order=True)
-        foreign = _foreign(events, batch)
+        foreign = self._foreign.find(events, batch)
         if foreign.any():
             # the whole record is refused, with the good events it may hold: clean wrote none of it
             rows = np.unique(events["row"].to_numpy()[foreign])
@@ -269,12 +269,3 @@ def _code_of(value: bytes | None, known: dict[bytes, Schema]) -> Code:
         return Code.UNKNOWN_SCHEMA if len(value) >= 10 else Code.TRUNCATED
     record = read_one(value[10:], WriterSchema.of(schema, schema))
     return record if isinstance(record, Code) else Code.NOT_AVRO
-
-
-def _foreign(events: pl.DataFrame, batch: Batch) -> np.ndarray:
-    """Mark events that clean never wrote: of another partition, or such as no table takes."""
-    times = events["event_time"].to_physical().to_numpy()
-    astray = events["source_partition"].to_numpy() != batch.partition[events["row"].to_numpy()]
-    unstorable = (times < OLDEST_MS) | (times > NEWEST_MS) | events["has_nul"].to_numpy()
-    foreign: np.ndarray = astray | unstorable
-    return foreign

@@ -10,6 +10,7 @@ Source: https://avro.apache.org/docs/1.12.0/specification/#single-object-encodin
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ CONFLUENT = b"\x00"
 # pyruhvro panics on these ("not implemented"), see its README; such schemas take the fastavro path
 UNSUPPORTED = {"bytes", "fixed", "uuid", "decimal"}
 REGISTRY_SECONDS = 10
+# for so long an id that the registry does not have is not asked for again
+UNKNOWN_SECONDS = 30.0
+MOST_UNKNOWN = 10_000
 # what registries answer for an id that they do not have
 NO_SUCH_ID = (400, 404, 422)
 
@@ -156,6 +160,7 @@ class ConfluentIds:
     def __init__(self, registry: str | None) -> None:
         self._registry = registry
         self._known: dict[int, Schema | None] = {}
+        self._ask_again: dict[int, float] = {}
         if registry is None:
             listed = json.loads((FOLDER / "confluent_ids.json").read_text())
             self._known = {
@@ -168,10 +173,16 @@ class ConfluentIds:
         # A registry's ids are positive ints, so it need not be asked for more than 31 bits.
         if number in self._known or self._registry is None or number >= 2**31:
             return self._known.get(number)
+        if time.monotonic() < self._ask_again.get(number, 0.0):
+            return None
         url = f"{self._registry.rstrip('/')}/schemas/ids/{number}"
         answer = _fetch(url)
         if answer is None:
-            return None  # not remembered: it may be registered later
+            # It may be registered later; but a topic full of it must not ask at each batch.
+            if len(self._ask_again) > MOST_UNKNOWN:
+                self._ask_again.clear()
+            self._ask_again[number] = time.monotonic() + UNKNOWN_SECONDS
+            return None
         self._known[number] = _schema_of(answer)
         return self._known[number]
 

@@ -72,6 +72,7 @@ KINDS = (
     "future",
     "invalid",
     "garbage",
+    "leap",
 )
 
 
@@ -137,7 +138,9 @@ def log_of(plan: list[Step], pace: float) -> list[Stored]:
         offset = 10 * step.partition + 2 * sum(
             r.partition == step.partition for r in log
         )  # with gaps, as after a transaction
-        log.append(Stored(step.partition, offset, clock, value, b"k"))
+        # the broker's clock is a day ahead, for one record
+        stamp = clock + 86_400_000 * (step.kind == "leap")
+        log.append(Stored(step.partition, offset, stamp, value, b"k"))
     return log
 
 

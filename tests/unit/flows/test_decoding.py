@@ -309,11 +309,15 @@ def test_a_registered_schema_by_which_few_bytes_are_a_value_without_bound_is_non
     assert [code for _, code, _ in refused] == [Code.UNKNOWN_SCHEMA]
 
 
-def test_an_id_that_the_registry_does_not_know_is_asked_again_later(registry: Registry) -> None:
+@pytest.mark.parametrize(("seconds", "requests"), [(0, 3), (60, 1)])
+def test_an_id_that_the_registry_does_not_know_is_asked_again_later(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, seconds: int, requests: int
+) -> None:
+    monkeypatch.setattr(schemas, "UNKNOWN_SECONDS", seconds)
     reading = decoder(ConfluentIds(registry.url))
-    for _ in range(2):
+    for _ in range(3):
         assert [code for _, code, _ in reading.decode(framed(99)).refused] == [Code.UNKNOWN_SCHEMA]
-    assert registry.requests == ["/schemas/ids/99"] * 2
+    assert registry.requests == ["/schemas/ids/99"] * requests
 
 
 def test_a_known_id_is_asked_for_once(registry: Registry) -> None:

@@ -13,12 +13,13 @@ from flows.connectors.avro import encode
 from flows.connectors.avro.readers import CleanReader, DeadLetterReader, ReadRows, tally_reader
 from flows.domain.batch import Origin
 from flows.domain.checkpoint import Checkpoint
+from flows.domain.codes import Code
 from flows.domain.counting import CleanEvents, Counting
 from flows.domain.dead_letters import unreadable
 from flows.domain.tables import Rows
 from flows.domain.web import WEB
 from tests.support.batches import batch_of
-from tests.support.web_events import CLEAN, CLEAN_BATCH, LETTER, NOON, OUTCOME, RULE, event
+from tests.support.web_events import CLEAN, CLEAN_BATCH, LETTER, NOON, OUTCOME, RULE, event, item
 
 ORIGIN = Origin("quality", "tallies")
 READER = DeadLetterReader(Origin("deadletters", "dead.letters"))
@@ -125,3 +126,21 @@ def test_a_clean_event_that_clean_never_wrote_is_refused(
     rows = storable(counting.take())
     assert refused(read) == [bad]
     assert {row["events"] for row in rows if "events" in row} == {1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"currency": None},
+        {"shop_id": "s" * 6_000},
+        {"items": [item(product_id="p" * 6_000)]},
+        {"items": [item(quantity=2**31 - 1, unit_price_minor=2**62)]},
+    ],
+    ids=["no currency", "long shop", "long product", "overflow"],
+)
+def test_an_event_that_no_table_takes_is_refused_alone(changes: dict[str, Any]) -> None:
+    events = [event() | WHERE, event(**changes) | WHERE, event("PAGE_VIEW", currency=None) | WHERE]
+    batch = batch_of([CLEAN.frame(e) for e in events])
+    read = CleanReader(WEB).read(batch)
+    assert read.events["row"].to_list() == [0, 2]
+    assert [(r.row, r.code) for r in read.refused] == [(1, Code.INVALID)]
