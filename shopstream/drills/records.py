@@ -144,7 +144,8 @@ def at_limits(seed: int) -> list[Raw]:
         event = view(number, "large", at, page="")
         value = framed(event | {"page": "x" * (size - len(framed(event)) - 4)})
         made.append((b"large", value))
-    made += [(b"k" * size, framed(view(7 + size, "v", at))) for size in (1, 2_000, 60_000, 900_000)]
+    sizes = (1, 2_000, 60_000, 900_000)
+    made += [(b"k" * size, framed(view(7 + size, f"v{size}", at))) for size in sizes]
     made += [(b"v", b""), (b"v", None), (None, None), (b"", b"\xc3\x01")]
     made.append(keyed(view(seed * 2**40 + 99, "after", at)))
     return made
