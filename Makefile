@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-fast fmt check render bench lock tools \
+.PHONY: help demo venv test test-fast fmt check render bench drills lock tools \
 	services services-status services-stop services-clean prometheus secrets up down
 
 py := .venv/bin/python
@@ -44,6 +44,9 @@ render: .venv/.installed ## write what follows from code: contracts, boards, ale
 	@$(py) -m tools.contracts $(ARGS)
 	@$(py) -m grafana render $(ARGS)
 	@$(py) -m tools.docs_pages $(ARGS)
+
+drills: .venv/.installed ## make every fault on the real services, and prove the numbers (half an hour)
+	@exec $(py) -m shopstream drill all --keep $(ARGS)
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,22 @@ def pages() -> dict[Path, str]:
         docs / "rules.md": _rules(),
         docs / "settings.md": _settings(),
         docs / "telemetry.md": _telemetry(),
+        docs / "guarantees.md": _guarantees((docs / "guarantees.md").read_text()),
         ROOT / ".env.example": environment_example(),
     }
+
+
+def _guarantees(page: str) -> str:
+    """Put the outcomes of the drills between their marks."""
+    begin, end = "<!-- drills -->\n", "<!-- end of drills -->"
+    before, _, rest = page.partition(begin)
+    known = json.loads((ROOT / "bench" / "results" / "drills.json").read_text())
+    rows = (
+        f"| `{name}` | {o['about']} | {'passed' if o['passed'] else 'FAILED'} | {o['seed']} |"
+        for name, o in known.items()
+    )
+    table = _table(("drill", "what it does", "last outcome", "seed"), rows)
+    return f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any
 import fastavro
 
 from flows.connectors.avro.contracts import FOLDER
+from flows.connectors.avro.schemas import UNKNOWN_SECONDS
 from shopstream.drills import records, steps
 from shopstream.drills.private import PrivateServices
 from shopstream.drills.records import Raw
@@ -43,6 +45,7 @@ def schema(stage: Stage, private: PrivateServices, seed: int) -> dict[str, Any]:
         expect(codes["UNKNOWN_SCHEMA"] >= len(unknown), f"codes: {codes}")
 
         known[LATER] = known[V2]
+        time.sleep(UNKNOWN_SECONDS)  # so long it is not asked for again
         stage.produce(_events(LATER, seed, 5))
         outage.begin()
         known[LATER + 1] = known[V2]

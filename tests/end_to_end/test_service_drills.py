@@ -18,6 +18,14 @@ pytestmark = [pytest.mark.services]
 COMMAND = [sys.executable, "-m", "shopstream", "drill"]
 
 
+@pytest.mark.parametrize("drill", ["kill", "overlap"])
+def test_a_drill_under_load_proves_its_numbers(drill: str) -> None:
+    command = [*COMMAND, drill, "--small", "--seed", "7"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{drill} passed" in ended.stdout
+
+
 def test_a_power_cut_is_told_exactly_and_the_rest_is_right() -> None:
     ended = subprocess.run(
         [*COMMAND, "power", "--small", "--seed", "1"],

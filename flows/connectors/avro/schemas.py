@@ -32,7 +32,7 @@ CONFLUENT = b"\x00"
 UNSUPPORTED = {"bytes", "fixed", "uuid", "decimal"}
 REGISTRY_SECONDS = 10
 # for so long an id that the registry does not have is not asked for again
-UNKNOWN_SECONDS = 30.0
+UNKNOWN_SECONDS = 2.0
 MOST_UNKNOWN = 10_000
 # what registries answer for an id that they do not have
 NO_SUCH_ID = (400, 404, 422)
