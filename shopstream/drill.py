@@ -6,7 +6,11 @@ import argparse
 
 from flows.domain.errors import ConfigError
 from shopstream.demo.dev_services import from_environment, native
-from shopstream.drills.registry import DRILLS, Outcome, keep, play
+
+try:
+    from shopstream.drills.registry import DRILLS, Outcome, keep, play
+except ModuleNotFoundError as missing:
+    raise ConfigError(f"a drill needs a checkout of the project: {missing}") from missing
 
 
 def add(parser: argparse.ArgumentParser) -> None:

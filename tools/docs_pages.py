@@ -37,7 +37,10 @@ def _guarantees(page: str) -> str:
     """Put the outcomes of the drills between their marks."""
     begin, end = "<!-- drills -->\n", "<!-- end of drills -->"
     before, _, rest = page.partition(begin)
-    known = json.loads((ROOT / "bench" / "results" / "drills.json").read_text())
+    results = ROOT / "bench" / "results" / "drills.json"
+    if not results.exists():
+        return page  # a copy without results keeps what it says
+    known = json.loads(results.read_text())
     rows = (
         f"| `{name}` | {o['about']} | {'passed' if o['passed'] else 'FAILED'} | {o['seed']} |"
         for name, o in known.items()

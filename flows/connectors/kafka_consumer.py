@@ -101,6 +101,8 @@ class Start:
     end: int
     lost: Loss | None = None
     epoch: int = -1
+    is_news: bool = False
+    """Whether the group has committed another place, or none, and is to commit this one."""
 
 
 def connect(
@@ -295,7 +297,8 @@ def start_of(
         return Start(p, Checkpoint(low, low, note), end, loss)
     if rewind < low:
         observer.state_gone(name, p, low)
-    return Start(p, Checkpoint(resume, max(rewind, low), note), end, None, commit.epoch)
+    is_stored = checkpoint is not commit.checkpoint and p in (topic.stored or {})
+    return Start(p, Checkpoint(resume, max(rewind, low), note), end, None, commit.epoch, is_stored)
 
 
 def cuts_of(subscription: Subscription, positions: list[TopicPartition]) -> dict[int, int]:

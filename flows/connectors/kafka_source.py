@@ -182,14 +182,15 @@ class Reader(StatefulSourcePartition[Batch, None]):
             self._state.restore(start.partition, start.checkpoint)
             if start.lost is not None:
                 self._lose(start.lost)
-        self._committed = {start.partition: start.checkpoint for start in starts}
+        begun = {start.partition: start.checkpoint for start in starts}
+        self._committed = {s.partition: s.checkpoint for s in starts if not s.is_news}
         self._assigned = [
             TopicPartition(subscription.topic, start.partition, start.checkpoint.rewind)
             for start in starts
         ]
         self._consumer.assign(self._assigned)
         observer.reading(
-            subscription.topic, self._committed, {start.partition: start.end for start in starts}
+            subscription.topic, begun, {start.partition: start.end for start in starts}
         )
 
     def _read_stored(self, topic_id: str) -> dict[int, Checkpoint] | None:

@@ -338,7 +338,8 @@ def check_progress(ledger: Ledger, db: psycopg.Connection, metrics: Origin) -> C
         if event["expected_outcome"] == "accepted":
             p = event["partition"]
             last[p] = event["offset"], last.get(p, (0, 0))[1] + 1
-            minutes[p, event["event_time"].replace(second=0, microsecond=0)] += 1
+            if (time := event.get("event_time")) is not None:
+                minutes[p, time.replace(second=0, microsecond=0)] += 1
     origin = (metrics.flow, metrics.topic)
     rows = db.execute(
         "SELECT partition, source_offset, accepted FROM ops.progress"
@@ -351,7 +352,8 @@ def check_progress(ledger: Ledger, db: psycopg.Connection, metrics: Origin) -> C
         " WHERE flow = %s AND source_topic = %s AND partition >= 0",
         origin,
     ).fetchall()
-    check.same_items(dict(minutes), {(p, start): events for p, start, events in rows})
+    if minutes:  # else the answer key tells no times
+        check.same_items(dict(minutes), {(p, start): events for p, start, events in rows})
     return check
 
 

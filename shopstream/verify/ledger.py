@@ -18,8 +18,8 @@ COLUMNS = (
     "expected_outcome",
     "expected_code",
     "expected_rules",
-    "event_time",
 )
+OPTIONAL = ("event_time",)
 
 
 class Ledger:
@@ -30,7 +30,10 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         try:
-            table = pq.read_table(folder / EVENTS, columns=list(COLUMNS))
+            known = pq.read_schema(folder / EVENTS).names
+            table = pq.read_table(
+                folder / EVENTS, columns=[*COLUMNS, *(c for c in OPTIONAL if c in known)]
+            )
         except FileNotFoundError:
             raise ConfigError(f"{folder} holds no ledger: {EVENTS} is missing") from None
         except (OSError, pa.ArrowException) as error:

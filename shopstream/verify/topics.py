@@ -129,7 +129,7 @@ class Followed:
     def _take_raw(self, message: Message) -> None:
         value, key = message.value(), message.key()
         event = self._avro.read(value)
-        kind = None if event is None else (event["event_type"], bool(event.get("items")))
+        kind = None if event is None else (event.get("event_type", ""), bool(event.get("items")))
         record = RawRecord(
             message.timestamp()[1],
             key,

@@ -95,7 +95,7 @@ def test_a_family_is_added_by_these_steps(stack: Stack, copy: Copy, tmp_path: Pa
             "people": [6],
         }
     ).write_parquet(ledger / "gold" / "arrivals_1m.parquet")
-    verify = f".venv/bin/python -m shopstream verify --family door --ledger {ledger}"
+    verify = f".venv/bin/python -m shopstream verify --family door --roll-up --ledger {ledger}"
     copy.sh(verify)
     assert "verified: 7 events, 1 rows, 0 differences" in copy.outputs[-1]
     copy.sh(f"if {verify.replace('door', 'web', 1)}; then exit 1; fi")  # it can fail

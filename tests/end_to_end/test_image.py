@@ -196,7 +196,8 @@ def test_every_module_can_be_imported_there(image: Container) -> None:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for folder in ("flows", "database", "generators", "shopstream")
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if path.name != "__main__.py"
+        # drills start services of their own, for which they need a checkout
+        if path.name not in ("__main__.py", "drill.py") and path.parent.name != "drills"
     ]
     result = inside(
         image,

@@ -74,6 +74,7 @@ def test_what_flows_serve_is_what_is_in_topics_and_tables(stack: Stack) -> None:
             if name == "shopstream_rows_total" and ("change", "inserted") in labels
             for table in [dict(labels)["table"]]
         }
+        rows.pop("ops.checkpoints", None)  # each flow has its own rows there
         stored = {table: stack.query(f"SELECT count(*) FROM {table}")[0][0] for table in rows}
         assert rows == stored
 
@@ -108,15 +109,20 @@ def test_repeats_on_clean_web_are_counted_as_duplicates_and_rows_as_unchanged(st
     stack.drain("clean")
     wait_until("the repeats", lambda: sum(stack.ends("clean.web").values()) == 1_000)
     stack.kill(first)
+    # as of a database from before it told where a flow stands: all is read again
+    stack.execute("DELETE FROM ops.checkpoints")
     metrics = served()
     stack.start("metrics", **metrics.settings)
     stack.drain("metrics")
     wait_until("its loop", lambda: metrics.healthy)
     assert +metrics.by("shopstream_records_total", "outcome") == {"accepted": 500, "duplicate": 500}
-    changes = +metrics.by("shopstream_rows_total", "change")
-    assert set(changes) == {"unchanged"}, (
-        "the rows were there, and an equal one is not written again"
-    )
+    changes = {
+        dict(labels)["change"]
+        for (series, labels), value in metrics.samples().items()
+        if series == "shopstream_rows_total" and value
+        if dict(labels)["table"] != "ops.checkpoints"
+    }
+    assert changes == {"unchanged"}, "the rows were there, and an equal one is not written again"
 
 
 def test_a_restart_that_rebuilds_state_counts_only_news(stack: Stack) -> None:

@@ -17,7 +17,12 @@ from shopstream import __main__ as command_line
 
 @pytest.mark.parametrize("name", command_line.COMMANDS)
 def test_a_command_takes_its_options_and_runs(name: str) -> None:
-    needed = {"annotate": ["deployment", "web 4.2"], "verify": ["--ledger", "ledger"]}
+    needed = {
+        "accept-loss": ["clean"],
+        "annotate": ["deployment", "web 4.2"],
+        "rewind": ["metrics"],
+        "verify": ["--ledger", "ledger"],
+    }
     words = [name, *needed.get(name, [])]
     assert callable(command_line.parser_for(words).parse_args(words).run)
 
