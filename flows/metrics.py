@@ -75,6 +75,7 @@ def flow(family_name: str = "web") -> Dataflow:
         raw_topic.holds,
         settings.future_tolerance,
         settings.lost_records == "continue",
+        process.flow.name,
     )
     counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap, terms)
     process.telemetry.show(StateView(counting.watermarks, counting.sizes))

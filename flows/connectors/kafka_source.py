@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -20,23 +19,18 @@ import pyarrow as pa
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from flows.connectors.commits import Commit, Commits
+from flows.connectors.kafka_cluster import Troubles
 from flows.connectors.kafka_consumer import (
     EMBEDDED_FETCH_WAIT_MS,
-    Commit,
     Subscription,
-    Topic,
     connect,
-    cut_told_by,
-    first_failure,
     is_embedded,
-    lost_line,
     partitions_of,
-    position_of,
-    starts_of,
-    topic_id_of,
 )
 from flows.connectors.kafka_topics import written
 from flows.connectors.observers import SourceObserver
+from flows.connectors.starts import Topic, cut_told_by, lost_line, starts_of, topic_id_of
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import PermanentError, TransientError
@@ -112,15 +106,6 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
         return self.open()
 
 
-@dataclass(frozen=True)
-class CommitRequest:
-    """A commit on its way. Units: `sent_at` in seconds of the monotonic clock."""
-
-    checkpoints: dict[int, Checkpoint]
-    sent_at: float
-    failure: str | None = None
-
-
 class Reader(StatefulSourcePartition[Batch, None]):
     """Poll, hand on, and commit at the epoch barrier.
 
@@ -150,8 +135,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._failed: list[Message] = []
         self._exhausted: dict[int, int] = {}
         self._assigned: list[TopicPartition] = []
-        self._committed: dict[int, Checkpoint] = {}
-        self._request: CommitRequest | None = None
+        self._commits = Commits(subscription, observer)
+        self._troubles = Troubles(observer.kafka_error)
         self._epoch_ended = False
         # how far the wall clock is ahead of the one that only goes forward
         self._ahead = time.time() - time.monotonic()
@@ -162,7 +147,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def _begin(self) -> None:
         subscription, observer = self._subscription, self._observer
-        self._known = partitions_of(self._consumer, subscription, observer)
+        self._known = partitions_of(self._consumer, subscription, observer, self._troubles)
         partitions = [p for p in self._known if subscription.owns(p)]
         # Only a connected client knows the broker's kind, and its settings are fixed by then.
         if is_embedded(self._consumer, subscription):
@@ -183,14 +168,17 @@ class Reader(StatefulSourcePartition[Batch, None]):
             if start.lost is not None:
                 self._lose(start.lost)
         begun = {start.partition: start.checkpoint for start in starts}
-        self._committed = {s.partition: s.checkpoint for s in starts if not s.is_news}
+        self._commits.begin({s.partition: s.checkpoint for s in starts if not s.is_news})
         self._assigned = [
             TopicPartition(subscription.topic, start.partition, start.checkpoint.rewind)
             for start in starts
         ]
         self._consumer.assign(self._assigned)
         observer.reading(
-            subscription.topic, begun, {start.partition: start.end for start in starts}
+            subscription.topic,
+            begun,
+            {start.partition: start.end for start in starts},
+            len(self._known),
         )
 
     def _read_stored(self, topic_id: str) -> dict[int, Checkpoint] | None:
@@ -217,8 +205,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def _callbacks(self) -> dict[str, Callable[..., None]]:
         # The client calls them within `consume` and `poll`, so on the thread of the flow.
         return {
-            "on_commit": self._take_commit_answer,
-            "error_cb": self._observer.kafka_error,
+            "on_commit": self._commits.take_answer,
+            "error_cb": self._troubles,
             "stats_cb": self._take_statistics,
         }
 
@@ -379,52 +367,21 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def commit(self) -> None:
         """Request a commit of the partitions that moved, unless one is under way.
 
-        The answer comes with a later poll, and reading goes on meanwhile.
-
         Errors: TransientError when the last request failed or has no answer in time.
         """
-        self._raise_if_failed()
-        moved = {p: c for p, c in self._state.checkpoints().items() if c != self._committed.get(p)}
-        if not moved or self._request is not None:
+        self._commits.raise_if_failed()
+        checkpoints = self._state.checkpoints()
+        moved = self._commits.moved(checkpoints)
+        if not moved or self._commits.is_under_way:
             return  # what moves meanwhile is in the next request
-        self._request = CommitRequest(moved, time.monotonic())
-        topic = self._subscription.topic
-        offsets = [position_of(topic, p, self._commit_of(p, c)) for p, c in moved.items()]
-        self._consumer.commit(offsets=offsets, asynchronous=True)
+        commits = {p: self._commit_of(p, checkpoints[p]) for p in moved}
+        self._commits.send(self._consumer, commits)
 
     def _commit_of(self, p: int, checkpoint: Checkpoint) -> Commit:
-        note = checkpoint.note | {"incarnation": self.incarnation(p)}
         # the epoch is that of the newest record, so it must not stand by an older offset
         epoch = self._epochs[p] if checkpoint.resume == self._next[p] else -1
-        return Commit(replace(checkpoint, note=note), self._topic_id, epoch)
-
-    def _take_commit_answer(
-        self, error: KafkaError | None, positions: list[TopicPartition]
-    ) -> None:
-        request = self._request
-        assert request is not None
-        failure = error.str() if error is not None else first_failure(positions)
-        if failure is not None:
-            # the next `commit` raises it
-            self._request = replace(request, failure=failure)
-            return
-        self._committed |= request.checkpoints
-        resumes = {p: checkpoint.resume for p, checkpoint in request.checkpoints.items()}
-        self._observer.committed(resumes, time.monotonic() - request.sent_at)
-        self._request = None
-
-    def _raise_if_failed(self) -> None:
-        request, subscription = self._request, self._subscription
-        if request is None:
-            return
-        failure = request.failure
-        if failure is None and time.monotonic() - request.sent_at > subscription.commit_seconds:
-            failure = "no answer"
-        if failure is not None:
-            raise TransientError(
-                f"offsets of {subscription.group} on {subscription.topic} cannot be committed:"
-                f" {failure}"
-            )
+        note = {"incarnation": self.incarnation(p)}
+        return Commit(checkpoint, self._topic_id, epoch, note=note)
 
     def finish(self) -> None:
         """Commit and close after a drain, once all sinks are flushed.
@@ -432,7 +389,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         Bytewax's own `close` comes before that.
         """
         self.commit()
-        while self._request is not None:
+        while self._commits.is_under_way:
             # It brings the answer. A record that it brings too is dropped: the state has not seen
             # it, so it is after `resume`, and the next start reads it.
             self._consumer.poll(0.05)

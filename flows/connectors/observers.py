@@ -40,9 +40,16 @@ class SourceObserver(Protocol):
     """Observe a source that reads a topic; called by the thread that polls."""
 
     def reading(
-        self, topic: str, starts: Mapping[int, Checkpoint], ends: Mapping[int, int]
+        self,
+        topic: str,
+        starts: Mapping[int, Checkpoint],
+        ends: Mapping[int, int],
+        partitions: int,
     ) -> None:
-        """Note that reading begins: partition -> checkpoint, partition -> end (exclusive)."""
+        """Note that reading begins: partition -> checkpoint, partition -> end (exclusive).
+
+        `partitions` is how many the topic has, whoever reads them.
+        """
 
     def polled(self, batch: Batch, ends: Mapping[int, int]) -> None:
         """Note what a poll brought, and the ends that the client knows of."""
@@ -79,6 +86,9 @@ class SourceObserver(Protocol):
 
     def lost(self, loss: Loss) -> None:
         """Note records that were gone before they were read."""
+
+    def cut_off(self, topic: str, partition: int, start: int, end: int) -> None:
+        """Note that the log has lost offsets `[start, end)`, which the outputs hold."""
 
     def tables_behind(self, topic: str, partition: int, committed: int, stored: int) -> None:
         """Note that the tables hold less than was committed, so records are read again."""

@@ -106,7 +106,7 @@ class WithPlaces:
         places: Places,
         checkpoints: Callable[[], Mapping[int, Checkpoint]],
         pulled: Pulled[Iterable[Rows]] | None,
-        losses: Callable[[], list[Loss]] | None,
+        losses: Callable[[], list[Loss]],
     ) -> None:
         self._places, self._checkpoints = places, checkpoints
         self._pulled, self._losses = pulled, losses
@@ -115,7 +115,6 @@ class WithPlaces:
     def take(self) -> Iterable[Rows]:
         """Give what changed since the last call."""
         rows = [] if self._pulled is None else list(self._pulled.take())
-        if self._losses is not None:
-            rows.append(loss_rows(self._flow, self._losses()))
+        rows.append(loss_rows(self._flow, self._losses()))
         rows.append(self._places.rows(self._checkpoints()))
         return [part for part in rows if len(part.frame)]

@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from flows.connectors import kafka_topics
+from flows.connectors.kafka_cluster import Cluster
 from flows.domain.errors import TransientError
 from flows.domain.incarnation import UNKNOWN, same_topic
 
@@ -13,23 +14,22 @@ from flows.domain.incarnation import UNKNOWN, same_topic
 class RawTopic:
     """Ask the broker about a topic that another flow reads.
 
-    State: the ends that were heard of.
+    State: the clients, and the ends that were heard of.
     Errors: TransientError when the broker does not answer.
     """
 
-    def __init__(self, bootstrap: str, topic: str, patience_seconds: float) -> None:
+    def __init__(self, kafka: Cluster, topic: str, patience_seconds: float) -> None:
         self._topic, self._patience = topic, patience_seconds
-        self._configuration: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": bootstrap,
-            "log_level": 0,
-        }
+        self._configuration = kafka.quiet_client()
+        self._admin: AdminClient | None = None
         self._consumer: Consumer | None = None
         self._ends: dict[int, int] = {}
 
     def incarnation(self) -> int:
         """Give the incarnation that the topic has now; UNKNOWN where there is none."""
-        client = AdminClient(self._configuration)
-        ids = kafka_topics.topic_ids(client, [self._topic], self._patience)
+        if self._admin is None:
+            self._admin = AdminClient(self._configuration)
+        ids = kafka_topics.topic_ids(self._admin, [self._topic], self._patience)
         return kafka_topics.incarnation(ids.get(self._topic))
 
     def holds(self, partition: int, incarnation: int, offset: int) -> bool:

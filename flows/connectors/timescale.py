@@ -9,38 +9,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, LiteralString, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
-import polars as pl
 import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from pgpq import ArrowToPostgresBinaryEncoder
-from psycopg import errors, sql
+from psycopg import errors
 
 from flows.connectors.observers import NULL_OBSERVER, TableObserver, UpsertCounts
 from flows.connectors.places import Places
-from flows.connectors.postgres import PASSING, identifier, identifiers, reason, refused
+from flows.connectors.postgres import PASSING, reason, refused
 from flows.connectors.records import Pulled
+from flows.connectors.upserts import UpsertStatements, encoded
 from flows.domain.errors import PermanentError, TransientError
-from flows.domain.rollups import ROLLED_UP
 from flows.domain.tables import Rows, Table
 
-# The type of a column in a frame, by its SQL type: binary COPY converts nothing.
-KINDS: dict[str, Any] = {
-    "smallint": pl.Int16,
-    "integer": pl.Int32,
-    "bigint": pl.Int64,
-    "text": pl.String,
-    "bytea": pl.Binary,
-    "timestamptz": pl.Datetime("ms", "UTC"),
-}
-
-# Hours begin where those of UTC do, as database/rollup.py counts them.
-HOUR_ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 # Pauses double from the first to the longest, so a flow goes on within five seconds after the
 # database is back.
 RETRY_SECONDS = 0.1
@@ -50,8 +34,6 @@ RETRY_MOST_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 # An idle flow asks its database so often whether it is still there.
 LOOK_SECONDS = 5.0
-# A chunk takes a dozen locks, and a server of default settings has 6,400 (docs/adr/013).
-MOST_DAYS = 50
 NOT_LET_IN = (
     errors.InvalidCatalogName,
     errors.InvalidPassword,
@@ -258,208 +240,3 @@ class Writer(StatefulSinkPartition[Any, None]):
                 raise PermanentError(f"database refuses our rows: {reason(error)}") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, RETRY_MOST_SECONDS)
-
-
-class UpsertStatements:
-    """The statements that write tables.
-
-    All rows go into one temporary table by one COPY; from there each table takes its own by one
-    INSERT … ON CONFLICT.
-    """
-
-    # One staging table for all tables, with every column that any of them has. A flush of few rows
-    # is mostly round trips: with one table there are two, whatever the number of tables, and
-    # emptying a temporary table at COMMIT costs as much as filling it. `target` says whose a row
-    # is; columns that its table lacks are null.
-    #
-    # Measured for one table of 9 columns, rows per second, new and again: COPY in binary and upsert
-    # 133,000 and 92,000, COPY in text 96,000 and 74,000, INSERT from arrays 56,000 and 55,000.
-
-    def __init__(self, tables: Sequence[Table]) -> None:
-        self._numbers = {table: number for number, table in enumerate(tables)}
-        self._columns = {"target": "smallint"}
-        for table in tables:
-            for name, kind in table.columns.items():
-                # JSON is staged as text and cast by the INSERT: jsonb has a binary form of its own
-                kind = "text" if kind == "jsonb" else kind
-                if self._columns.setdefault(name, kind) != kind:
-                    raise ValueError(
-                        f"{table.name}.{name} is {kind}, elsewhere {self._columns[name]}"
-                    )
-        self._empty = pl.DataFrame(
-            schema={name: KINDS[kind] for name, kind in self._columns.items()}
-        )
-        create = sql.SQL("CREATE TEMPORARY TABLE staged ({}) ON COMMIT DELETE ROWS").format(
-            typed(self._columns, "{} {}")
-        )
-        merges = [
-            sql.SQL("PREPARE {} AS {}").format(
-                sql.Identifier(f"merge_{number}"), upsert_of(table, number)
-            )
-            for table, number in self._numbers.items()
-        ]
-        self._rolled_up = {
-            table.name: number for table, number in self._numbers.items() if table.name in ROLLED_UP
-        }
-        if self._rolled_up:
-            merges.append(sql.SQL("PREPARE mark AS {}").format(mark_hours(self._rolled_up)))
-        self.prepare = sql.SQL("; ").join([create, *merges])
-        self.copy = sql.SQL("COPY staged FROM STDIN (FORMAT BINARY)")
-
-    def parts(
-        self, pending: Mapping[Table, Sequence[Rows]]
-    ) -> Iterator[Mapping[Table, Sequence[Rows]]]:
-        """Cut a flush into transactions of at most MOST_DAYS days.
-
-        Each chunk of each table needs locks, of which a server has some thousands: years of daily
-        events in one transaction would need more. What says how far the flow is comes last, in the
-        transaction of the newest rows.
-        """
-        windows = {t: rows for t, rows in pending.items() if "window_start" in t.columns}
-        days = sorted(
-            {
-                day
-                for rows in windows.values()
-                for part in rows
-                for day in part.frame["window_start"].dt.truncate("1d").unique().to_list()
-            }
-        )
-        for i in range(0, max(len(days) - MOST_DAYS, 0), MOST_DAYS):
-            yield _between(windows, None if i == 0 else days[i], days[i + MOST_DAYS])
-        if len(days) <= MOST_DAYS:
-            yield pending
-            return
-        last = (len(days) - 1) // MOST_DAYS * MOST_DAYS
-        rest = {t: rows for t, rows in pending.items() if t not in windows}
-        yield {**_between(windows, days[last], None), **rest}
-
-    def staged(self, pending: Mapping[Table, Sequence[Rows]]) -> pl.DataFrame:
-        """Give what is to be written as rows of the staging table."""
-        frames = [
-            newest(rows, table).with_columns(pl.lit(self._numbers[table], pl.Int16).alias("target"))
-            for table, rows in pending.items()
-        ]
-        return pl.concat([self._empty, *frames], how="diagonal")
-
-    def into(self, tables: Iterable[Table]) -> str:
-        """Compose the statement that moves staged rows into their tables, and marks their hours.
-
-        Shape: one result per table: how many rows it inserted, and how many it wrote in all.
-        """
-        # The marks come last: the roll-up job locks marks for a moment, and writing rows is not to
-        # wait for that.
-        moves = [f"EXECUTE merge_{self._numbers[table]}" for table in tables]
-        return "; ".join([*moves, "EXECUTE mark"] if self._rolled_up else moves)
-
-    def changes(
-        self, cursor: psycopg.Cursor, tables: Iterable[Table], staged: pl.DataFrame
-    ) -> dict[str, UpsertCounts]:
-        """Say what became of the staged rows, from the results of `into`."""
-        sent = np.bincount(staged["target"].to_numpy(), minlength=len(self._numbers))
-        counts = {}
-        for table in tables:
-            inserted, written = cursor.fetchone() or (0, 0)
-            counts[table.name] = UpsertCounts(
-                inserted, written - inserted, int(sent[self._numbers[table]]) - written
-            )
-            cursor.nextset()
-        return counts
-
-
-def _between(
-    pending: Mapping[Table, Sequence[Rows]], since: datetime | None, until: datetime | None
-) -> dict[Table, list[Rows]]:
-    """Take the rows of the windows that start in `[since, until)`."""
-    start = pl.col("window_start")
-    wanted = pl.lit(True)
-    if since is not None:
-        wanted &= start >= since
-    if until is not None:
-        wanted &= start < until
-    chosen = {
-        table: [replace(part, frame=part.frame.filter(wanted)) for part in rows]
-        for table, rows in pending.items()
-    }
-    return {t: rows for t, rows in chosen.items() if any(len(part.frame) for part in rows)}
-
-
-def upsert_of(table: Table, number: int) -> sql.Composed:
-    """Compose the INSERT of a table's staged rows.
-
-    A stored row is replaced only by a higher guard; without a guard it is never replaced.
-    """
-    others = [sql.Identifier(c) for c in table.columns if c not in table.keys]
-    action: sql.Composable = sql.SQL("NOTHING")
-    if table.guard is not None:
-        changes = [sql.SQL("{0} = excluded.{0}").format(c) for c in others]
-        if table.stamp is not None:
-            changes.append(sql.SQL("{} = clock_timestamp()").format(sql.Identifier(table.stamp)))
-        # The guard makes it safe to write any rows again, in any order: a replay, a retry after a
-        # commit whose answer was lost, two processes that overlap. An equal row costs no write.
-        action = sql.SQL("UPDATE SET {} WHERE excluded.{g} > stored.{g}").format(
-            sql.SQL(", ").join(changes), g=sql.Identifier(table.guard)
-        )
-    # `xmax` of an updated row is the transaction that locked its older version; a new row has 0
-    return sql.SQL(
-        "WITH written AS (INSERT INTO {} AS stored ({}) SELECT {} FROM staged WHERE target = {} ON"
-        " CONFLICT ({}) DO {} RETURNING stored.xmax = 0 AS fresh) SELECT count(*) FILTER (WHERE"
-        " fresh), count(*) FROM written"
-    ).format(
-        identifier(table.name),
-        identifiers(table.columns),
-        typed(table.columns, "{}::{}"),
-        number,
-        identifiers(table.keys),
-        action,
-    )
-
-
-def mark_hours(targets: Mapping[str, int]) -> sql.Composed:
-    """Compose the statement that marks the hours of the rows staged for these tables.
-
-    The roll-up job (database/rollup.py) recounts marked hours.
-    """
-    sources = [sql.SQL("({}::smallint, {})").format(n, name) for name, n in targets.items()]
-    return sql.SQL(
-        "INSERT INTO ops.changes AS known (source, hour)"
-        " SELECT DISTINCT source, date_bin('1 hour', window_start, {epoch})"
-        " FROM staged JOIN (VALUES {sources}) AS names (target, source) USING (target)"
-        " ORDER BY 1, 2"
-        " ON CONFLICT (source, hour, writer) DO UPDATE SET changed_by = pg_current_xact_id()"
-    ).format(epoch=sql.Literal(HOUR_ORIGIN), sources=sql.SQL(", ").join(sources))
-
-
-def typed(columns: dict[str, str], form: LiteralString) -> sql.Composed:
-    """Compose a list of columns with their types, each by the form: "{} {}" or "{}::{}"."""
-    return sql.SQL(", ").join(
-        sql.SQL(form).format(sql.Identifier(c), sql.SQL(t)) for c, t in columns.items()
-    )
-
-
-def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
-    """Give one row per key, the one with the highest guard, ordered by key.
-
-    One per key, because ON CONFLICT cannot update a row twice in a statement; ordered, because two
-    writers that lock rows in the same order cannot deadlock.
-    """
-    frame = parts[0].frame if len(parts) == 1 else pl.concat([part.frame for part in parts])
-    if len(parts) == 1 and parts[0].distinct:
-        return frame.sort(table.keys)
-    if table.guard is None:
-        return frame.unique(table.keys, keep="first", maintain_order=True).sort(table.keys)
-    return frame.sort([*table.keys, table.guard]).unique(
-        table.keys, keep="last", maintain_order=True
-    )
-
-
-def encoded(frame: pl.DataFrame) -> bytes:
-    """Encode rows for PostgreSQL's binary COPY."""
-    # 0.5 us per row, a seventh of what psycopg's `write_row` takes
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoder = ArrowToPostgresBinaryEncoder(table.schema)
-    parts = [
-        encoder.write_header(),
-        *map(encoder.write_batch, table.to_batches()),
-        encoder.finish(),
-    ]
-    return b"".join(parts)

@@ -23,6 +23,9 @@ from flows.domain.errors import PermanentError
 from flows.domain.incarnation import UNKNOWN, behind_gaps, generation_of, numbered
 from flows.domain.losses import Cause, Loss
 
+# Of raw offsets from one accepted event to the next: what is refused lies between them.
+USUAL_LEAP = 10_000
+
 
 def _any_lane(incarnation: int) -> int | None:
     return 0
@@ -39,7 +42,7 @@ class Terms:
     `topic` is the raw topic. `lane_of` gives the lane of one of its incarnations, None for one that
     it never had; `holds` says whether a partition of it has had an offset. No accepted event is
     further ahead of its Kafka timestamp than `tolerance`. With `goes_on`, missing events are told
-    and passed over, else they stop the flow.
+    and passed over, else they stop `flow`.
     """
 
     topic: str = ""
@@ -47,6 +50,7 @@ class Terms:
     holds: Callable[[int, int, int], bool] = _holds
     tolerance: timedelta = timedelta(days=1)
     goes_on: bool = False
+    flow: str = "metrics"
 
 
 @dataclass
@@ -125,8 +129,10 @@ class Fence:
 
     def lose(self, loss: Loss) -> None:
         """Take note of records of the clean topic that were gone before they were read."""
-        # How many of them were events that are not counted, the numbers say: a hole follows.
-        self._partitions[loss.partition].consent = True
+        # How many of them were events that are not counted, the numbers say: a hole follows. What
+        # was cut off was read before.
+        if loss.cause is Cause.DELETED:
+            self._partitions[loss.partition].consent = True
 
     def foreign(self, partition: np.ndarray, events: pl.DataFrame) -> np.ndarray:
         """Mark events that clean never wrote, and that would silence a partition for ever.
@@ -142,10 +148,25 @@ class Fence:
         for number in np.unique(incarnation).tolist():
             if self._terms.lane_of(number) is None:
                 foreign |= incarnation == number
+        accepted = events["accepted"].to_numpy()
         for p, rows in rows_by_partition(partition).items():
+            if self._is_usual(p, offset[rows], accepted[rows], incarnation[rows]):
+                continue
             foreign[rows] |= self._beyond(p, offset[rows], incarnation[rows])
-            foreign[rows] |= self._unnumbered(p, events["accepted"].to_numpy()[rows])
+            foreign[rows] |= self._unnumbered(p, accepted[rows])
         return foreign
+
+    def _is_usual(
+        self, p: int, offset: np.ndarray, number: np.ndarray, incarnation: np.ndarray
+    ) -> bool:
+        """Say whether the events are plainly clean's, so that the broker need not be asked."""
+        state = self._partitions[p]
+        if not ((incarnation == state.incarnation).all() and number.all()):
+            return False
+        before = _before(offset, state.fence)
+        unseen = offset > before
+        leaps = (offset - before)[unseen] > USUAL_LEAP
+        return _follows(number[unseen], state.last) and not leaps.any()
 
     def _beyond(self, p: int, offset: np.ndarray, incarnation: np.ndarray) -> np.ndarray:
         beyond = np.zeros(len(offset), bool)
@@ -240,7 +261,9 @@ class Fence:
             else f"partition {p}: the event at raw offset {offset} has the number {number}, and"
             f" {state.last} events came before it: clean has lost its place"
         )
-        raise PermanentError(f"{told}. `shopstream accept-loss metrics` goes on without them")
+        raise PermanentError(
+            f"{told}. `shopstream accept-loss {self._terms.flow}` goes on without them"
+        )
 
     def _lane(self, incarnation: int, gaps: int) -> int:
         # what was counted of open windows before a gap cannot be counted again: behind it they get

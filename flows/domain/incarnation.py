@@ -17,12 +17,10 @@ GENERATIONS = 256
 # clean topic (ops.gold_account reads them, too).
 CUTS = 16
 
-# Partition numbers in tables: lane * MOST_PARTITIONS + the partition in Kafka. What is counted from
-# the archive of the past has PAST.
-SYNTHETIC = -1
+# Partition numbers in tables: lane * MOST_PARTITIONS + the partition in Kafka. Below 0 is what no
+# record was counted for (domain/rollups.py).
 MOST_PARTITIONS = 10_000
 MOST_LANES = 100
-PAST = MOST_LANES * MOST_PARTITIONS
 
 
 def incarnation_of(topic_id: tuple[int, int]) -> int:

@@ -34,7 +34,7 @@ from flows.domain.families import FAMILIES
 from flows.domain.family import Family
 from flows.domain.losses import Loss
 from flows.domain.tables import CHECKPOINTS, LOSSES, Rows, Table
-from flows.registry import BY_NAME, NAMES, Flow
+from flows.registry import BY_NAME, CLEANING, NAMES, Flow
 from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry.telemetry import Telemetry
 
@@ -85,9 +85,9 @@ class Process:
     def source(self, state: State) -> KafkaSource:
         """Make the source of the flow's topic."""
         settings = self.settings
-        is_raw = self.flow.reads.startswith("topic_raw_")
+        is_raw = self.flow.name in CLEANING
         subscription = Subscription(
-            settings.bootstrap,
+            settings.kafka,
             settings.topic(self.flow.reads),
             settings.group(self.flow.name),
             settings.ordinal,
@@ -119,7 +119,7 @@ class Process:
     ) -> KafkaSink:
         """Make the sink of a topic, named by its setting."""
         destination = Destination(
-            self.settings.bootstrap,
+            self.settings.kafka,
             self.settings.topic(topic),
             max_bytes,
             startup_seconds=self.settings.startup_seconds,
@@ -154,7 +154,7 @@ class Process:
         """Ask about the raw topic of a family."""
         settings = self.settings
         return RawTopic(
-            settings.bootstrap, settings.topic(f"topic_raw_{family.name}"), settings.startup_seconds
+            settings.kafka, settings.topic(f"topic_raw_{family.name}"), settings.startup_seconds
         )
 
     def lanes(self) -> Lanes:
@@ -163,7 +163,7 @@ class Process:
         raw = {settings.topic(f"topic_raw_{family.name}") for family in FAMILIES}
 
         def current(topic: str) -> int:
-            return RawTopic(settings.bootstrap, topic, settings.startup_seconds).incarnation()
+            return RawTopic(settings.kafka, topic, settings.startup_seconds).incarnation()
 
         return Lanes(settings.database_url, raw, current)
 

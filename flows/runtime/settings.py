@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import AliasChoices, Field, ValidationError, create_model, field_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.connectors.avro.contracts import family_names
+from flows.connectors.kafka_cluster import Cluster
 from flows.domain.errors import ConfigError
 
 PREFIX = "SHOPSTREAM_"
@@ -43,6 +45,21 @@ class Settings(BaseSettings):
         min_length=1,
         description="Kafka brokers, host:port, comma between.",
     )
+    kafka_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How Kafka is spoken to: with TLS (ssl), with a login (sasl)."
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="Certificates that Kafka's is checked by; without one, the system's."
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="Our own certificate, for a Kafka that asks clients for theirs."
+    )
+    kafka_key_file: Path | None = Field(None, description="The key of our certificate.")
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the login is proved."
+    )
+    kafka_user: str | None = Field(None, min_length=1, description="The login.")
+    kafka_password_file: Path | None = Field(None, description="File that holds its password.")
     database_url: str = Field(
         "postgresql://127.0.0.1:5432/shopstream",
         validation_alias=plain("DATABASE_URL"),
@@ -163,6 +180,14 @@ class Settings(BaseSettings):
         """How far ahead of its Kafka timestamp an event may be."""
         return timedelta(seconds=self.future_tolerance_seconds)
 
+    @cached_property
+    def kafka(self) -> Cluster:
+        """Where Kafka is, and how it lets us in.
+
+        Errors: ConfigError for a file that cannot be read.
+        """
+        return Cluster(self.bootstrap, security_of(self))
+
     def topic(self, field: str) -> str:
         """Give the topic of a setting, such as `topic_raw_web`."""
         return str(getattr(self, field))
@@ -216,6 +241,7 @@ def load_settings() -> Settings:
     lines += _contradictions(settings)
     try:
         settings = with_password(settings)
+        _ = settings.kafka
     except ConfigError as error:
         lines.append(str(error))
     if lines:
@@ -246,6 +272,7 @@ def _invalid(error: ValidationError) -> Iterator[str]:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
+    yield from _kafka_contradictions(settings)
     if settings.ordinal >= settings.count:
         yield f"{PREFIX}ORDINAL={settings.ordinal} must be below {PREFIX}COUNT={settings.count}"
     if settings.future_tolerance > settings.allowed_lateness:
@@ -264,6 +291,50 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if longer < days:
             least = "0 (all)" if days == inf else days
             yield f"{coarser}={longer} must not be below {finer}={least}"
+
+
+def _kafka_contradictions(settings: Settings) -> Iterator[str]:
+    protocol = f"{PREFIX}KAFKA_PROTOCOL={settings.kafka_protocol}"
+    for name in ("kafka_user", "kafka_password_file"):
+        is_set = getattr(settings, name) is not None
+        if is_set != ("sasl" in settings.kafka_protocol):
+            told = "has no effect" if is_set else "is wanted"
+            yield f"{environment_name(name)} {told} with {protocol}"
+    for name in ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file"):
+        if getattr(settings, name) is not None and "ssl" not in settings.kafka_protocol:
+            yield f"{environment_name(name)} has no effect with {protocol}"
+    if (settings.kafka_certificate_file is None) != (settings.kafka_key_file is None):
+        yield f"{PREFIX}KAFKA_CERTIFICATE_FILE and {PREFIX}KAFKA_KEY_FILE go together"
+
+
+def security_of(settings: Settings) -> dict[str, str]:
+    """Give the TLS and SASL settings of a Kafka client; none for an open one.
+
+    Errors: ConfigError for a file that cannot be read.
+    """
+    if settings.kafka_protocol == "plaintext":
+        return {}
+    security: dict[str, str] = {"security.protocol": settings.kafka_protocol}
+    files = {
+        "ssl.ca.location": "kafka_ca_file",
+        "ssl.certificate.location": "kafka_certificate_file",
+        "ssl.key.location": "kafka_key_file",
+    }
+    for name, setting in files.items():
+        file: Path | None = getattr(settings, setting)
+        if file is not None:
+            if not file.is_file():
+                raise ConfigError(f"{environment_name(setting)}={str(file)!r}: is no file")
+            security[name] = str(file)
+    if settings.kafka_password_file is not None:
+        security |= {
+            "sasl.mechanism": settings.kafka_mechanism,
+            "sasl.username": settings.kafka_user or "",
+            "sasl.password": read_secret(
+                environment_name("kafka_password_file"), settings.kafka_password_file
+            ),
+        }
+    return security
 
 
 def with_password(settings: Settings) -> Settings:

@@ -16,7 +16,7 @@ from psycopg import sql
 from database.annotations import Annotation, Kind, annotate
 from database.connection import connect
 from flows.connectors.postgres import identifier, identifiers
-from flows.connectors.timescale import encoded
+from flows.connectors.upserts import encoded
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.runtime.settings import Settings
 from generators.shoppers.history import History, HistoryDay, history_days

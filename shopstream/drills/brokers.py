@@ -90,7 +90,9 @@ def power_of_outputs(stage: Stage, private: PrivateServices, seed: int) -> dict[
     stage.drain()
     _expect_counted(stage, FIRST + SECOND)
     proof = steps.no_residue(stage)
-    return {"cut_at": cut, "losses": stage.losses(), "proof": proof}
+    losses = stage.losses()
+    expect(losses == [], f"nothing is lost, the ledger has {losses}")
+    return {"cut_at": cut, "losses": losses, "proof": proof}
 
 
 def power_of_events(stage: Stage, private: PrivateServices, seed: int) -> dict[str, Any]:

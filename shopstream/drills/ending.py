@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-
-def die_with_parent() -> None:
-    """Run in a child before its program: kill it when the drill is gone.
-
-    Linux only.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @contextmanager

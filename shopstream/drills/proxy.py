@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -11,11 +12,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deploy.native import toxiproxy
-from shopstream.drills.ending import die_with_parent
 from shopstream.drills.private import PrivateServices
+from shopstream.supervise.child import die_with_parent
 
 START_SECONDS = 10.0
 NAME = "kafka"
@@ -68,7 +70,7 @@ def proxied(private: PrivateServices) -> Iterator[Proxy]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
     proxy = Proxy(f"http://127.0.0.1:{control_port}")
     upstream = private.services.bootstrap

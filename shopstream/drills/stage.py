@@ -30,9 +30,9 @@ from flows.registry import BY_NAME, CLEANING, COUNTING, UPSTREAM_FIRST
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import Settings, load_settings
 from shopstream.demo.dev_services import Services, drop_database
-from shopstream.drills.ending import die_with_parent
 from shopstream.kafka import topics
 from shopstream.kafka.groups import Group
+from shopstream.supervise.child import die_with_parent
 from shopstream.verify import second_opinion
 
 LAUNCH = "flows.runtime.launch"
@@ -120,7 +120,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, signal.SIGKILL),
             )
 
     def command(self, *words: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from flows.connectors.kafka_consumer import Commit, first_failure, position_of, read_commit
+from flows.connectors.commits import Commit, first_failure, position_of, read_commit
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import TransientError
 from flows.registry import Flow
@@ -36,16 +36,16 @@ class Group:
     Errors: TransientError when the broker does not answer.
     """
 
-    def __init__(self, settings: Settings, flow: Flow) -> None:
+    def __init__(
+        self, settings: Settings, flow: Flow, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._timeout = timeout_seconds
         self.name = settings.group(flow.name)
         self.topic = settings.topic(flow.reads)
         self._consumer = Consumer(
-            {
-                "bootstrap.servers": settings.bootstrap,
-                "group.id": self.name,
-                "enable.auto.commit": False,
-                "log_level": 0,
-            }
+            settings.kafka.client(
+                {"group.id": self.name, "enable.auto.commit": False, "log_level": 0}
+            )
         )
 
     def __enter__(self) -> Group:
@@ -57,21 +57,19 @@ class Group:
     def places(self) -> list[Place]:
         """Read where the group stands in each partition; nothing where there is no topic."""
         try:
-            topic = self._consumer.list_topics(self.topic, timeout=TIMEOUT_SECONDS).topics[
-                self.topic
-            ]
+            topic = self._consumer.list_topics(self.topic, timeout=self._timeout).topics[self.topic]
             if topic.error is not None:
                 return []
             positions = self._consumer.committed(
                 [TopicPartition(self.topic, p) for p in sorted(topic.partitions)],
-                timeout=TIMEOUT_SECONDS,
+                timeout=self._timeout,
             )
             return [self._place(position) for position in positions]
         except KafkaException as error:
             raise TransientError(f"Kafka does not answer: {error.args[0].str()}") from error
 
     def _place(self, position: TopicPartition) -> Place:
-        low, high = self._consumer.get_watermark_offsets(position, timeout=TIMEOUT_SECONDS)
+        low, high = self._consumer.get_watermark_offsets(position, timeout=self._timeout)
         return Place(position.partition, low, high, read_commit(position))
 
     def move(self, places: list[Place]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-
-from flows.domain.errors import TransientError
 from flows.registry import BY_NAME, UPSTREAM_FIRST
 from flows.runtime.settings import Settings
+from shopstream.kafka.groups import TIMEOUT_SECONDS, Group
 
 
 def topics_of(settings: Settings) -> dict[str, str]:
@@ -30,50 +30,31 @@ class Lags:
     Errors: TransientError when it does not answer.
     """
 
-    def __init__(self, settings: Settings, timeout_seconds: float = 10.0) -> None:
-        self._timeout = timeout_seconds
-        self._topics = topics_of(settings)
-        self._consumers = {
-            flow: Consumer(
-                {
-                    "bootstrap.servers": settings.bootstrap,
-                    "group.id": settings.group(flow),
-                    "log_level": 0,
-                }
-            )
-            for flow in self._topics
+    def __init__(self, settings: Settings, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._closing = ExitStack()
+        self._groups = {
+            flow: self._closing.enter_context(Group(settings, BY_NAME[flow], timeout_seconds))
+            for flow in UPSTREAM_FIRST
         }
 
-    def __enter__(self) -> Lags:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for consumer in self._consumers.values():
-            consumer.close()
+        self._closing.close()
 
     def of(self, flow: str) -> Lag:
         """Ask for the lag of one flow."""
-        try:
-            return self._lag(self._consumers[flow], self._topics[flow])
-        except KafkaException as error:
-            raise TransientError(f"Kafka does not answer: {error.args[0].str()}") from error
-
-    def _lag(self, consumer: Consumer, topic: str) -> Lag:
-        metadata = consumer.list_topics(topic, timeout=self._timeout).topics[topic]
-        committed = consumer.committed(
-            [TopicPartition(topic, p) for p in metadata.partitions], timeout=self._timeout
+        places = self._groups[flow].places()
+        # without a commit, all that the topic holds is behind
+        return Lag(
+            sum(place.high - max(place.resume, place.low) for place in places),
+            sum(place.high - place.low for place in places),
         )
-        records = total = 0
-        for partition in committed:
-            low, high = consumer.get_watermark_offsets(partition, timeout=self._timeout)
-            # without a commit the offset is negative: then all that the topic holds is behind
-            records += high - max(partition.offset, low)
-            total += high - low
-        return Lag(records, total)
 
     def all(self) -> dict[str, Lag]:
         """Ask for every flow's lag, upstream first.
 
         When all are 0, everything that was there before has gone through.
         """
-        return {flow: self.of(flow) for flow in self._topics}
+        return {flow: self.of(flow) for flow in self._groups}

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
 from flows.connectors.kafka_sink import DEAD_LETTER_BYTES
 from flows.domain.errors import PermanentError, TransientError
 from flows.domain.families import FAMILIES
+from flows.domain.incarnation import MOST_PARTITIONS
 from flows.runtime.settings import Settings
 
 WEEK_MS, MONTH_MS = str(7 * 86_400_000), str(30 * 86_400_000)
@@ -116,13 +117,16 @@ def ensure(settings: Settings, partitions: int, replication: int = -1) -> list[s
     """Create what is missing and correct settings; gives a line for each change and each problem.
 
     Errors: PermanentError where the partitions of raw and clean topic differ: a number cannot be
-    changed without breaking the order of keys.
+    changed without breaking the order of keys; and for more than tables can number.
     """
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap})
+    admin = AdminClient(settings.kafka.client({}))
     partitions_of = existing(admin, settings.startup_seconds)
     if lines := unequal(settings, partitions_of):
         raise PermanentError(f"{'; '.join(lines)}: they must be equal")
     topics = wanted(settings, partitions, partitions_of)
+    for topic in topics:
+        if partitions_of.get(topic.name, topic.partitions) > MOST_PARTITIONS:
+            raise PermanentError(f"topic {topic.name} may have {MOST_PARTITIONS:,} partitions")
     lines = [
         f"{t.name} has {partitions_of[t.name]} partitions, not {t.partitions}: more would break"
         " the order of keys"
@@ -163,7 +167,7 @@ def create(
 
 def touch(settings: Settings) -> None:
     """Make the topics of an embedded broker, which makes one when a producer first asks for it."""
-    producer = Producer({"bootstrap.servers": settings.bootstrap})
+    producer = Producer(settings.kafka.client({}))
     for topic in wanted(settings, EMBEDDED_PARTITIONS):
         producer.list_topics(topic.name, timeout=10)
 

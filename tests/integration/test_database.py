@@ -15,7 +15,8 @@ from database.editions import Edition
 from database.migrate import TABLES, migrate
 from flows.connectors import timescale
 from flows.connectors.observers import NULL_OBSERVER
-from flows.connectors.timescale import KINDS, UpsertStatements, Writer
+from flows.connectors.timescale import Writer
+from flows.connectors.upserts import KINDS, UpsertStatements
 from flows.domain.families import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from flows.connectors.timescale import KINDS, UpsertStatements, encoded
+from flows.connectors.upserts import KINDS, UpsertStatements, encoded
 from flows.domain.rollups import GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain, Rollup
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Rows, Table
 

@@ -93,15 +93,14 @@ class CleanEncoder:
         rows = rows[accepted]
         bodies = cleaned.bodies if accepted.all() else cleaned.bodies.filter(pa.array(accepted))
         partition = batch.partition[rows]
-        incarnation = np.zeros(len(rows), np.int32)
-        for p in batch.incarnations:
-            incarnation[partition == p] = batch.incarnation(p)
+        numbers = range(int(partition.max(initial=0)) + 1)
+        incarnations = np.array([batch.incarnation(p) for p in numbers], np.int32)
         tails = pa.RecordBatch.from_arrays(
             [
                 pa.array(partition, pa.int32()),
                 pa.array(batch.offset[rows], pa.int64()),
                 pa.array(batch.timestamp[rows], pa.timestamp("ms")),
-                pa.array(incarnation, pa.int32()),
+                pa.array(incarnations[partition], pa.int32()),
                 pa.array(cleaned.accepted[rows], pa.int64()),
             ],
             names=list(self.SOURCE),

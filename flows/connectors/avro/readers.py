@@ -48,9 +48,7 @@ def first_lane(topic: str, incarnation: int) -> int | None:
 
 
 # What events of the first version of the clean contract lack.
-UNNUMBERED = pl.DataFrame({"source_incarnation": [0], "accepted": [0]}).cast(
-    {"source_incarnation": pl.Int32}
-)
+UNNUMBERED = {"source_incarnation": pl.Int32, "accepted": pl.Int64}
 
 
 class CleanReader:
@@ -119,8 +117,8 @@ class CleanReader:
             columns = pa.RecordBatch.from_struct_array(lists.flatten())
         frame = frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
         # from before events had a number
-        missing = [c for c in UNNUMBERED.columns if c not in frame.columns]
-        return frame.with_columns(UNNUMBERED[c].first() for c in missing) if missing else frame
+        missing = {c: kind for c, kind in UNNUMBERED.items() if c not in frame.columns}
+        return frame.with_columns(pl.lit(0, kind).alias(c) for c, kind in missing.items())
 
 
 @dataclass(frozen=True)

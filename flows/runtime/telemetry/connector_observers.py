@@ -47,10 +47,15 @@ class KafkaSourceObserver:
         self._looks.append(look)
 
     def reading(
-        self, topic: str, starts: Mapping[int, Checkpoint], ends: Mapping[int, int]
+        self,
+        topic: str,
+        starts: Mapping[int, Checkpoint],
+        ends: Mapping[int, int],
+        partitions: int,
     ) -> None:
         """Note that reading begins."""
         self._backlog.begin(topic, starts, ends)
+        self._instruments.series(names.TOPIC_PARTITIONS, topic).set(partitions)
         self._instruments.series(names.LOST, topic)  # 0 is a number too
         self._rebuilding_since = time.monotonic()
         for p, start in starts.items():
@@ -165,6 +170,16 @@ class KafkaSourceObserver:
         """Note records that nobody has read, and nobody will."""
         self._instruments.series(names.LOST, loss.topic).inc(loss.records)
         self._log.error("records are lost", loss=str(loss))
+
+    def cut_off(self, topic: str, partition: int, start: int, end: int) -> None:
+        """Note that the log has lost what the outputs hold."""
+        self._log.warning(
+            "the end of the log was cut off; what was in it had been read",
+            topic=topic,
+            partition=partition,
+            start=start,
+            end=end,
+        )
 
     def tables_behind(self, topic: str, partition: int, committed: int, stored: int) -> None:
         """Note that the tables hold less than was committed, so records are read again."""

@@ -116,6 +116,12 @@ WATERMARK_DELAY = MetricFamily(
     ("partition",),
     flows=CLEAN + METRICS,
 )
+TOPIC_PARTITIONS = MetricFamily(
+    "shopstream_topic_partitions",
+    Kind.GAUGE,
+    "Partitions of the topic, whichever process reads them.",
+    ("topic",),
+)
 BATCH_RECORDS = MetricFamily(
     "shopstream_batch_records",
     Kind.HISTOGRAM,
@@ -207,6 +213,7 @@ METRIC_FAMILIES = (
     LAG_RECORDS,
     LAG_SECONDS,
     WATERMARK_DELAY,
+    TOPIC_PARTITIONS,
     BATCH_RECORDS,
     STEP_SECONDS,
     FLUSH_SECONDS,

@@ -72,7 +72,7 @@ class Telemetry:
         )
         if address is not None:
             http.serve(address, self._instruments.registry, self.verdict)
-            ends = Ends(settings.bootstrap)
+            ends = Ends(settings.kafka)
             Watchdog(
                 self.verdict,
                 self._backlog,

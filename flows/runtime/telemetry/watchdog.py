@@ -12,6 +12,7 @@ from collections.abc import Callable
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from flows.connectors.kafka_cluster import Cluster
 from flows.runtime.telemetry.backlog import Backlog
 from flows.runtime.telemetry.flow_observers import ProcessObserver
 from flows.runtime.telemetry.health import Activity, Verdict
@@ -30,14 +31,14 @@ class Ends:
     answer.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Cluster) -> None:
+        self._kafka = kafka
         self._client: AdminClient | None = None
 
     def of(self, topic: str, partitions: list[int]) -> dict[int, int]:
         """Map each partition to its end; empty while the broker does not answer."""
         if self._client is None:
-            self._client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+            self._client = AdminClient(self._kafka.quiet_client())
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # it has no annotations
         try:
             answers = self._client.list_offsets(
