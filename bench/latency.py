@@ -82,6 +82,7 @@ def measure_latency(
     settings = sandbox.settings
     target = Target(
         bootstrap=settings.bootstrap,
+        security=settings.kafka.security,
         topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
     )

@@ -124,6 +124,7 @@ def _target(options: argparse.Namespace, pipeline: PipelineSettings) -> Target:
     return Target(
         sink=options.sink,
         bootstrap=options.bootstrap or pipeline.bootstrap,
+        security=pipeline.security,
         topic=options.topic or pipeline.topic,
         registry_url=pipeline.registry_url,
         path=options.out,

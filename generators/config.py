@@ -20,11 +20,13 @@ FORMS = ("avro", "json")
 class Target:
     """Where to send.
 
-    Shape: `path` belongs to the file sink, `form` to the file sink and stdout.
+    Shape: `path` belongs to the file sink, `form` to the file sink and stdout; `security` holds
+    TLS and SASL settings by librdkafka's names.
     """
 
     sink: str = "kafka"
     bootstrap: str = ""
+    security: Mapping[str, str] = field(default_factory=dict)
     topic: str = "raw.web"
     registry_url: str | None = None
     path: Path | None = None

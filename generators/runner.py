@@ -177,7 +177,8 @@ def open_sink(target: Target, tracked: bool) -> Iterator[Sink]:
     if target.sink == "kafka":
         if not target.bootstrap:
             raise ConfigError("KAFKA_BOOTSTRAP_SERVERS is not set")
-        yield KafkaSink(target.bootstrap, target.topic, reported="all" if tracked else "errors")
+        client = {"bootstrap.servers": target.bootstrap, **target.security}
+        yield KafkaSink(client, target.topic, reported="all" if tracked else "errors")
     elif target.sink == "file":
         if target.path is None:
             raise ConfigError("the file sink needs a path")

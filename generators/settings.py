@@ -5,6 +5,7 @@ Beside errors.py this is the only module that imports flows/ (test_the_answer_ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flows.runtime.settings import load_settings
@@ -15,9 +16,10 @@ from generators.errors import ConfigError
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """Where the pipeline is and by what terms it judges."""
+    """Where the pipeline is, how Kafka lets a client in, and by what terms it judges."""
 
     bootstrap: str
+    security: Mapping[str, str]
     topic: str
     registry_url: str | None
     contract: Contract
@@ -36,6 +38,7 @@ def read_pipeline_settings() -> PipelineSettings:
         )
     return PipelineSettings(
         bootstrap=settings.bootstrap,
+        security=settings.kafka.security,
         topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
         contract=Contract(settings.allowed_lateness, settings.future_tolerance, settings.query_cap),

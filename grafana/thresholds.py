@@ -48,6 +48,7 @@ REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)
 # pipeline
 FRESHNESS_SECONDS = Threshold(300, 60)
 LAG_SECONDS = Threshold(60, 10)
+UNREAD_PARTITIONS = Threshold(1)
 LAG_RECORDS = Threshold(100_000, 10_000)
 LATENCY_SECONDS = Threshold(1.0, 0.25)  # 0.25 s is the bound of the objective
 WATERMARK_DELAY_SECONDS = Threshold(300, 60)

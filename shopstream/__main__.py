@@ -31,7 +31,7 @@ COMMANDS = {
     "verify": ("shopstream.verify_command", "compare the pipeline's output with a ledger"),
     "drill": ("shopstream.drill", "make a fault on real services, and prove the numbers"),
     "incoming": ("shopstream.healthcheck", "show by the exit code whether records come in"),
-    "doctor": ("shopstream.doctor", "check settings, broker, topics, database and clock"),
+    "doctor": ("shopstream.doctor_command", "check settings, broker, topics, database and clock"),
 }
 """Name -> module and help. A module has `add(parser)` and `run(args)`."""
 

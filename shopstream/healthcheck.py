@@ -38,11 +38,7 @@ def incoming(settings: Settings, topic: str, seconds: float) -> int:
     answer.
     """
     consumer = Consumer(
-        {
-            "bootstrap.servers": settings.bootstrap,
-            "group.id": settings.group("growing"),
-            "log_level": 0,
-        }
+        settings.kafka.client({"group.id": settings.group("growing"), "log_level": 0})
     )
     try:
         first = records_ever(consumer, topic)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = settings_or_exit()
     topics = {settings.topic(flow.reads) for flow in FLOWS}
-    client = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
+    client = AdminClient(settings.kafka.quiet_client())
     ids = kafka_topics.topic_ids(client, sorted(topics), settings.startup_seconds)
     with connect(settings.database_url, settings.startup_seconds) as db:
         anew = list(made_anew(db, settings, ids))

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = settings_or_exit()
     flow = BY_NAME[args.flow]
-    client = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
+    client = AdminClient(settings.kafka.quiet_client())
     with Group(settings, flow) as group:
         ids = kafka_topics.topic_ids(client, [group.topic], settings.startup_seconds)
         places = group.places()

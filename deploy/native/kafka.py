@@ -40,12 +40,14 @@ class Kafka:
     """The broker of one checkout.
 
     Clients reach it at `advertised_port`, where a proxy listens, if it is not 0. `environment` is
-    that of its process, beside ours.
+    that of its process, beside ours. `more_properties` are lines for server.properties, where the
+    later one of two counts.
     """
 
     checkout: Checkout
     advertised_port: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    more_properties: str = ""
 
     @property
     def _data(self) -> Path:
@@ -80,6 +82,7 @@ class Kafka:
                 controller_port=identity.controller_port,
                 data=self._data,
             )
+            + self.more_properties
         )
         if not (self._data / "meta.properties").exists():
             self._format(java, jars)

@@ -17,6 +17,7 @@ import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from flows.connectors.kafka_cluster import Cluster, Troubles
 from flows.connectors.observers import TopicObserver
 from flows.connectors.records import Pulled, Records
 from flows.domain.errors import PermanentError, TransientError
@@ -35,7 +36,7 @@ QUEUE_FULL_SECONDS = 0.05
 class Destination:
     """The topic that a sink writes to, and how long it waits for it."""
 
-    bootstrap: str
+    kafka: Cluster
     topic: str
     max_bytes: int = 1_048_576
     delivery_seconds: float = 120.0
@@ -94,36 +95,38 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._unsettled: deque[tuple[int, np.ndarray]] = deque()
         self._written = time.monotonic()
         self._failure: KafkaError | None = None
+        self._troubles = Troubles(observer.kafka_error)
         self._producer = self._connect()
         observer.each_turn(self._settle)
 
     def _connect(self) -> Producer:
         destination = self._destination
         return Producer(
-            {
-                "bootstrap.servers": destination.bootstrap,
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
-                "linger.ms": destination.linger_ms,
-                "batch.size": 524_288,
-                "message.max.bytes": destination.max_bytes,
-                # No record is given up for one that comes after it: a gap would pass for repeats
-                # when the lost ones are said again. The patience is in `flush`, and then this
-                # process ends, and with it everything that was on the way.
-                "enable.gapless.guarantee": True,
-                "message.timeout.ms": 0,
-                # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of 16 MB
-                # in front, 350 so
-                "queue.buffering.max.messages": 40_000,
-                "queue.buffering.max.kbytes": 65_536,
-                # with idempotence a flush to zero proves all; callbacks for each success would cost
-                # as much as sending
-                "delivery.report.only.error": True,
-                "on_delivery": self._keep_failure,
-                "error_cb": self._observer.kafka_error,
-                "logger": _LOGGER,
-            }
+            destination.kafka.client(
+                {
+                    "enable.idempotence": True,
+                    "partitioner": "murmur2_random",
+                    "compression.type": "lz4",
+                    "linger.ms": destination.linger_ms,
+                    "batch.size": 524_288,
+                    "message.max.bytes": destination.max_bytes,
+                    # No record is given up for one that comes after it: a gap would pass for
+                    # repeats when the lost ones are said again. The patience is in `flush`, and
+                    # then this process ends, and with it everything that was on the way.
+                    "enable.gapless.guarantee": True,
+                    "message.timeout.ms": 0,
+                    # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of
+                    # 16 MB in front, 350 so
+                    "queue.buffering.max.messages": 40_000,
+                    "queue.buffering.max.kbytes": 65_536,
+                    # with idempotence a flush to zero proves all; callbacks for each success would
+                    # cost as much as sending
+                    "delivery.report.only.error": True,
+                    "on_delivery": self._keep_failure,
+                    "error_cb": self._troubles,
+                    "logger": _LOGGER,
+                }
+            )
         )
 
     def look_for_topic(self) -> None:
@@ -135,9 +138,7 @@ class Writer(StatefulSinkPartition[Any, None]):
         try:
             metadata = self._producer.list_topics(topic, timeout=self._destination.startup_seconds)
         except KafkaException as error:
-            raise TransientError(
-                f"Kafka at {self._destination.bootstrap} does not answer: {error.args[0].str()}"
-            ) from error
+            raise self._troubles.explain(self._destination.kafka, self._producer, error) from error
         failure = metadata.topics[topic].error
         if failure is not None and failure.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise PermanentError(f"topic {topic} does not exist: run `python -m shopstream topics`")

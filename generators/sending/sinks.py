@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -47,12 +47,12 @@ class KafkaSink:
     delivered.
     """
 
-    def __init__(self, bootstrap: str, topic: str, reported: str) -> None:
+    def __init__(self, client: Mapping[str, str], topic: str, reported: str) -> None:
         self._topic, self._failed = topic, ""
         self._offsets: list[list[int]] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **client,
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "compression.type": "lz4",
@@ -70,7 +70,7 @@ class KafkaSink:
                 metadata = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
         except KafkaException as error:
             raise UnreachableError(
-                f"KAFKA_BOOTSTRAP_SERVERS {bootstrap}: {error.args[0].str()}"
+                f"KAFKA_BOOTSTRAP_SERVERS {client['bootstrap.servers']}: {error.args[0].str()}"
             ) from error
         if metadata.error is not None:
             raise ConfigError(

@@ -27,6 +27,7 @@ from grafana.thresholds import (
     LATENCY_OBJECTIVE,
     LEAST_RECORDS,
     RETRIES,
+    UNREAD_PARTITIONS,
     Threshold,
 )
 
@@ -134,6 +135,26 @@ LAG = Rule(
     on_error=OnError.ERROR,
 )
 
+UNREAD = Rule(
+    "unread-partitions",
+    "Partitions that nobody reads",
+    _each(
+        "flow",
+        NAMES,
+        "max by (flow) (shopstream_topic_partitions)"
+        " - on (flow) count by (flow) (count by (flow, partition) (shopstream_rewind_records))",
+    ),
+    UNREAD_PARTITIONS,
+    PanelReference(uids.PIPELINE, "Unread partitions"),
+    Severity.CRITICAL,
+    "{number} partitions are read by no process of {label.flow}",
+    "Partitions of the flow's topic less those that its processes tell of: of COUNT processes one"
+    " does not run, or two have the same ORDINAL. Nobody else can tell of what waits there.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+    whole=True,
+)
+
 RETRIED = Rule(
     "retries",
     "Database or broker retries",
@@ -162,5 +183,5 @@ BURNS = (
 )
 
 PIPELINE = Group(
-    "pipeline", Team.PLATFORM, (FRESHNESS, FLOW_DOWN, LAG, *map(_burn, BURNS), RETRIED)
+    "pipeline", Team.PLATFORM, (FRESHNESS, FLOW_DOWN, LAG, UNREAD, *map(_burn, BURNS), RETRIED)
 )

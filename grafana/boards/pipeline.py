@@ -254,6 +254,22 @@ RETRIES = _chart(
     Scale(Unit.WHOLE, 0, thresholds.RETRIES),
     styles=(Style("kafka", colours.ORANGE), Style("database", colours.TEAL)),
 )
+UNREAD = _chart(
+    Words(
+        "Unread partitions",
+        "Partitions of each flow's topic that none of its processes reads",
+        "0",
+        NONE,
+    ),
+    (
+        Prom(
+            "max by (flow) (shopstream_topic_partitions)"
+            " - on (flow) count by (flow) (count by (flow, partition) (shopstream_rewind_records))",
+            "{{flow}}",
+        ),
+    ),
+    Scale(Unit.WHOLE, 0, thresholds.UNREAD_PARTITIONS),
+)
 REWINDS = _chart(
     Words(
         "Rewinds",
@@ -383,7 +399,7 @@ PIPELINE = Board(
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
         (8, ((6, BY_FLOW), (6, LAG_RECORDS), (6, LAG_SECONDS), (6, WATERMARK))),
         (8, ((6, BATCH), (6, FLUSH), (6, ROWS), (6, RETRIES))),
-        (8, ((8, REWINDS), (8, MEMORY), (8, CPU))),
+        (8, ((6, UNREAD), (6, REWINDS), (6, MEMORY), (6, CPU))),
         (6, ((12, DATABASE), (12, PARTITIONS))),
     ),
     since="now-1h",

@@ -47,6 +47,7 @@ def plan_of(options: DemoOptions, settings: Settings, ledger: Path) -> RunPlan |
         raise ConfigError(f"INPUT {options.input}: no such file")
     target = Target(
         bootstrap=settings.bootstrap,
+        security=settings.kafka.security,
         topic=settings.topic("topic_raw_web"),
         registry_url=settings.registry,
     )

@@ -22,7 +22,7 @@ from shopstream.kafka.topics import existing, wanted
 
 def empty(settings: Settings) -> None:
     """Delete the topics, the committed offsets and the schemas; a demo makes them anew."""
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap})
+    admin = AdminClient(settings.kafka.client({}))
     names = {t.name for t in wanted(settings, 1)}
     old_topics = names & existing(admin, settings.startup_seconds).keys()
     if old_topics:

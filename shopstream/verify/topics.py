@@ -77,15 +77,16 @@ class Followed:
             raw: self._take_raw,
             clean: self._take_clean,
         }
-        self._configuration = {
-            "bootstrap.servers": settings.bootstrap,
-            "group.id": settings.group("verify"),
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            # its default of 1,000 ms leaves a fast consumer idle for most of its time
-            "fetch.queue.backoff.ms": 1,
-            "fetch.message.max.bytes": 4_194_304,
-        }
+        self._configuration = settings.kafka.client(
+            {
+                "group.id": settings.group("verify"),
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                # its default of 1,000 ms leaves a fast consumer idle for most of its time
+                "fetch.queue.backoff.ms": 1,
+                "fetch.message.max.bytes": 4_194_304,
+            }
+        )
         self._consumer = Consumer(self._configuration)
         self._next: dict[tuple[str, int], int] = {}
         for topic in self._take:

@@ -60,6 +60,8 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
         (90, -1),
         (900, -10),
     ),
+    ("shopstream_topic_partitions", {"flow": "quality", "topic": "tallies"}, (1, 0), (2, 0)),
+    ("shopstream_rewind_records", {"flow": "quality", "partition": "0"}, (0, 0), (0, 0)),
     ("shopstream_retries_total", {"flow": "metrics", "target": "database"}, (0, 0), (0, 12)),
     ("shopstream_retries_total", {"flow": "clean", "target": "kafka"}, (0, 1), (0, 1)),
     ("shopstream_budget_ratio", {"flow": "clean", "partition": "all"}, (0.1, 0), (0.85, 0)),
@@ -72,6 +74,7 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
 FIRING: dict[str, list[dict[str, str]]] = {
     "flow-down": [{"flow": "metrics"}],
     "lag-growing": [{"flow": "clean"}],
+    "unread-partitions": [{"flow": "quality"}],
     "retries": [{"target": "database"}],
     "reject-budget": [{}],
     "latency-burn-fast": [{}],

@@ -15,7 +15,7 @@ from database.rollup import DAY, floor, roll_up
 from flows.domain.rollups import BY_GRAIN, GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain
 from flows.domain.tables import DEAD_LETTERS
 from flows.runtime.paths import ROOT
-from shopstream.doctor import examine_rollups
+from shopstream.doctor.database import examine_rollups
 from tests.support.databases import Database
 from tests.support.rollup_rows import (
     MIDNIGHT,

@@ -72,6 +72,9 @@ def moment(t: float) -> Iterator[Sample]:
                 f'shopstream_watermark_delay_seconds{{{job},partition="{partition}"}}',
                 wave(t, 1.4, n + partition),
             )
+        yield f'shopstream_topic_partitions{{{job},topic="raw.web"}}', 2
+        for partition in range(2):
+            yield f'shopstream_rewind_records{{{job},partition="{partition}"}}', 0
         yield (
             f"shopstream_start_time_seconds{{{job}}}",
             1_000 + (60 if flow == "metrics" and t > 4_000 else 0),

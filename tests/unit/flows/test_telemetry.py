@@ -76,7 +76,7 @@ def batch_of(count: int, partitions: int = 4) -> Batch:
 def telemetry_of(flow: str) -> Telemetry:
     telemetry = Telemetry(flow, Settings())
     telemetry.source.reading(
-        "raw.web", {p: Checkpoint(0, 0) for p in range(4)}, dict.fromkeys(range(4), 0)
+        "raw.web", {p: Checkpoint(0, 0) for p in range(4)}, dict.fromkeys(range(4), 0), 4
     )
     return telemetry
 

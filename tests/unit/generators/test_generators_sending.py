@@ -128,7 +128,7 @@ def test_what_is_stored_is_what_the_ledger_says(broker: str, tmp_path: Path) -> 
 
 
 def test_offsets_come_back_in_order(broker: str) -> None:
-    sink = KafkaSink(broker, "order", reported="all")
+    sink = KafkaSink({"bootstrap.servers": broker}, "order", reported="all")
     count = 30_000
     partition = (np.arange(count) % 4).astype(np.int32)
     values: list[bytes | None] = [str(n).encode() for n in range(count)]

@@ -100,6 +100,7 @@ def test_all_that_was_asked_for_is_watched() -> None:
         "reject-budget",
         "freshness",
         "lag-growing",
+        "unread-partitions",
         "latency-burn-fast",
         "latency-burn-steady",
         "latency-burn-slow",

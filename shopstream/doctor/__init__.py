@@ -1,0 +1,1 @@
+"""What `shopstream doctor` looks at."""
