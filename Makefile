@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-fast fmt check render bench drills lock tools \
+.PHONY: help demo venv test test-fast fmt check render bench drills fuzz lock tools \
 	services services-status services-stop services-clean prometheus secrets up down
 
 py := .venv/bin/python
@@ -47,6 +47,9 @@ render: .venv/.installed ## write what follows from code: contracts, boards, ale
 
 drills: .venv/.installed ## make every fault on the real services, and prove the numbers (half an hour)
 	@exec $(py) -m shopstream drill all --keep $(ARGS)
+
+fuzz: .venv/.installed ## take ten million spoilt records all the way (ARGS='--records N --seed N')
+	@exec $(py) -m tests.fuzz $(ARGS)
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)

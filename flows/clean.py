@@ -30,6 +30,7 @@ from flows.domain.cleaning import Cleaned, Cleaning
 from flows.domain.dead_letters import RefusedEvents
 from flows.domain.families import BY_NAME
 from flows.domain.judge import Limits
+from flows.domain.placement import Placement
 from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
 
@@ -98,4 +99,5 @@ def flow(family_name: str = "web") -> Dataflow:
         ),
     )
     process.begin()
+    observe.watch_placement(Placement(family, raw.partitions).misplaced)
     return build(process.flow.name, raw, steps, sinks)

@@ -43,6 +43,7 @@ RESIDUE_RECORDS = Threshold(1)  # one is too many
 LOST_RECORDS = Threshold(1)
 NEW_CODES = Threshold(1)  # codes that were not seen in the week before
 DEAD_LETTER_AGE_SECONDS = Threshold(7 * 86_400, 86_400)
+MISPLACED_SHARE = Threshold(0.01, 0.001)
 REJECT_BUDGET_RATIO = Threshold(0.8, 0.5)
 
 # pipeline

@@ -97,6 +97,11 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
         """Give the incarnation of the topic that a partition's records are of."""
         return self.open().incarnation(partition)
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has, whichever process reads them."""
+        return self.open().partitions
+
     def list_parts(self) -> list[str]:
         """Name the one part: a single consumer reads all partitions of the process."""
         return [self._arguments[0].topic]
@@ -191,6 +196,11 @@ class Reader(StatefulSourcePartition[Batch, None]):
     def incarnation(self, partition: int) -> int:
         """Give the incarnation of the topic that a partition's records are of."""
         return self._incarnations.get(partition, UNKNOWN)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has."""
+        return len(self._known)
 
     def _report_changed_settings(self, partition: int, checkpoint: Checkpoint) -> None:
         # What was closed before the change stays as it was counted: nothing here can mend that.

@@ -12,6 +12,7 @@ from grafana.thresholds import (
     LATE_SHARE,
     LEAST_RECORDS,
     LOST_RECORDS,
+    MISPLACED_SHARE,
     NEW_CODES,
     QUALITY_SCORE,
     REFUSED_SHARE,
@@ -208,8 +209,27 @@ BUDGET = Rule(
     2 * MINUTE,
 )
 
+MISPLACED = Rule(
+    "misplaced-events",
+    "Misplaced events",
+    Prom(
+        '(sum(rate(shopstream_placed_total{place="wrong"}[15m]))'
+        " / (sum(rate(shopstream_placed_total[15m])) > 0)) or vector(0)",
+        instant=True,
+    ),
+    MISPLACED_SHARE,
+    PanelReference(uids.PIPELINE, "Misplaced events"),
+    Severity.WARNING,
+    "{percent} of the events are in another partition than their visitor's",
+    "A producer sends without keys, with other keys, or with another partitioner than Java's. Each"
+    " partition is counted for itself: such a visitor is counted in each, and a repeat of an event"
+    " in another partition is counted again.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+)
+
 QUALITY = Group(
     "quality",
     Team.DATA,
-    (DEAD_LETTER_SHARE, LATE, NEW_CODE, SCORE, RESIDUE, GOLD_RESIDUE, LOST, BUDGET),
+    (DEAD_LETTER_SHARE, LATE, NEW_CODE, SCORE, RESIDUE, GOLD_RESIDUE, LOST, MISPLACED, BUDGET),
 )

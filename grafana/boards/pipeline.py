@@ -296,6 +296,24 @@ CPU = _chart(
     (Prom(f"max by (flow) (rate(process_cpu_seconds_total{{{JOB}}}[{RATE}]))", "{{flow}}"),),
     Scale(Unit.PLAIN, 2, thresholds.CPU_CORES),
 )
+MISPLACED = _chart(
+    Words(
+        "Misplaced events",
+        "Share of events in another partition than their visitor's: these visitors are counted in"
+        " each",
+        "0 %",
+        NONE,
+    ),
+    (
+        Prom(
+            'sum(rate(shopstream_placed_total{place="wrong"}[15m]))'
+            " / (sum(rate(shopstream_placed_total[15m])) > 0)",
+            "misplaced",
+        ),
+    ),
+    Scale(Unit.RATIO, 1, thresholds.MISPLACED_SHARE),
+    styles=(Style("misplaced", colours.ORANGE),),
+)
 DATABASE = Panel(
     Words(
         "Database",
@@ -400,7 +418,7 @@ PIPELINE = Board(
         (8, ((6, BY_FLOW), (6, LAG_RECORDS), (6, LAG_SECONDS), (6, WATERMARK))),
         (8, ((6, BATCH), (6, FLUSH), (6, ROWS), (6, RETRIES))),
         (8, ((6, UNREAD), (6, REWINDS), (6, MEMORY), (6, CPU))),
-        (6, ((12, DATABASE), (12, PARTITIONS))),
+        (6, ((8, DATABASE), (10, PARTITIONS), (6, MISPLACED))),
     ),
     since="now-1h",
 )

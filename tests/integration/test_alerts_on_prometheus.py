@@ -64,6 +64,8 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
     ("shopstream_rewind_records", {"flow": "quality", "partition": "0"}, (0, 0), (0, 0)),
     ("shopstream_retries_total", {"flow": "metrics", "target": "database"}, (0, 0), (0, 12)),
     ("shopstream_retries_total", {"flow": "clean", "target": "kafka"}, (0, 1), (0, 1)),
+    ("shopstream_placed_total", {"flow": "clean", "place": "right"}, (0, 100), (0, 100)),
+    ("shopstream_placed_total", {"flow": "clean", "place": "wrong"}, (0, 0), (0, 5)),
     ("shopstream_budget_ratio", {"flow": "clean", "partition": "all"}, (0.1, 0), (0.85, 0)),
     ("shopstream_event_latency_seconds_count", {"flow": "metrics"}, (0, 600), (0, 600)),
     *[
@@ -77,6 +79,7 @@ FIRING: dict[str, list[dict[str, str]]] = {
     "unread-partitions": [{"flow": "quality"}],
     "retries": [{"target": "database"}],
     "reject-budget": [{}],
+    "misplaced-events": [{}],
     "latency-burn-fast": [{}],
     "latency-burn-steady": [{}],
     "latency-burn-slow": [{}],

@@ -98,6 +98,21 @@ def test_a_change_of_a_forgotten_minute_is_told_and_changes_no_hour(database: Da
         assert rolled_up(db) != before
 
 
+def test_a_past_that_is_imported_behind_the_retention_is_in_hours_and_days(
+    database: Database,
+) -> None:
+    """Only hours that were dropped are sealed; one that never was is summed up, then dropped."""
+    with database.connect() as db:
+        prepare(db)
+        fill(db, 10, 3)
+        drop_old_rows(db, WEEK)
+        fill(db, 30, 5)
+        drop_old_rows(db, WEEK)
+        assert days_with_rows(db, MINUTES) == set()
+        for grain in (Grain.HOUR, Grain.DAY):
+            assert days_with_rows(db, BY_GRAIN[grain]) == {30, 10}
+
+
 def test_each_grain_is_kept_as_long_as_is_set(database: Database) -> None:
     with database.connect() as db:
         prepare(db)

@@ -8,12 +8,20 @@ import sys
 import time
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    ResourceType,
+)
 
 from flows.runtime import launch
 from shopstream.kafka import topics
 from tests.support.stack import PARTITIONS, Stack, wait_until
 from tests.support.traffic import mixed
+from tests.support.web_events import V2, event, uuid
 
 # nobody answers there: settings are looked at before any connection
 RIGHT = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
@@ -152,6 +160,42 @@ def test_launch_says_what_it_takes() -> None:
     )
     assert result.returncode == 1
     assert "clean,metrics,deadletters,quality" in result.stderr
+
+
+@pytest.mark.services
+def test_a_raw_topic_that_producers_stamp_is_refused_unless_that_is_wanted(stack: Stack) -> None:
+    topic = stack.topic("raw.web")
+    admin = AdminClient(stack.settings().kafka.quiet_client())
+    entry = ConfigEntry(
+        "message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(20)
+    assert stack.exit_of(stack.start("clean")) == 3
+    assert f"topic {topic}: message.timestamp.type is CreateTime" in last_line(stack, "clean")
+    stack.start("clean", SHOPSTREAM_PRODUCER_TIMESTAMPS="trust")
+    wait_until("clean to read", lambda: stack.is_reading("clean"))
+
+
+@pytest.mark.services
+def test_metrics_with_a_smaller_lateness_than_clean_s_stops(stack: Stack) -> None:
+    now = time.time_ns() // 1_000_000
+    times = [now - 60_000, now - 10_000, now - 60_000]
+    stack.produce(
+        [
+            (b"v", V2.frame(event(event_id=uuid(i), event_time=at, visitor_id="v")))
+            for i, at in enumerate(times)
+        ]
+    )
+    stack.start("clean")
+    stack.drain("clean")
+    narrow = {"SHOPSTREAM_ALLOWED_LATENESS_SECONDS": "20"}
+    assert stack.exit_of(stack.start("metrics", **narrow)) == 3
+    assert "SHOPSTREAM_ALLOWED_LATENESS_SECONDS alike for both" in last_line(stack, "metrics")
+    stack.start("metrics")
+    wait_until(
+        "all three", lambda: stack.query("SELECT sum(events)::int FROM gold.traffic_1m") == [(3,)]
+    )
 
 
 @pytest.mark.services

@@ -92,6 +92,8 @@ def moment(t: float) -> Iterator[Sample]:
                 f'shopstream_retries_total{{{job},target="{target}"}}',
                 3 if target == "database" and t > 4_000 else 0,
             )
+    for place, share in (("right", 0.999), ("wrong", 0.001)):
+        yield f'shopstream_placed_total{{flow="clean",job="shopstream",place="{place}"}}', share * t
     yield 'shopstream_budget_ratio{flow="clean",job="shopstream",partition="0"}', wave(t, 0.012)
 
 

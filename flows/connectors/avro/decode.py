@@ -352,11 +352,11 @@ def read_one(body: bytes, writer: WriterSchema) -> dict[str, Any] | Code:
         event = fastavro.schemaless_reader(stream, writer.schema.parsed, writer.reader.parsed)
     except Exception:  # fastavro raises whatever its code ran into: IndexError, KeyError, EOFError
         return diagnose(body, writer.schema.raw)
-    # fastavro alone is too lenient: it takes a negative length for "all the rest", a negative index
-    # from the end, and an int of any size
+    # Both decoders are too lenient. fastavro takes a negative length for "all the rest", a negative
+    # index from the end, and an int of any size; pyruhvro cuts such an int to 32 bits.
     if stream.tell() != len(body) or (writer.plain and columns_of([body], writer.schema) is None):
         return diagnose(body, writer.schema.raw)
-    if not writer.plain and (fault := first_fault(body, writer.schema.raw)) is not None:
+    if (fault := first_fault(body, writer.schema.raw)) is not None:
         return fault
     assert isinstance(event, dict)  # every contract is a record
     return event

@@ -169,6 +169,7 @@ class KafkaSourceObserver:
     def lost(self, loss: Loss) -> None:
         """Note records that nobody has read, and nobody will."""
         self._instruments.series(names.LOST, loss.topic).inc(loss.records)
+        self._activity.lost += loss.records
         self._log.error("records are lost", loss=str(loss))
 
     def cut_off(self, topic: str, partition: int, start: int, end: int) -> None:

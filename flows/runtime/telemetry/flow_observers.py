@@ -15,6 +15,7 @@ from flows.domain.cleaning import Cleaned
 from flows.domain.codes import VERDICTS, Code, Outcome
 from flows.domain.counting import Counted
 from flows.domain.errors import ShopstreamError
+from flows.domain.judge import Judged
 from flows.runtime.telemetry import names
 from flows.runtime.telemetry.connector_observers import SinkObserver
 from flows.runtime.telemetry.health import Activity
@@ -43,6 +44,14 @@ class FlowObserver:
         self._codes = {code: instruments.series(names.REFUSED, code) for code in Code}
         self._unreported: Counter[str] = Counter()
         self._reported_at = time.monotonic()
+        self._misplaced: Callable[[Judged], tuple[int, int]] | None = None
+        self._told_of_misplaced = False
+
+    def watch_placement(self, misplaced: Callable[[Judged], tuple[int, int]]) -> None:
+        """Look at where events lie, from now on: see domain/placement.py."""
+        self._misplaced = misplaced
+        for place in ("right", "wrong"):
+            self._instruments.series(names.PLACED, place)  # 0 is a number too
 
     def step(
         self, name: str, work: Callable[[X], Y], then: Callable[[Y], None] | None = None
@@ -73,6 +82,24 @@ class FlowObserver:
                 if code:
                     self._refused(Code(code), count)
         self._report_refused()
+        self._look_at_places(cleaned.judged)
+
+    def _look_at_places(self, judged: Judged) -> None:
+        if self._misplaced is None:
+            return
+        looked_at, wrong = self._misplaced(judged)
+        self._instruments.series(names.PLACED, "right").inc(looked_at - wrong)
+        misplaced = self._instruments.series(names.PLACED, "wrong")
+        if wrong and not self._told_of_misplaced:
+            self._told_of_misplaced = True
+            self._log.warning(
+                "events are in other partitions than their keys': who sends them may be counted"
+                " twice (docs/runbook.md#misplaced-events)",
+                looked_at=looked_at,
+                wrong=wrong,
+                offsets=self._activity.offsets(),
+            )
+        misplaced.inc(wrong)
 
     def counted(self, counted: Counted) -> None:
         """Note that metrics has counted a batch."""

@@ -11,14 +11,16 @@ from flows.domain.batch import Batch
 class Activity:
     """What the flow's own thread is at, for those who read it from another one.
 
-    State: the batch that goes through the steps, what is done with it, and when the loop last came
-    round. Single values, each replaced as a whole, so no lock is needed.
+    State: the batch that goes through the steps, what is done with it, when the loop last came
+    round, and how many records were found lost. Single values, each replaced as a whole, so no lock
+    is needed.
     """
 
     def __init__(self) -> None:
         self.where = "the start"
         self.batch: Batch | None = None
         self.turned = time.monotonic()
+        self.lost = 0
 
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Map each partition to the first and last offset of the batch in hand."""
@@ -56,8 +58,11 @@ class Health:
             self._since = now
         self._progress, self._waiting = progress, waiting
 
-    def verdict(self, now: float, where: str) -> Verdict:
-        """Give the verdict; `where` names what the flow was last seen at."""
+    def verdict(self, now: float, where: str, lost: int = 0) -> Verdict:
+        """Give the verdict; `where` names what the flow was last seen at.
+
+        A flow that goes on without `lost` records is healthy, and says so.
+        """
         if self._since is None:
             return Verdict(False, f"starting, at {where}")
         still = now - self._since
@@ -66,6 +71,7 @@ class Health:
                 False,
                 f"no progress for {still:.0f} s at {where}, while {self._waiting:,} records wait",
             )
-        return Verdict(
-            True, f"ok: {self._waiting:,} records wait" if self._waiting else "ok: nothing waits"
-        )
+        told = f"ok: {self._waiting:,} records wait" if self._waiting else "ok: nothing waits"
+        if lost:
+            told += f"; {lost:,} records were gone before they were read (ops.losses)"
+        return Verdict(True, told)

@@ -84,6 +84,14 @@ REFUSED = MetricFamily(
     "Records refused, by code (flows/domain/codes.py); LATE is one of them.",
     ("code",),
 )
+PLACED = MetricFamily(
+    "shopstream_placed_total",
+    Kind.COUNTER,
+    "Events that were looked at (16 of a batch): `wrong` ones are in another partition than Java's"
+    " partitioner chooses for their key, so their visitors may be counted twice.",
+    ("place",),
+    flows=CLEAN,
+)
 LATENCY = MetricFamily(
     "shopstream_event_latency_seconds",
     Kind.HISTOGRAM,
@@ -209,6 +217,7 @@ BUILD_INFO = MetricFamily(
 METRIC_FAMILIES = (
     RECORDS,
     REFUSED,
+    PLACED,
     LATENCY,
     LAG_RECORDS,
     LAG_SECONDS,

@@ -59,7 +59,7 @@ class Telemetry:
         with self._lock:
             if self._backlog.partitions():
                 self._health.observe(time.monotonic(), *self._backlog.work())
-            return self._health.verdict(time.monotonic(), self._activity.where)
+            return self._health.verdict(time.monotonic(), self._activity.where, self._activity.lost)
 
     def serve(self) -> None:
         """Serve /metrics and /healthz, where a port is set.

@@ -52,6 +52,16 @@ def test_records_that_wait_without_progress_turn_it_red_and_progress_turns_it_gr
     assert health.verdict(31.0, "").healthy
 
 
+def test_what_was_lost_is_told() -> None:
+    health = Health(30)
+    health.observe(0.0, progress=10, waiting=0)
+    verdict = health.verdict(1.0, "polling", lost=1_234)
+    assert verdict.healthy
+    assert verdict.line == (
+        "ok: nothing waits; 1,234 records were gone before they were read (ops.losses)"
+    )
+
+
 def test_an_idle_flow_is_green_for_ever() -> None:
     health = Health(30)
     health.observe(0.0, progress=10, waiting=0)

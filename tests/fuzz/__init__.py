@@ -1,0 +1,1 @@
+"""Records that nobody would think of, the whole way to rows: `python -m tests.fuzz`."""
