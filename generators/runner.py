@@ -40,10 +40,10 @@ OnProgress = Callable[[Progress], None] | None
 
 # From the start of the clock to the first event; the first chunk is written in the meantime.
 START_DELAY = timedelta(milliseconds=100)
-# Records per chunk: a fiftieth of a second of the stream, so that the writing of a chunk does not
+# Records per chunk: a twentieth of a second of the stream, so that the writing of a chunk does not
 # delay the events of a slow stream, and not so few that the fixed cost per chunk shows.
 MIN_CHUNK_RECORDS, MAX_CHUNK_RECORDS = 64, 8192
-CHUNKS_PER_SECOND = 50
+CHUNKS_PER_SECOND = 20
 
 LISTED_ROWS = 5  # rejected rows printed when there is no ledger to list them
 

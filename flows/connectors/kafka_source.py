@@ -41,6 +41,8 @@ from flows.domain.losses import Cause, Loss
 TICK_SECONDS = 0.2
 # The client takes a negative time for no limit.
 LEAST_POLL_SECONDS = 0.001
+# A backlog is more than so many polls of this size.
+BACKLOG_POLLS = 2
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # Less is how clocks are corrected all the time.
 STEP_SECONDS = 5.0
@@ -249,17 +251,38 @@ class Reader(StatefulSourcePartition[Batch, None]):
             self._observer.drained()
             raise StopIteration
         messages = self._poll()
-        batch_is_full = len(messages) == self._subscription.batch_records
+        caught_up = self._has_caught_up(len(messages))
         if any(map(Message.error, messages)):
             self._failed = [m for m in messages if m.error() is not None]
             messages = [m for m in messages if m.error() is None]
         if not messages and time.monotonic() - self._emitted < TICK_SECONDS:
             return []
         self._emitted = self._polled
-        batch = batch_of(messages, not batch_is_full, self._incarnations)
+        batch = batch_of(messages, caught_up, self._incarnations)
         self._note_places(messages, batch)
         self._report(batch)
         return [batch]
+
+    def _has_caught_up(self, polled: int) -> bool:
+        """Say whether a poll brought about all that the topic has, as far as the client knows.
+
+        Not by the size of the poll alone: a record may hold thousands of events, and then the
+        client's queue ends a poll long before it is full.
+        """
+        if polled == self._subscription.batch_records:
+            return False
+        ends = self._known_ends()
+        waiting = sum(max(end - self._next[p], 0) for p, end in ends.items())
+        # what came while the poll ended is no backlog
+        return waiting - polled <= BACKLOG_POLLS * polled or not polled
+
+    def _known_ends(self) -> dict[int, int]:
+        # only what the client has heard of anyway: asking the broker would wait for it
+        bounds = (
+            (position.partition, self._consumer.get_watermark_offsets(position, cached=True))
+            for position in self._assigned
+        )
+        return {p: known[1] for p, known in bounds if known is not None}
 
     def _look_at_the_clock(self) -> None:
         """Stop when the wall clock has stepped back: Bytewax would close no epoch until then."""
@@ -328,12 +351,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._consumer.incremental_assign([TopicPartition(topic, p, low)])
 
     def _report(self, batch: Batch) -> None:
-        # Only the ends that the client has heard of anyway: asking the broker would wait for it.
-        bounds = (
-            (position.partition, self._consumer.get_watermark_offsets(position, cached=True))
-            for position in self._assigned
-        )
-        self._observer.polled(batch, {p: known[1] for p, known in bounds if known is not None})
+        self._observer.polled(batch, self._known_ends())
         if not len(batch):
             for partition, end in self._exhausted.items():
                 self._observer.nothing_readable(partition, end)

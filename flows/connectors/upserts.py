@@ -105,10 +105,11 @@ class UpsertStatements:
 
     def staged(self, pending: Mapping[Table, Sequence[Rows]]) -> pl.DataFrame:
         """Give what is to be written as rows of the staging table."""
-        frames = [
-            newest(rows, table).with_columns(pl.lit(self._numbers[table], pl.Int16).alias("target"))
-            for table, rows in pending.items()
-        ]
+        frames = []
+        for table, rows in pending.items():
+            frame = newest(rows, table)
+            target = np.full(len(frame), self._numbers[table], np.int16)
+            frames.append(frame.hstack([pl.Series("target", target)]))
         return pl.concat([self._empty, *frames], how="diagonal")
 
     def into(self, tables: Iterable[Table]) -> str:
@@ -235,8 +236,9 @@ def newest(parts: Sequence[Rows], table: Table) -> pl.DataFrame:
 
 def encoded(frame: pl.DataFrame) -> bytes:
     """Encode rows for PostgreSQL's binary COPY."""
-    # 0.5 us per row, a seventh of what psycopg's `write_row` takes
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    # 0.5 us per row, a seventh of what psycopg's `write_row` takes. One chunk first: the rows of
+    # seven tables would be as many calls, of 0.4 ms each.
+    table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(table.schema)
     parts = [
         encoder.write_header(),

@@ -214,7 +214,8 @@ class Windows:
             for i, m in enumerate(self._metric.stored, start=1)
             if m.name != "events"
         ]
-        return rows.with_columns(columns)
+        # `with_columns` would cost four times as much: it makes a query
+        return rows.hstack(columns)
 
     def _all_rows(self) -> pl.DataFrame:
         if self._fresh:

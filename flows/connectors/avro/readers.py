@@ -118,6 +118,8 @@ class CleanReader:
         frame = frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
         # from before events had a number
         missing = {c: kind for c, kind in UNNUMBERED.items() if c not in frame.columns}
+        if not missing:
+            return frame
         return frame.with_columns(pl.lit(0, kind).alias(c) for c, kind in missing.items())
 
 
