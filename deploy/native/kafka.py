@@ -69,8 +69,8 @@ class Kafka:
         _java(log)
         _jars(log)
 
-    def start(self, identity: Identity) -> None:
-        """Start the broker and wait until it answers."""
+    def start(self, identity: Identity) -> subprocess.Popen[bytes]:
+        """Start the broker, wait until it answers, and give its process, which outlives ours."""
         java = _java(self.server.log)
         jars = _jars(self.server.log)
         self._data.mkdir(exist_ok=True)
@@ -90,6 +90,7 @@ class Kafka:
         process = self.server.spawn(command, **self.environment)
         self.server.pid_file.write_text(f"{process.pid}\n")
         self.server.wait_until(lambda: answers(identity), process, START_SECONDS)
+        return process
 
     def stop(self) -> bool:
         """End the broker; true if it ran."""

@@ -18,9 +18,6 @@ from flows.runtime.settings import load_settings
 from tests.support.ports import free_port
 from tests.support.stack import wait_until
 
-# a server outlives the program that starts it, so its Popen is let go while it runs
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 LISTENER = """
 listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},\
 SECURE://127.0.0.1:{secure}
@@ -70,7 +67,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     password.write_text("open sesame\n")
     try:
         broker.install()
-        broker.start(identity)
+        process = broker.start(identity)
     except ServicesError as reason:
         pytest.skip(f"no broker of its own: {reason}")
     try:
@@ -81,10 +78,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "SHOPSTREAM_KAFKA_MECHANISM": "PLAIN",
             "SHOPSTREAM_KAFKA_USER": "shop",
             "SHOPSTREAM_KAFKA_PASSWORD_FILE": str(password),
-            "SHOPSTREAM_STARTUP_SECONDS": "10",
+            "SHOPSTREAM_STARTUP_SECONDS": "5",
         }
     finally:
         broker.stop()
+        process.wait(30)
         broker.clean()
 
 
