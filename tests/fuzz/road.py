@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from flows.connectors.avro import encode, schemas
 from flows.connectors.avro.decode import Decoder
@@ -26,6 +25,7 @@ from flows.domain.judge import Limits
 from flows.domain.tables import GOLD
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
+from tests.support.batches import batch_of_log
 from tests.support.plain_oracle import Stored
 from tests.support.web_events import LETTER
 
@@ -35,15 +35,7 @@ Gold = dict[str, dict[tuple[Any, ...], dict[str, int]]]
 
 def batch_of(log: Sequence[Stored]) -> Batch:
     """Make the batch of a poll, partition by partition."""
-    records = sorted(log, key=lambda r: r.partition)
-    return Batch(
-        np.array([r.partition for r in records], np.int32),
-        np.array([r.offset for r in records], np.int64),
-        np.array([r.timestamp for r in records], np.int64),
-        pa.array([r.key for r in records], pa.binary()),
-        pa.array([r.value for r in records], pa.binary()),
-        True,
-    )
+    return batch_of_log(sorted(log, key=lambda r: r.partition))
 
 
 def values_of(records: Records) -> list[bytes]:

@@ -8,7 +8,20 @@ import numpy as np
 import pyarrow as pa
 
 from flows.domain.batch import Batch
+from tests.support.plain_oracle import Stored
 from tests.support.web_events import NOON
+
+
+def batch_of_log(records: Sequence[Stored]) -> Batch:
+    """Make the batch of a poll from its records, in their order."""
+    return Batch(
+        np.array([r.partition for r in records], np.int32),
+        np.array([r.offset for r in records], np.int64),
+        np.array([r.timestamp for r in records], np.int64),
+        pa.array([r.key for r in records], pa.binary()),
+        pa.array([r.value for r in records], pa.binary()),
+        True,
+    )
 
 
 def batch_of(

@@ -93,8 +93,8 @@ class CleanEncoder:
         rows = rows[accepted]
         bodies = cleaned.bodies if accepted.all() else cleaned.bodies.filter(pa.array(accepted))
         partition = batch.partition[rows]
-        numbers = range(int(partition.max(initial=0)) + 1)
-        incarnations = np.array([batch.incarnation(p) for p in numbers], np.int32)
+        known = range(int(partition.max(initial=0)) + 1)
+        incarnations = np.array([batch.incarnation(p) for p in known], np.int32)
         tails = pa.RecordBatch.from_arrays(
             [
                 pa.array(partition, pa.int32()),

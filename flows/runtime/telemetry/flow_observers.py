@@ -89,7 +89,7 @@ class FlowObserver:
             return
         looked_at, wrong = self._misplaced(judged)
         self._instruments.series(names.PLACED, "right").inc(looked_at - wrong)
-        misplaced = self._instruments.series(names.PLACED, "wrong")
+        self._instruments.series(names.PLACED, "wrong").inc(wrong)
         if wrong and not self._told_of_misplaced:
             self._told_of_misplaced = True
             self._log.warning(
@@ -99,7 +99,6 @@ class FlowObserver:
                 wrong=wrong,
                 offsets=self._activity.offsets(),
             )
-        misplaced.inc(wrong)
 
     def counted(self, counted: Counted) -> None:
         """Note that metrics has counted a batch."""

@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import Decoder
 from flows.domain import checkpoint
-from flows.domain.batch import Batch, Origin
+from flows.domain.batch import Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning
@@ -32,6 +31,7 @@ from flows.domain.judge import Limits
 from flows.domain.tallies import OffsetTally
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
+from tests.support.batches import batch_of_log
 from tests.support.plain_oracle import Stored, Verdict
 from tests.support.web_events import NOON, V1, V2, uuid
 from tests.support.web_events import event as web_event
@@ -144,17 +144,6 @@ def log_of(plan: list[Step], pace: float) -> list[Stored]:
     return log
 
 
-def batch_of(records: list[Stored]) -> Batch:
-    return Batch(
-        np.array([r.partition for r in records], np.int32),
-        np.array([r.offset for r in records], np.int64),
-        np.array([r.timestamp for r in records], np.int64),
-        pa.array([r.key for r in records], pa.binary()),
-        pa.array([r.value for r in records], pa.binary()),
-        True,
-    )
-
-
 @dataclass
 class Run:
     """A clean process over a log, and what it told the world: a table of verdicts, and one of
@@ -188,7 +177,7 @@ class Run:
 
     def poll(self, count: int) -> None:
         records, self.rest = self.rest[:count], self.rest[count:]
-        batch = batch_of(records)
+        batch = batch_of_log(records)
         cleaned = self.cleaning.clean(DECODER.decode(batch))
         self.tell(records, cleaned)
 
