@@ -14,7 +14,7 @@ from database.connection import broken_contract, connect
 from database.retention import DroppedRows, RetentionPolicy, drop_old_rows
 from database.rollup import RollupRun, roll_up
 from flows.connectors.postgres import PASSING, reason
-from flows.connectors.timescale import PATIENCE_SECONDS
+from flows.connectors.upserter import PATIENCE_SECONDS
 from flows.domain.errors import TransientError
 from flows.runtime.settings import Settings
 

@@ -24,7 +24,7 @@ from flows.connectors.avro import encode
 from flows.connectors.avro.readers import CleanReader
 from flows.connectors.records import Records, write
 from flows.domain.batch import Batch, Origin
-from flows.domain.counting import CleanEvents, Counted, Counting
+from flows.domain.counting import CleanEvents, Counted, Counting, Windowing
 from flows.domain.dead_letters import unreadable
 from flows.domain.families import BY_NAME
 from flows.domain.fence import Terms
@@ -77,7 +77,8 @@ def flow(family_name: str = "web") -> Dataflow:
         settings.lost_records == "continue",
         process.flow.name,
     )
-    counting = Counting(family, raw, settings.allowed_lateness, settings.query_cap, terms)
+    windowing = Windowing(settings.allowed_lateness, settings.query_cap, settings.kernels == "on")
+    counting = Counting(family, raw, windowing, terms)
     process.telemetry.show(StateView(counting.watermarks, counting.sizes))
     steps = Steps(
         decode=observe.step("decode", lambda batch: counting.admit(reader.read(batch))),

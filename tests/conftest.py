@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 
 from deploy.native import prometheus
 from shopstream.demo.dev_services import Services, embedded, native
@@ -15,6 +16,10 @@ from tests.support.databases import Database, migrated_once, new_database
 from tests.support.stack import Stack, open_stack
 
 LOG_CHARACTERS = 4_000
+
+# no test is timed: an example may compile a kernel first
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_report_header() -> list[str]:

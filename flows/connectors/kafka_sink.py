@@ -222,7 +222,7 @@ class Writer(StatefulSinkPartition[Any, None]):
         if not len(self._producer):
             return self._raise_if_failed()
         topic, patience = self._destination.topic, self._destination.delivery_seconds
-        with self._observer.flushing(topic):
+        with self._observer.waiting(topic), self._observer.flushing(topic):
             until = time.monotonic() + patience
             # a second at a time, so that a signal to the process is handled in between
             while (unanswered := self._producer.flush(1.0)) and self._failure is None:

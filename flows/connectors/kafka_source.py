@@ -30,7 +30,14 @@ from flows.connectors.kafka_consumer import (
 )
 from flows.connectors.kafka_topics import written
 from flows.connectors.observers import SourceObserver
-from flows.connectors.starts import Topic, cut_told_by, lost_line, starts_of, topic_id_of
+from flows.connectors.starts import (
+    LeaderEpochs,
+    Topic,
+    cut_told_by,
+    lost_line,
+    starts_of,
+    topic_id_of,
+)
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import PermanentError, TransientError
@@ -48,9 +55,6 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 STEP_SECONDS = 5.0
 # the end of the year 9999, the last that a timestamp column can print
 LAST_TIMESTAMP_MS = 253_402_300_799_999
-StoredPlaces = Callable[[str], dict[int, Checkpoint] | None]
-"""Reads where the tables of a flow stand in the topic with an id: partition -> checkpoint."""
-
 
 NO_INCARNATIONS: Mapping[int, int] = MappingProxyType({})
 
@@ -71,11 +75,25 @@ class State(Protocol):
         """Map the settings that its results depend on to their values."""
 
 
+class Tables(Protocol):
+    """The tables of a flow, which say themselves how far they are."""
+
+    def stored(self, topic_id: str) -> dict[int, Checkpoint] | None:
+        """Read where they stand in the topic with this id; None where they do not tell."""
+
+    def written(self) -> dict[int, Checkpoint]:
+        """Map each partition to where the rows stand that this process has committed."""
+
+    @property
+    def wants_a_turn(self) -> bool:
+        """Say whether an item is wanted, so that rows that wait get out."""
+
+
 class KafkaSource(FixedPartitionedSource[Batch, None]):
     """The partitions of one process, as one source.
 
-    `stopping` is called before each poll; true drains and ends the flow. `stored` is for a flow
-    whose tables say themselves how far they are.
+    `stopping` is called before each poll; true drains and ends the flow. With `tables`, only what
+    they hold is committed.
     """
 
     def __init__(
@@ -84,9 +102,9 @@ class KafkaSource(FixedPartitionedSource[Batch, None]):
         state: State,
         stopping: Callable[[], bool],
         observer: SourceObserver,
-        stored: StoredPlaces | None = None,
+        tables: Tables | None = None,
     ) -> None:
-        self._arguments = (subscription, state, stopping, observer, stored)
+        self._arguments = (subscription, state, stopping, observer, tables)
         self.reader: Reader | None = None
 
     def open(self) -> Reader:
@@ -126,12 +144,12 @@ class Reader(StatefulSourcePartition[Batch, None]):
         state: State,
         stopping: Callable[[], bool],
         observer: SourceObserver,
-        stored: StoredPlaces | None,
+        tables: Tables | None,
     ) -> None:
-        self._stored = stored
+        self._tables = tables
         self._topic_id = ""
         self._incarnations: dict[int, int] = {}
-        self._epochs: dict[int, int] = {}
+        self._epochs: dict[int, LeaderEpochs] = {}
         self._next: dict[int, int] = {}
         self._known: list[int] = []
         self._added: list[int] = []
@@ -169,7 +187,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         for start in starts:
             self._report_changed_settings(start.partition, start.checkpoint)
             self._incarnations[start.partition] = start.checkpoint.note["incarnation"]
-            self._epochs[start.partition] = start.epoch
+            self._epochs[start.partition] = LeaderEpochs(start.checkpoint.resume - 1, start.epoch)
             self._next[start.partition] = start.checkpoint.rewind
             self._state.restore(start.partition, start.checkpoint)
             if start.lost is not None:
@@ -189,7 +207,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         )
 
     def _read_stored(self, topic_id: str) -> dict[int, Checkpoint] | None:
-        return None if self._stored is None else self._stored(topic_id)
+        return None if self._tables is None else self._tables.stored(topic_id)
 
     def _lose(self, loss: Loss) -> None:
         self._observer.lost(loss)
@@ -229,13 +247,16 @@ class Reader(StatefulSourcePartition[Batch, None]):
         """
         if self._epoch_ended:
             # Bytewax opens the next epoch, and calls this, only when every sink has returned from
-            # the `snapshot` of the one before, where it flushes. And since our own `snapshot`
-            # nothing was polled. So what the state has seen is what the outputs hold:
+            # the `snapshot` of the one before, where topics flush. And since our own `snapshot`
+            # nothing was polled. So what the state has seen is what the topics hold:
             #
-            #   next_batch, next_batch, ... | snapshots: all sinks flush | commit, next_batch, ...
-            #   the state grows             | the outputs catch up       | both agree
+            #   next_batch, next_batch, ... | snapshots: topics flush    | commit, next_batch, ...
+            #   the state grows             | the topics catch up        | both agree
             #
-            # A kill at any earlier moment repeats records, and loses none.
+            # Tables are written beside the flow, each flush with the places at which it was taken.
+            # What is committed of them by now was taken before the snapshots, so the topics hold
+            # what belongs to it, and it can be committed; what is under way waits for the next
+            # epoch. A kill at any earlier moment repeats records, and loses none.
             self._epoch_ended = False
             self.commit()
         if self._failed:
@@ -255,13 +276,19 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if any(map(Message.error, messages)):
             self._failed = [m for m in messages if m.error() is not None]
             messages = [m for m in messages if m.error() is None]
-        if not messages and time.monotonic() - self._emitted < TICK_SECONDS:
+        if not messages and not self._must_tick():
             return []
         self._emitted = self._polled
         batch = batch_of(messages, caught_up, self._incarnations)
         self._note_places(messages, batch)
         self._report(batch)
         return [batch]
+
+    def _must_tick(self) -> bool:
+        """Say whether an empty batch is due."""
+        if time.monotonic() - self._emitted >= TICK_SECONDS:
+            return True
+        return self._tables is not None and self._tables.wants_a_turn
 
     def _has_caught_up(self, polled: int) -> bool:
         """Say whether a poll brought about all that the topic has, as far as the client knows.
@@ -297,7 +324,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._next |= {p: offset + 1 for p, offset in batch.last_offsets.items()}
         for p, rows in batch.rows_by_partition.items():
             epoch = messages[rows[-1]].leader_epoch()
-            self._epochs[p] = -1 if epoch is None else epoch
+            self._epochs[p].note(batch.last_offsets[p], -1 if epoch is None else epoch)
 
     def _poll(self) -> list[Message]:
         subscription = self._subscription
@@ -398,7 +425,8 @@ class Reader(StatefulSourcePartition[Batch, None]):
         Errors: TransientError when the last request failed or has no answer in time.
         """
         self._commits.raise_if_failed()
-        checkpoints = self._state.checkpoints()
+        tables = self._tables
+        checkpoints = self._state.checkpoints() if tables is None else tables.written()
         moved = self._commits.moved(checkpoints)
         if not moved or self._commits.is_under_way:
             return  # what moves meanwhile is in the next request
@@ -406,8 +434,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
         self._commits.send(self._consumer, commits)
 
     def _commit_of(self, p: int, checkpoint: Checkpoint) -> Commit:
-        # the epoch is that of the newest record, so it must not stand by an older offset
-        epoch = self._epochs[p] if checkpoint.resume == self._next[p] else -1
+        epoch = self._epochs[p].of(checkpoint.resume - 1)
         note = {"incarnation": self.incarnation(p)}
         return Commit(checkpoint, self._topic_id, epoch, note=note)
 

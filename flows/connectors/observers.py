@@ -103,6 +103,9 @@ class SourceObserver(Protocol):
 class TopicObserver(Protocol):
     """Observe a sink that writes records."""
 
+    def waiting(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose the time in which the flow waits for a flush."""
+
     def flushing(self, sink: str) -> AbstractContextManager[None]:
         """Enclose a flush."""
 
@@ -120,7 +123,16 @@ class TopicObserver(Protocol):
 
 
 class TableObserver(Protocol):
-    """Observe a sink that writes rows."""
+    """Observe a sink that writes rows beside the flow.
+
+    `submitted` and `waiting` are told on the thread of the flow, the rest on that of the flush.
+    """
+
+    def submitted(self) -> None:
+        """Note that all that was counted up to now is in the next flush."""
+
+    def waiting(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose the time in which the flow waits for a flush."""
 
     def flushing(self, sink: str) -> AbstractContextManager[None]:
         """Enclose a flush."""
@@ -134,6 +146,13 @@ class TableObserver(Protocol):
 
 class NullObserver:
     """Observe a table sink that nobody watches."""
+
+    def submitted(self) -> None:
+        """Do nothing."""
+
+    def waiting(self, sink: str) -> AbstractContextManager[None]:
+        """Enclose the time in which the flow waits for a flush."""
+        return nullcontext()
 
     def flushing(self, sink: str) -> AbstractContextManager[None]:
         """Enclose a flush."""

@@ -17,7 +17,7 @@ from flows.connectors.records import Pulled
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import TransientError
 from flows.domain.losses import Loss
-from flows.domain.tables import CHECKPOINTS, Rows, loss_rows, rows_of
+from flows.domain.tables import CHECKPOINTS, AnyRows, TupleRows, loss_rows
 
 READ = (
     "SELECT partition, resume, rewind, note FROM ops.checkpoints"
@@ -61,11 +61,11 @@ class Places:
         rows = db.execute(READ, (self.flow, self._topic, self.topic_id)).fetchall()
         return {p: Checkpoint(resume, rewind, note) for p, resume, rewind, note in rows}
 
-    def rows(self, checkpoints: Mapping[int, Checkpoint]) -> Rows:
+    def rows(self, checkpoints: Mapping[int, Checkpoint]) -> TupleRows:
         """Make the rows of the places that moved since they were last written."""
         self._sent = dict(checkpoints)
         moved = {p: c for p, c in checkpoints.items() if c != self._written.get(p)}
-        return rows_of(
+        return TupleRows(
             CHECKPOINTS,
             [
                 (self.flow, self._topic, self.topic_id, p, c.resume, c.rewind, json.dumps(c.note))
@@ -75,7 +75,12 @@ class Places:
 
     def committed(self) -> None:
         """Take note that the rows are committed."""
-        self._written |= self._sent
+        # a new one, never in place: the flow reads it while a flush writes
+        self._written = self._written | self._sent
+
+    def written(self) -> dict[int, Checkpoint]:
+        """Map each partition to where the committed rows stand."""
+        return self._written
 
     def check(self, db: psycopg.Connection) -> None:
         """Hold a new connection's database against what was written.
@@ -105,16 +110,16 @@ class WithPlaces:
         self,
         places: Places,
         checkpoints: Callable[[], Mapping[int, Checkpoint]],
-        pulled: Pulled[Iterable[Rows]] | None,
+        pulled: Pulled[Iterable[AnyRows]] | None,
         losses: Callable[[], list[Loss]],
     ) -> None:
         self._places, self._checkpoints = places, checkpoints
         self._pulled, self._losses = pulled, losses
         self._flow = places.flow
 
-    def take(self) -> Iterable[Rows]:
+    def take(self) -> Iterable[AnyRows]:
         """Give what changed since the last call."""
-        rows = [] if self._pulled is None else list(self._pulled.take())
+        rows: list[AnyRows] = [] if self._pulled is None else list(self._pulled.take())
         rows.append(loss_rows(self._flow, self._losses()))
         rows.append(self._places.rows(self._checkpoints()))
-        return [part for part in rows if len(part.frame)]
+        return [part for part in rows if len(part)]

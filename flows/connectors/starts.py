@@ -24,6 +24,32 @@ PROBE_SECONDS = 0.05
 PROBE_ANSWERS = (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET)
 
 
+class LeaderEpochs:
+    """Under which leaders the records of a partition were written, as far as it was read.
+
+    State: the newest epoch and the one before, each with the first and last offset that surely have
+    it: between two records of one epoch, all have it.
+    """
+
+    def __init__(self, offset: int, epoch: int) -> None:
+        self._stretches = [(offset, offset, epoch)]
+
+    def note(self, offset: int, epoch: int) -> None:
+        """Take note of a record."""
+        first, _, newest = self._stretches[-1]
+        if epoch == newest:
+            self._stretches[-1] = first, offset, epoch
+        else:
+            self._stretches = [self._stretches[-1], (offset, offset, epoch)]
+
+    def of(self, offset: int) -> int:
+        """Give the epoch of a record, -1 where it is not known."""
+        for first, last, epoch in reversed(self._stretches):
+            if first <= offset <= last:
+                return epoch
+        return -1
+
+
 @dataclass(frozen=True)
 class Start:
     """Where reading a partition begins, and where the partition ends (exclusive) by then.

@@ -111,6 +111,13 @@ def running_maximum(partition: np.ndarray, values: np.ndarray, carry: dict[int, 
     return before
 
 
+def milliseconds_of(times: pl.Series) -> np.ndarray:
+    """Give a column of times as Unix milliseconds; it may hold no null."""
+    # not `to_physical`, which makes a query
+    milliseconds: np.ndarray = times.to_numpy().view(np.int64)
+    return milliseconds
+
+
 def utc(milliseconds: np.ndarray, name: str) -> pl.Series:
     """Give Unix milliseconds as a column of aware times."""
     return (

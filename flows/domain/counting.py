@@ -9,7 +9,14 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from flows.domain.batch import Batch, Origin, Refusal, rows_by_partition, running_maximum
+from flows.domain.batch import (
+    Batch,
+    Origin,
+    Refusal,
+    milliseconds_of,
+    rows_by_partition,
+    running_maximum,
+)
 from flows.domain.checkpoint import Checkpoint, CommitNote, Progress
 from flows.domain.codes import Code
 from flows.domain.errors import PermanentError
@@ -18,9 +25,11 @@ from flows.domain.fence import Fence, Terms
 from flows.domain.items import FlatItems, first_of_event, items_of, summed
 from flows.domain.judge import NO_TIME
 from flows.domain.losses import Loss
-from flows.domain.metrics import Scope
+from flows.domain.metrics import MetricTable, Scope
 from flows.domain.minute_counts import MinuteCounts
-from flows.domain.tables import COUNTED, GOLD, PROGRESS, Rows, rows_of
+from flows.domain.packed import Answers
+from flows.domain.packed_windows import PackedWindows
+from flows.domain.tables import COUNTED, PROGRESS, AnyRows, TupleRows
 from flows.domain.windows import Windows, starts_of
 
 
@@ -49,8 +58,21 @@ class Counted:
     repeated: int
     refused: Sequence[Code]
     caught_up: bool
-    rows: Sequence[Rows] = ()
+    rows: Sequence[AnyRows] = ()
     """Always empty: rows of open windows are pulled (Counting.take)."""
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How windows are kept.
+
+    They close when the watermark is `lateness` past their end; a capped dimension keeps `cap`
+    values per window. With `kernels`, compiled code counts; without, the reference (windows.py).
+    """
+
+    lateness: timedelta
+    cap: int
+    kernels: bool = True
 
 
 ANY_TERMS = Terms()
@@ -71,24 +93,25 @@ class Counting:
         self,
         family: Family,
         origin: Origin,
-        lateness: timedelta,
-        cap: int,
+        windowing: Windowing,
         terms: Terms = ANY_TERMS,
     ) -> None:
         self._origin = origin
         self._fence = Fence(terms)
-        self._lateness = lateness // timedelta(milliseconds=1)
-        self._cap = cap
+        self._lateness = windowing.lateness // timedelta(milliseconds=1)
+        self._cap = windowing.cap
         self._items = family.items
-        self._windows = [(metric, Windows(metric, cap)) for metric in family.metrics]
+        kind = PackedWindows if windowing.kernels else Windows
+        self._windows: list[tuple[MetricTable, PackedWindows | Windows]] = [
+            (metric, kind(metric, self._cap)) for metric in family.metrics
+        ]
+        # metrics that ask the same share the answer
+        questions: dict[Scope, dict[str, pl.Expr]] = {scope: {} for scope in Scope}
+        for metric, windows in self._windows:
+            questions[metric.scope] |= windows.questions
         self._questions = {
-            scope: [
-                question
-                for metric, windows in self._windows
-                if metric.scope is scope
-                for question in windows.questions
-            ]
-            for scope in Scope
+            scope: [question.alias(name) for name, question in own.items()]
+            for scope, own in questions.items()
         }
         self._lengths = {
             starts_of(metric): metric.window // timedelta(milliseconds=1)
@@ -150,7 +173,7 @@ class Counting:
             self._firsts.setdefault(number, {})
         self._over.update(passed.switched)
         # A repeat cannot move the watermark, but could be noted as the first of a closed window.
-        times = events["event_time"].to_physical().to_numpy()
+        times = milliseconds_of(events["event_time"])
         marks = running_maximum(partition[unseen], times[unseen], self._watermarks)
         self._raise_if_late(times[unseen], marks, is_new[unseen])
         self._note_firsts(partition[unseen], times[unseen], batch.offset[rows][unseen])
@@ -182,7 +205,7 @@ class Counting:
     def _add(self, events: pl.DataFrame) -> None:
         if not len(events):
             return
-        times = events["event_time"].to_physical().to_numpy()
+        times = milliseconds_of(events["event_time"])
         events = events.hstack(
             [
                 pl.Series(name, times // length * length).cast(pl.Datetime("ms", "UTC"))
@@ -208,7 +231,7 @@ class Counting:
         """Evaluate all metrics of a scope by one query, and add its columns to their windows."""
         if not self._questions[scope]:
             return
-        answers = frame.select(*self._questions[scope], "is_new")
+        answers = Answers(frame.select(*self._questions[scope], "is_new"))
         for metric, windows in self._windows:
             if metric.scope is scope:
                 windows.add(answers)
@@ -223,33 +246,30 @@ class Counting:
                 if start not in firsts:
                     firsts[start] = int(offset[rows[np.argmax(own == start)]])
 
-    def take(self) -> list[Rows]:
+    def take(self) -> list[AnyRows]:
         """Give the rows that changed since the last call, and how far they are complete.
 
         Closed windows are freed.
         """
-        changed = [
-            Rows(GOLD[metric.name], windows.take(), distinct=True)
-            for metric, windows in self._windows
-        ]
-        rows = [rows for rows in (*changed, *self._progress_rows()) if len(rows.frame)]
+        changed = [windows.take() for _, windows in self._windows]
+        rows: list[AnyRows] = [rows for rows in (*changed, *self._progress_rows()) if len(rows)]
         self._forget()
         return rows
 
-    def _progress_rows(self) -> Iterator[Rows]:
+    def _progress_rows(self) -> Iterator[TupleRows]:
         places = {p: self._fence.place(p) for p in self._progress.partitions}
         ahead = [p for p, (fence, _) in places.items() if fence != self._reported[p]]
         self._reported |= {p: places[p][0] for p in ahead}
         flow, topic = self._origin.flow, self._origin.topic
         numbers = {p: self._fence.number(p) for p in ahead}
-        yield rows_of(
+        yield TupleRows(
             PROGRESS,
             [
                 (flow, topic, n, places[p][0], self._watermarks[n], places[p][1])
                 for p, n in numbers.items()
             ],
         )
-        yield rows_of(
+        yield TupleRows(
             COUNTED, [(start, flow, topic, n, events) for n, start, events in self._minutes.take()]
         )
 
@@ -320,7 +340,7 @@ def _counted(clean: CleanEvents, unseen: np.ndarray, is_new: np.ndarray) -> Coun
 
     Shape: `unseen` has one bool per event, `is_new` one per record.
     """
-    timestamps = clean.events["source_timestamp"].to_physical().to_numpy()
+    timestamps = milliseconds_of(clean.events["source_timestamp"])
     caught_up = clean.batch.caught_up
     refused = [refusal.code for refusal in clean.refused if is_new[refusal.row]]
     if unseen.all() and is_new.all():

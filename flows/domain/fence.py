@@ -17,7 +17,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from flows.domain.batch import rows_by_partition
+from flows.domain.batch import milliseconds_of, rows_by_partition
 from flows.domain.checkpoint import CommitNote
 from flows.domain.errors import PermanentError
 from flows.domain.incarnation import UNKNOWN, behind_gaps, generation_of, numbered
@@ -141,9 +141,7 @@ class Fence:
         """
         offset = events["source_offset"].to_numpy()
         incarnation = events["source_incarnation"].to_numpy()
-        ahead = (
-            events["event_time"].to_physical() - events["source_timestamp"].to_physical()
-        ).to_numpy()
+        ahead = milliseconds_of(events["event_time"]) - milliseconds_of(events["source_timestamp"])
         foreign: np.ndarray = ahead > self._terms.tolerance // timedelta(milliseconds=1)
         for number in np.unique(incarnation).tolist():
             if self._terms.lane_of(number) is None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from flows.domain.batch import Batch, Decoded, running_maximum, utc
+from flows.domain.batch import Batch, Decoded, milliseconds_of, running_maximum, utc
 from flows.domain.codes import (
     CONFLICT,
     DUPLICATE,
@@ -119,7 +119,7 @@ class Judge:
 
         Shape: `verdict`, which it fills in, has one entry per record; `rows` leads there.
         """
-        times = events["event_time"].to_physical().to_numpy()[timed]
+        times = milliseconds_of(events["event_time"])[timed]
         partitions = batch.partition[rows[timed]]
         # Each event is compared with the watermark before it, not with that after the batch: so
         # where batches are cut makes no difference. An event that is late is below the watermark

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -45,6 +45,27 @@ class Rows:
     frame: pl.DataFrame
     distinct: bool = False
 
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+class AnyRows(Protocol):
+    """Rows for a table, whatever holds them."""
+
+    @property
+    def table(self) -> Table:
+        """Give the table."""
+
+    @property
+    def distinct(self) -> bool:
+        """Say whether no key repeats."""
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Give the rows as a frame with the table's columns."""
+
+    def __len__(self) -> int: ...
+
 
 # The years 1 to 9999, which Python's datetime can express.
 OLDEST_MS, NEWEST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -79,15 +100,24 @@ def storable(table: Table, row: tuple[Any, ...]) -> bool:
     return key_bytes <= MOST_KEY_BYTES
 
 
-def rows_of(table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
-    """Make a frame of rows of Python values, times in Unix milliseconds."""
-    kinds = {name: _ROW_KINDS[kind] for name, kind in table.columns.items()}
-    times = [name for name, kind in table.columns.items() if kind == "timestamptz"]
-    frame = pl.DataFrame(rows, schema=kinds, orient="row")
-    return Rows(
-        table,
-        frame.with_columns(pl.col(times).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")),
-    )
+@dataclass(frozen=True)
+class TupleRows:
+    """Rows of Python values, where they are few: a value per column, times in Unix milliseconds."""
+
+    table: Table
+    rows: Sequence[tuple[Any, ...]]
+    distinct: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Give the rows as a frame with the table's columns."""
+        kinds = {name: _ROW_KINDS[kind] for name, kind in self.table.columns.items()}
+        times = [name for name, kind in self.table.columns.items() if kind == "timestamptz"]
+        frame = pl.DataFrame(self.rows, schema=kinds, orient="row")
+        return frame.with_columns(pl.col(times).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"))
 
 
 # A day of minutes: retention drops whole days, and a panel of some hours reads one chunk or two. At
@@ -111,6 +141,12 @@ def gold(metric: MetricTable) -> Table:
 
 
 GOLD = {metric.name: gold(metric) for metric in CATALOGUE}
+
+
+def gold_of(metric: MetricTable) -> Table:
+    """Give the table of a metric, whether the catalogue has it or not."""
+    return GOLD.get(metric.name) or gold(metric)
+
 
 PROGRESS = Table(
     "ops.progress",
@@ -253,9 +289,9 @@ DEAD_LETTERS = Table(
 OTHER_TABLES = (DEAD_LETTERS, PROGRESS, COUNTED, CHECKPOINTS, LOSSES, OFFSETS)
 
 
-def loss_rows(flow: str, losses: Sequence[Loss]) -> Rows:
+def loss_rows(flow: str, losses: Sequence[Loss]) -> TupleRows:
     """Make the rows of the ledger that tell of losses."""
-    return rows_of(
+    return TupleRows(
         LOSSES,
         [
             (flow, loss.topic, loss.partition, loss.start, loss.end, loss.records, str(loss.cause))

@@ -10,7 +10,9 @@ import polars as pl
 
 from flows.domain.hashing import KEY, keys_of_pairs, keys_of_rows
 from flows.domain.metrics import MetricTable
+from flows.domain.packed import Answers
 from flows.domain.rules import ALWAYS
+from flows.domain.tables import Rows, gold_of
 
 OTHER = "(other)"
 MIN_CAPACITY = 1 << 12
@@ -76,6 +78,7 @@ class Windows:
 
     def __init__(self, metric: MetricTable, cap: int) -> None:
         self._metric = metric
+        self._table = gold_of(metric)
         self._cap = cap
         self._capped = next((d.name for d in metric.by if d.cap), None)
         self._kept: dict[tuple[Any, ...], set[str]] = {}
@@ -92,18 +95,19 @@ class Windows:
         self._pairs: dict[int, Pairs] = {}
         # All metrics of a scope are one `select`: the call costs more than a small batch's answers.
         # So every column bears the name of its metric.
-        self.questions = [
-            metric.where.alias(self._own("where")),
-            pl.col(starts_of(metric)).alias(self._own("window_start")),
-            pl.col("partition").alias(self._own("partition")),
-            *(d.value.alias(self._own(d.name)) for d in metric.by),
-            *(
-                m.value.cast(pl.Int64).alias(self._own(m.name, "sum"))
+        self.questions = {
+            self._own("where"): metric.where,
+            self._own("window_start"): pl.col(starts_of(metric)),
+            self._own("partition"): pl.col("partition"),
+            **{self._own(d.name): d.value for d in metric.by},
+            **{
+                self._own(m.name, "sum"): m.value.cast(pl.Int64).fill_null(0)
                 for m in metric.stored
                 if m.value is not None
-            ),
-            *([pl.col(self._distinct[1]).alias(self._own("distinct"))] if self._distinct else []),
-        ]
+            },
+        }
+        if self._distinct:
+            self.questions[self._own("distinct")] = pl.col(self._distinct[1])
         self._keys = [self._own(name) for name in self._names]
         self._rest = [self._own("distinct")] * bool(self._distinct) + list(self._sums.values())
         self._reset(MIN_CAPACITY)
@@ -121,7 +125,11 @@ class Windows:
     def _own(self, *name: str) -> str:
         return ".".join((self._metric.name, *name))
 
-    def add(self, answers: pl.DataFrame) -> None:
+    def add(self, answers: Answers) -> None:
+        """Add a batch of events or items."""
+        self.add_frame(answers.frame)
+
+    def add_frame(self, answers: pl.DataFrame) -> None:
         """Add a batch of events or items.
 
         Shape: one row per event or item, with the answers to `questions`, and `is_new`.
@@ -200,11 +208,8 @@ class Windows:
                 others.append(index)
         return others
 
-    def take(self) -> pl.DataFrame:
-        """Give the rows that changed since the last call.
-
-        Shape: keys, `events` (the guard), then the stored measures.
-        """
+    def take(self) -> Rows:
+        """Give the rows that changed since the last call."""
         slots = np.flatnonzero(self._changed[: len(self._slots)])
         self._changed[slots] = False
         rows = self._all_rows()[slots] if len(slots) else self._all_rows().clear()
@@ -215,7 +220,7 @@ class Windows:
             if m.name != "events"
         ]
         # `with_columns` would cost four times as much: it makes a query
-        return rows.hstack(columns)
+        return Rows(self._table, rows.hstack(columns), distinct=True)
 
     def _all_rows(self) -> pl.DataFrame:
         if self._fresh:

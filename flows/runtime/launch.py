@@ -26,14 +26,15 @@ from flows.connectors.lanes import Lanes
 from flows.connectors.places import Places, WithPlaces
 from flows.connectors.raw_topic import RawTopic
 from flows.connectors.records import Pulled, Records
-from flows.connectors.timescale import Database, TimescaleSink
+from flows.connectors.timescale import TimescaleSink
+from flows.connectors.upserter import Database
 from flows.domain.batch import Origin
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.errors import ShopstreamError
 from flows.domain.families import FAMILIES
 from flows.domain.family import Family
 from flows.domain.losses import Loss
-from flows.domain.tables import CHECKPOINTS, LOSSES, Rows, Table
+from flows.domain.tables import CHECKPOINTS, LOSSES, AnyRows, Table
 from flows.registry import BY_NAME, CLEANING, NAMES, Flow
 from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry.telemetry import Telemetry
@@ -58,7 +59,7 @@ class Process:
         self.telemetry = Telemetry(flow.name, settings)
         self._sources: list[KafkaSource] = []
         self._sinks: list[KafkaSink | TimescaleSink] = []
-        self._places: Places | None = None
+        self._tables: TimescaleSink | None = None
         self._stop = False
 
     @classmethod
@@ -83,7 +84,7 @@ class Process:
         return Origin(self.flow.name, self.settings.topic(self.flow.reads))
 
     def source(self, state: State) -> KafkaSource:
-        """Make the source of the flow's topic."""
+        """Make the source of the flow's topic; the sink of its tables must be made before."""
         settings = self.settings
         is_raw = self.flow.name in CLEANING
         subscription = Subscription(
@@ -100,16 +101,10 @@ class Process:
             broker_time=is_raw and settings.producer_timestamps == "refuse",
         )
         source = KafkaSource(
-            subscription, state, self.stopping, self.telemetry.source, self._read_places
+            subscription, state, self.stopping, self.telemetry.source, self._tables
         )
         self._sources.append(source)
         return source
-
-    def _read_places(self, topic_id: str) -> dict[int, Checkpoint] | None:
-        if self._places is None:
-            return None  # it writes no table
-        settings = self.settings
-        return self._places.read(settings.database_url, settings.startup_seconds, topic_id)
 
     def topic_sink(
         self,
@@ -133,13 +128,13 @@ class Process:
         return self.topic_sink("topic_dead_letters", max_bytes=DEAD_LETTER_BYTES)
 
     def table_sink(
-        self, *tables: Table, state: TableState, pulled: Pulled[Iterable[Rows]] | None = None
+        self, *tables: Table, state: TableState, pulled: Pulled[Iterable[AnyRows]] | None = None
     ) -> TimescaleSink:
         """Make the sink of tables, which also hold where the flow stands."""
         settings = self.settings
-        self._places = Places(self.flow.name, settings.topic(self.flow.reads))
-        with_places = WithPlaces(self._places, state.checkpoints, pulled, state.losses)
-        database = Database(settings.database_url, settings.startup_seconds, places=self._places)
+        places = Places(self.flow.name, settings.topic(self.flow.reads))
+        with_places = WithPlaces(places, state.checkpoints, pulled, state.losses)
+        database = Database(settings.database_url, settings.startup_seconds, places=places)
         sink = TimescaleSink(
             database,
             (*tables, LOSSES, CHECKPOINTS),
@@ -148,6 +143,7 @@ class Process:
             with_places,
         )
         self._sinks.append(sink)
+        self._tables = sink
         return sink
 
     def raw_topic(self, family: Family) -> RawTopic:

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     clean_form: Literal["event", "batch"] = Field(
         "event", description="clean.web: one event per record, or a batch of them."
     )
+    kernels: Literal["on", "off"] = Field(
+        "on", description="Compiled inner loops; off: the slower reference that they are held to."
+    )
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll.")
     poll_seconds: float = Field(
         0.03, gt=0, le=5, description="From poll to poll, while there is little to read."

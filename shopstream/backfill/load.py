@@ -15,8 +15,8 @@ from psycopg import sql
 
 from database.annotations import Annotation, Kind, annotate
 from database.connection import connect
+from flows.connectors.binary_copy import HEADER, TRAILER, encoded
 from flows.connectors.postgres import identifier, identifiers
-from flows.connectors.upserts import encoded
 from flows.domain.rollups import BY_GRAIN, Grain
 from flows.runtime.settings import Settings
 from generators.shoppers.history import History, HistoryDay, history_days
@@ -171,7 +171,7 @@ class Loaders:
                         identifier(table.name), identifiers(table.columns)
                     )
                     with cursor.copy(statement) as copy:
-                        copy.write(encoded(frame))
+                        copy.write(HEADER + encoded(frame) + TRAILER)
         finally:
             self._idle.append(db)
 

@@ -19,7 +19,7 @@ from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning
 from flows.domain.codes import VERDICTS
-from flows.domain.counting import Counting
+from flows.domain.counting import Counting, Windowing
 from flows.domain.dead_letters import RefusedEvents
 from flows.domain.judge import Limits
 from flows.domain.tables import GOLD
@@ -54,7 +54,7 @@ class Road:
         tolerance = timedelta(milliseconds=limits.tolerance)
         self.decoder = Decoder(WEB, schemas.ConfluentIds(None), limits.max_bytes)
         self.cleaning = Cleaning(WEB, Limits(lateness, tolerance), RejectBudget(2.0, 10))
-        self.counting = Counting(WEB, RAW, lateness, cap)
+        self.counting = Counting(WEB, RAW, Windowing(lateness, cap))
         for p in partitions:
             self.cleaning.restore(p, Checkpoint(0, 0))
             self.counting.restore(p, Checkpoint(0, 0))

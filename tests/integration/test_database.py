@@ -13,10 +13,11 @@ import pytest
 
 from database.editions import Edition
 from database.migrate import TABLES, migrate
-from flows.connectors import timescale
+from flows.connectors import upserter
 from flows.connectors.observers import NULL_OBSERVER
 from flows.connectors.timescale import Writer
 from flows.connectors.upserts import KINDS, UpsertStatements
+from flows.domain.errors import PermanentError
 from flows.domain.families import CATALOGUE
 from flows.domain.rollups import ROLLUPS, Grain, rolled
 from flows.domain.tables import GOLD, PROGRESS, Rows, Table
@@ -159,6 +160,11 @@ class Item:
         self.rows = rows
 
 
+def write(writer: Writer, item: Item) -> None:
+    writer.write_batch([item])
+    writer.flush()
+
+
 def searches(query: str, events: int) -> Rows:
     table = GOLD["searches_1m"]
     row = (NOON, 0, "main", query, events, events, 0)
@@ -171,7 +177,7 @@ def searches(query: str, events: int) -> Rows:
 @pytest.fixture
 def writer(database: Database) -> Any:
     opened = Writer(
-        timescale.Database(database.url, 10.0, 0.0),
+        upserter.Database(database.url, 10.0, 0.0),
         UpsertStatements([*GOLD.values(), PROGRESS]),
         lambda: False,
         NULL_OBSERVER,
@@ -187,7 +193,7 @@ def stored(database: Database) -> dict[str, int]:
 
 def test_a_row_only_moves_forward(database: Database, writer: Writer) -> None:
     for events in (5, 3, 5, 7, 6):
-        writer.write_batch([Item(searches("shoes", events))])
+        write(writer, Item(searches("shoes", events)))
     assert stored(database) == {"shoes": 7}
 
 
@@ -196,7 +202,7 @@ def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements
 ) -> None:
     with closing(
         Writer(
-            timescale.Database(database.url, 10.0, 0.0),
+            upserter.Database(database.url, 10.0, 0.0),
             UpsertStatements([PROGRESS]),
             lambda: False,
             NULL_OBSERVER,
@@ -204,27 +210,21 @@ def test_a_transaction_that_was_rolled_back_leaves_the_next_flush_its_statements
         )
     ) as writer:
         for offset in range(12):  # often enough for a client that prepares what is repeated
-            writer.write_batch([Item(progress(offset))])
-        assert writer._db is not None
+            write(writer, Item(progress(offset)))
+        assert writer._upserter._db is not None
         with (
             pytest.raises(ZeroDivisionError),
-            writer._db.transaction(),
+            writer._upserter._db.transaction(),
         ):  # as after a deadlock: the connection stays
             raise ZeroDivisionError
-        writer.write_batch([Item(progress(20))])
+        write(writer, Item(progress(20)))
     assert database.query("SELECT source_offset FROM ops.progress") == [(20,)]
 
 
 def test_the_newest_of_one_flush_is_stored(database: Database, writer: Writer) -> None:
-    writer.write_batch(
-        [
-            Item(
-                searches("shoes", 2),
-                searches("shoes", 9),
-                searches("shoes", 4),
-                searches("hats", 1),
-            )
-        ]
+    write(
+        writer,
+        Item(searches("shoes", 2), searches("shoes", 9), searches("shoes", 4), searches("hats", 1)),
     )
     assert stored(database) == {"shoes": 9, "hats": 1}
 
@@ -239,7 +239,7 @@ def test_a_cut_connection_is_made_again_and_nothing_is_lost(
                 " WHERE datname = current_database() AND application_name = 'shopstream'"
                 " AND pid <> pg_backend_pid()"
             )
-        writer.write_batch([Item(searches("shoes", events))])
+        write(writer, Item(searches("shoes", events)))
     assert stored(database) == {"shoes": 3}
 
 
@@ -253,10 +253,32 @@ def progress(offset: int) -> Rows:
 def test_progress_says_when_it_was_last_made(database: Database, writer: Writer) -> None:
     stamps = []
     for offset in (5, 5, 6):
-        writer.write_batch([Item(progress(offset))])
+        write(writer, Item(progress(offset)))
         stamps += database.query(
             "SELECT updated_at, updated_at > now() - interval '1 minute' FROM ops.progress"
         )
     assert [fresh for _, fresh in stamps] == [True] * 3
     assert stamps[0] == stamps[1], "nothing was made"
     assert stamps[1] < stamps[2]
+
+
+def test_a_flush_does_not_hold_the_flow(database: Database, writer: Writer) -> None:
+    with database.connect() as other:
+        other.autocommit = False
+        other.execute("LOCK TABLE gold.searches_1m_by_partition IN ACCESS EXCLUSIVE MODE")
+        writer.write_batch([Item(searches("shoes", 1))])  # comes back although its rows cannot
+        writer.write_batch([Item(searches("shoes", 2))])
+        writer.snapshot()
+        assert not writer.is_waiting
+        other.rollback()
+    writer.flush()
+    assert stored(database) == {"shoes": 2}
+
+
+def test_what_a_flush_beside_the_flow_runs_into_ends_the_flow(
+    database: Database, writer: Writer
+) -> None:
+    database.execute("DROP VIEW gold.searches_1m; DROP TABLE gold.searches_1m_by_partition CASCADE")
+    writer.write_batch([Item(searches("shoes", 1))])
+    with pytest.raises(PermanentError, match="searches_1m_by_partition"):
+        writer.flush()

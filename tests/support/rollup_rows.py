@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from flows.connectors.upserts import KINDS, UpsertStatements, encoded
+from flows.connectors.upserts import KINDS, UpsertStatements
 from flows.domain.rollups import GOLD_ROLLUPS, QUALITY_ROLLUPS, Grain, Rollup
 from flows.domain.tables import GOLD, OUTCOMES, RULES, Rows, Table
 
@@ -51,7 +51,7 @@ def write(db: psycopg.Connection[Any], table: Table, rows: Iterable[tuple[Any, .
     with db.cursor() as cursor:
         cursor.execute("DELETE FROM staged")  # a flow has one flush per transaction
         with cursor.copy(MERGE.copy) as copy:
-            copy.write(encoded(MERGE.staged(pending)))
+            copy.write(MERGE.staged(pending).copy)
         cursor.execute(MERGE.into(pending))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from flows.connectors.avro import schemas
-from flows.domain.batch import Batch
+from flows.domain.batch import Batch, milliseconds_of
 from flows.domain.family import Family, Items
 from flows.domain.items import items_of
 from flows.domain.metrics import Scope
@@ -42,7 +42,7 @@ class ForeignEvents:
 
         Shape: one bool per event.
         """
-        times = events["event_time"].to_physical().to_numpy()
+        times = milliseconds_of(events["event_time"])
         partition = batch.partition[events["row"].to_numpy()]
         foreign: np.ndarray = (
             (events["source_partition"].to_numpy() != partition)

@@ -31,9 +31,9 @@ from flows.domain.tables import (
     OFFSETS,
     OUTCOMES,
     RULES,
-    Rows,
+    AnyRows,
     Table,
-    rows_of,
+    TupleRows,
     storable,
 )
 from flows.domain.text import NulFinder, printable
@@ -128,7 +128,7 @@ class ReadRows:
     """A batch and its rows; `refused` is what could not be read or stored."""
 
     batch: Batch
-    rows: Sequence[Rows]
+    rows: Sequence[AnyRows]
     refused: Sequence[Refusal]
 
     @property
@@ -172,7 +172,7 @@ class RecordReader:
                 rows.setdefault(table_and_row[0], []).append(table_and_row[1])
             else:
                 refused.append(Refusal(index, Code.INVALID))
-        return ReadRows(batch, [rows_of(table, part) for table, part in rows.items()], refused)
+        return ReadRows(batch, [TupleRows(table, part) for table, part in rows.items()], refused)
 
     def _record(self, value: bytes | None) -> dict[str, Any] | Code:
         writer = self._writers.get(value[:10]) if value else None
@@ -249,7 +249,7 @@ class DeadLetterReader:
             return read
         letters = unreadable(batch, read.refused, self._origin)
         own = [row for letter in letters if (row := self._contract.row_of(letter)) is not None]
-        own_rows = rows_of(DEAD_LETTERS, [row for _, row in own])
+        own_rows = TupleRows(DEAD_LETTERS, [row for _, row in own])
         return ReadRows(batch, [*read.rows, own_rows], read.refused)
 
 

@@ -221,7 +221,7 @@ class SinkObserver:
         self,
         instruments: Instruments,
         latency: BatchHistogram | None,
-        each_turn: Callable[[Callable[[], None]], None],
+        source: KafkaSourceObserver,
         activity: Activity,
         log: FilteringBoundLogger,
     ) -> None:
@@ -230,20 +230,28 @@ class SinkObserver:
         self._kafka = instruments.series(names.RETRIES, "kafka")
         self._database = instruments.series(names.RETRIES, "database")
         self._uncommitted: list[np.ndarray] = []
-        self._each_turn = each_turn
+        self._submitted: list[np.ndarray] = []
+        self._source = source
 
     def each_turn(self, look: Callable[[], None]) -> None:
         """Call `look` at each turn of the flow's loop, from now on."""
-        self._each_turn(look)
+        self._source.each_turn(look)
+
+    @contextmanager
+    def waiting(self, sink: str) -> Iterator[None]:
+        """Name what holds the flow; if that fails, the flow ends."""
+        before, self._activity.where = self._activity.where, f"the flush of {sink}"
+        # what is read but not committed waits, too
+        self._source.closing()
+        yield
+        self._activity.where = before
 
     @contextmanager
     def flushing(self, sink: str) -> Iterator[None]:
         """Time a flush that succeeds; one that fails ends the flow."""
-        before, self._activity.where = self._activity.where, f"the flush of {sink}"
         began = time.perf_counter()
         yield
         self._instruments.series(names.FLUSH_SECONDS, sink).observe(time.perf_counter() - began)
-        self._activity.where = before
 
     def acknowledged(self, timestamps: np.ndarray) -> None:
         """Note that the outputs of these raw records are there."""
@@ -255,8 +263,12 @@ class SinkObserver:
         if len(timestamps):
             self._uncommitted.append(timestamps)
 
+    def submitted(self) -> None:
+        """Note that all that was counted is in the next flush."""
+        self._submitted, self._uncommitted = self._submitted + self._uncommitted, []
+
     def rows_committed(self, changes: Mapping[str, UpsertCounts]) -> None:
-        """Note a transaction, and with it all that was counted before."""
+        """Note a transaction, and with it all that was submitted before."""
         for table, counts in changes.items():
             for change, rows in (
                 ("inserted", counts.inserted),
@@ -264,7 +276,7 @@ class SinkObserver:
                 ("unchanged", counts.unchanged),
             ):
                 self._instruments.series(names.ROWS, table, change).inc(rows)
-        timestamps, self._uncommitted = self._uncommitted, []
+        timestamps, self._submitted = self._submitted, []
         if timestamps:
             self.acknowledged(np.concatenate(timestamps))
 

@@ -77,13 +77,15 @@ class Instruments:
         ProcessCollector(registry=self.registry)
         self._metrics: dict[MetricFamily, Any] = {}
         self._series: dict[tuple[MetricFamily, tuple[str, ...]], Any] = {}
+        self._lock = threading.Lock()
 
     def series(self, family: MetricFamily, *labels: str) -> Any:
         """Give the time series of these label values."""
         # looked up in a dict, because `labels()` costs ten times that
         key = family, labels
         if key not in self._series:
-            self._series[key] = self._metric(family).labels(self.flow, *labels)
+            with self._lock:
+                self._series[key] = self._metric(family).labels(self.flow, *labels)
         return self._series[key]
 
     def _metric(self, family: MetricFamily) -> Any:

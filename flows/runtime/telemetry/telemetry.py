@@ -42,9 +42,7 @@ class Telemetry:
         )
         self.process = ProcessObserver(self._instruments, self._activity, log)
         self.source = KafkaSourceObserver(self._instruments, self._backlog, self._activity, log)
-        self.sinks = SinkObserver(
-            self._instruments, latency, self.source.each_turn, self._activity, log
-        )
+        self.sinks = SinkObserver(self._instruments, latency, self.source, self._activity, log)
         self.flow = FlowObserver(self._instruments, self.sinks, self._activity, log)
         self._collector = StateCollector(flow, self._backlog, self.verdict)
         self._instruments.registry.register(self._collector)

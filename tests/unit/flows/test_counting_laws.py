@@ -22,7 +22,7 @@ from flows.connectors.avro.readers import CleanReader
 from flows.domain import checkpoint
 from flows.domain.batch import Batch, Origin, Refusal
 from flows.domain.checkpoint import Checkpoint
-from flows.domain.counting import Counting
+from flows.domain.counting import Counting, Windowing
 from flows.domain.tables import COUNTED, GOLD, PROGRESS
 from flows.domain.web import WEB
 from tests.support import plain_oracle as oracle
@@ -179,7 +179,7 @@ class Run:
 
     def start(self) -> None:
         lateness = timedelta(milliseconds=LATENESS)
-        self.counting = Counting(WEB, Origin("metrics", "raw.web"), lateness, self.cap)
+        self.counting = Counting(WEB, Origin("metrics", "raw.web"), Windowing(lateness, self.cap))
         self.reader = CleanReader(WEB)
         for p, place in self.committed.items():
             self.counting.restore(p, place)
@@ -374,8 +374,7 @@ def test_windows_that_are_over_are_freed() -> None:
     assert run.gold() == oracle.gold([(a.partition, clean_event(a)) for a in accepted], CAP)
     # 50 minutes went by; a window closes a lateness after its end, and half of what is kept may be
     # over
-    open_rows = [len(rows) for _, windows in run.counting._windows for rows in windows._rows]
-    assert sum(open_rows) < 0.2 * sum(len(rows) for rows in run.gold().values())
+    assert sum(run.counting.sizes().values()) < 0.2 * sum(len(rows) for rows in run.gold().values())
 
 
 def test_money_of_a_large_batch_is_exact() -> None:

@@ -23,7 +23,7 @@ from flows.domain.batch import Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint, Positions
 from flows.domain.cleaning import Cleaned, Cleaning
-from flows.domain.counting import Counted, Counting
+from flows.domain.counting import Counted, Counting, Windowing
 from flows.domain.dead_letters import RefusedEvents, unreadable
 from flows.domain.judge import Limits
 from flows.domain.web import WEB
@@ -86,7 +86,7 @@ def test_clean_gives_what_it_accepts_and_what_it_refuses_as_records() -> None:
 
 
 def test_metrics_says_what_it_counted_and_rows_are_pulled() -> None:
-    counting = Counting(WEB, Origin("metrics", "raw.web"), MINUTE, 10)
+    counting = Counting(WEB, Origin("metrics", "raw.web"), Windowing(MINUTE, 10))
     counting.restore(0, Checkpoint(0, 0))
     origin = Origin("metrics", "clean.web")
     source = {"source_partition": 0, "source_timestamp": NOON}

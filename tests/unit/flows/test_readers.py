@@ -14,9 +14,9 @@ from flows.connectors.avro.readers import CleanReader, DeadLetterReader, ReadRow
 from flows.domain.batch import Origin
 from flows.domain.checkpoint import Checkpoint
 from flows.domain.codes import Code
-from flows.domain.counting import CleanEvents, Counting
+from flows.domain.counting import CleanEvents, Counting, Windowing
 from flows.domain.dead_letters import unreadable
-from flows.domain.tables import Rows
+from flows.domain.tables import AnyRows
 from flows.domain.web import WEB
 from tests.support.batches import batch_of
 from tests.support.web_events import CLEAN, CLEAN_BATCH, LETTER, NOON, OUTCOME, RULE, event, item
@@ -51,7 +51,7 @@ def refused(read: CleanEvents | ReadRows) -> list[bytes]:
     ]
 
 
-def storable(rows: Sequence[Rows]) -> list[dict[str, Any]]:
+def storable(rows: Sequence[AnyRows]) -> list[dict[str, Any]]:
     """The rows as PostgreSQL would take them: no NUL in a text, times that a client can say."""
     cells = [row for part in rows for row in part.frame.iter_rows(named=True)]
     assert not any(isinstance(cell, str) and "\0" in cell for row in cells for cell in row.values())
@@ -119,7 +119,7 @@ def test_a_clean_event_that_clean_never_wrote_is_refused(
     strange = event() | WHERE | changes
     bad = CLEAN.frame(strange) if form == "event" else CLEAN_BATCH.frame({"events": [strange]})
     good = CLEAN.frame(event() | WHERE | {"source_offset": 6})
-    counting = Counting(WEB, Origin("metrics", "raw.web"), timedelta(minutes=1), 10)
+    counting = Counting(WEB, Origin("metrics", "raw.web"), Windowing(timedelta(minutes=1), 10))
     counting.restore(0, Checkpoint(0, 0))
     read = CleanReader(WEB).read(batch_of([bad, good]))
     counting.count(read)

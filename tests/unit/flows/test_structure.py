@@ -20,7 +20,7 @@ from flows.runtime.paths import ROOT
 FLOWS = ROOT / "flows"
 DOMAIN = sorted((FLOWS / "domain").rglob("*.py"))
 MODULES = sorted(p for p in FLOWS.rglob("*.py") if p.name != "__init__.py")
-ALLOWED = {"numpy", "polars", "pyarrow", "hirola"}
+ALLOWED = {"numpy", "polars", "pyarrow", "hirola", "numba"}
 WORLDLY = {
     "os",
     "io",

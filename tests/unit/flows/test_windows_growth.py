@@ -41,14 +41,14 @@ def events(first: int, count: int) -> pl.DataFrame:
 
 def answers(counted: Windows, frame: pl.DataFrame) -> pl.DataFrame:
     starts = frame["event_time"].dt.truncate("1m").alias(starts_of(TRAFFIC_1M))
-    return frame.with_columns(starts).select(*counted.questions, "is_new")
+    return frame.with_columns(starts).select("is_new", **counted.questions)
 
 
 def test_visitors_are_exact_however_often_the_table_grows() -> None:
     counted = Windows(TRAFFIC_1M, cap=10)
     for batch in range(20):
-        counted.add(answers(counted, events(batch * 10, 10)))
-    rows = counted.take()
+        counted.add_frame(answers(counted, events(batch * 10, 10)))
+    rows = counted.take().frame
     assert rows["events"].sum() == 400
     assert rows["visitors"].sum() == 200
     expected = {f"C{c}": sum(n % 37 == c for n in range(200)) for c in range(37)}
