@@ -74,7 +74,12 @@ def flow(family_name: str = "web") -> Dataflow:
     family = BY_NAME[family_name]
     process = Process.prepare(registry.cleaning(family))
     settings, observe = process.settings, process.telemetry.flow
-    decoder = Decoder(family, ConfluentIds(settings.registry), settings.max_record_bytes)
+    decoder = Decoder(
+        family,
+        ConfluentIds(settings.registry),
+        settings.max_record_bytes,
+        settings.kernels == "on",
+    )
     cleaning = Cleaning(
         family,
         Limits(settings.allowed_lateness, settings.future_tolerance),

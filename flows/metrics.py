@@ -65,7 +65,8 @@ def flow(family_name: str = "web") -> Dataflow:
     family = BY_NAME[family_name]
     process = Process.prepare(registry.counting(family))
     settings, observe, origin = process.settings, process.telemetry.flow, process.origin
-    reader = CleanReader(family)
+    kernels = settings.kernels == "on"
+    reader = CleanReader(family, kernels)
     # progress is reported in offsets of the raw topic: those are what clean events carry
     raw = Origin(process.flow.name, settings.topic(f"topic_raw_{family.name}"))
     lanes, raw_topic = process.lanes(), process.raw_topic(family)
@@ -77,7 +78,7 @@ def flow(family_name: str = "web") -> Dataflow:
         settings.lost_records == "continue",
         process.flow.name,
     )
-    windowing = Windowing(settings.allowed_lateness, settings.query_cap, settings.kernels == "on")
+    windowing = Windowing(settings.allowed_lateness, settings.query_cap, kernels)
     counting = Counting(family, raw, windowing, terms)
     process.telemetry.show(StateView(counting.watermarks, counting.sizes))
     steps = Steps(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from flows.domain.codes import Code
 from flows.domain.incarnation import UNKNOWN
+from flows.domain.items import FlatItems
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,14 @@ class Decoded:
     Shape: `events` has the reader's fields and `row` (index into the batch, ascending), `has_nul`,
     `newer_writer` (the writer knows event types that we do not) and `fingerprint` (hex). `bodies`
     has one entry per event: its Avro bytes in the reader schema. `refused` is the rest, by row.
+    `flat` are the items of the events, where decoding has found them anyway.
     """
 
     batch: Batch
     events: pl.DataFrame
     bodies: pa.Array
     refused: Sequence[Refusal]
+    flat: FlatItems | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class CleanEvents:
     batch: Batch
     events: pl.DataFrame
     refused: Sequence[Refusal] = ()
+    flat: FlatItems | None = None
+    """The items of the events, where reading has found them anyway."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,10 @@ class Counting:
         )
         # Events that are not new count too, to rebuild their windows; but `is_new` goes with them,
         # and only new ones make a row change.
-        self._add(events if unseen.all() else events.filter(pl.Series(unseen)))
+        if unseen.all():
+            self._add(events, clean.flat)
+        else:
+            self._add(events.filter(pl.Series(unseen)), None)
         for p, offset in batch.last_offsets.items():
             self._progress.advance(p, offset)
         return _counted(clean, unseen, all_new)
@@ -202,7 +207,7 @@ class Counting:
                 " SHOPSTREAM_ALLOWED_LATENESS_SECONDS alike for both"
             )
 
-    def _add(self, events: pl.DataFrame) -> None:
+    def _add(self, events: pl.DataFrame, flat: FlatItems | None) -> None:
         if not len(events):
             return
         times = milliseconds_of(events["event_time"])
@@ -213,7 +218,7 @@ class Counting:
             ]
         )
         if self._items is not None:
-            flat = items_of(events, self._items)
+            flat = flat or items_of(events, self._items)
             values = flat.frame.select(
                 value.alias(name) for name, value in self._items.metric_sums.items()
             )

@@ -92,7 +92,7 @@ class Judge:
             verdict[row] = VERDICT_INDEX[Outcome.REJECTED, code]
         rows = events["row"].to_numpy()
         events = events.with_columns(utc(batch.timestamp[rows] + self._tolerance, "newest_allowed"))
-        findings = self._validator.validate(events)
+        findings = self._validator.validate(events, decoded.flat)
         broken = findings.any(len(events))
         verdict[rows[broken]] = INVALID
         if (early := findings.broken.get("EVENT_TIME_FUTURE")) is not None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from flows.domain import rules
 from flows.domain.family import Family, Items
-from flows.domain.items import items_of, summed
+from flows.domain.items import FlatItems, items_of, summed
 from flows.domain.rules import Rule
 from flows.domain.text import NulFinder, printable
 
@@ -62,16 +62,16 @@ class Validator:
         """Give every rule that is checked for readable events or their items."""
         return (*self._rules, *self._item_rules)
 
-    def validate(self, events: pl.DataFrame) -> Findings:
+    def validate(self, events: pl.DataFrame, flat: FlatItems | None = None) -> Findings:
         """Check every rule.
 
         Shape: needs the event's columns, `newer_writer`, `has_nul` and `newest_allowed` (the latest
-        event time that is no future).
+        event time that is no future); `flat` are the items, where they are known.
         """
         checked: dict[str, np.ndarray] = {}
         item_broken: dict[str, np.ndarray] = {}
         if self._items is not None:
-            flat = items_of(events, self._items)
+            flat = flat or items_of(events, self._items)
             answers = flat.frame.select(self._item_questions)
             events = events.with_columns(
                 pl.Series(self._items.count, flat.counts, pl.Int64),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 import numpy as np
@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 import pyruhvro
 
 from flows.connectors.avro import schemas
+from flows.connectors.avro.columns import BAD, ColumnReader, Unsupported
 from flows.connectors.avro.diagnose import diagnose, first_fault
 from flows.connectors.avro.scan import malformed
 from flows.connectors.avro.schemas import CONFLUENT, SINGLE_OBJECT, ConfluentIds, Schema
 from flows.domain.batch import Batch, Decoded, Refusal
 from flows.domain.codes import Code
 from flows.domain.family import Family
+from flows.domain.items import FlatItems
 from flows.domain.text import NulFinder
 
 
@@ -84,7 +86,12 @@ class Framed:
         return [value[skip:] for value in self.values.to_pylist()]
 
 
-Part = tuple[pl.DataFrame, pa.Array]
+class Part(NamedTuple):
+    """Some events of a batch: a frame, their bodies, and their items where they are known."""
+
+    frame: pl.DataFrame
+    bodies: pa.Array
+    flat: FlatItems | None = None
 
 
 def symbols_of(kind: Any) -> list[str]:
@@ -99,7 +106,9 @@ class Decoder:
     (test_every_mutated_record_has_one_outcome).
     """
 
-    def __init__(self, family: Family, ids: ConfluentIds | None, max_bytes: int) -> None:
+    def __init__(
+        self, family: Family, ids: ConfluentIds | None, max_bytes: int, kernels: bool = True
+    ) -> None:
         self._reader = reader = schemas.load(family.contract)
         self._nul = NulFinder(family)
         self._arrow = reader.arrow()
@@ -108,6 +117,7 @@ class Decoder:
         published = schemas.published(family.contract)
         self._by_header = {s.header: WriterSchema.of(s, reader) for s in published}
         self._by_schema: dict[Schema, WriterSchema] = {}
+        self._columns = column_reader(reader) if kernels else None
 
     def decode(self, batch: Batch) -> Decoded:
         """Decode a batch of records; a record without a value is EMPTY."""
@@ -126,8 +136,8 @@ class Decoder:
                 values = payload if len(rows) == len(payload) else payload.take(pa.array(rows))
                 self._read(Framed(schema, prefix, values, rows), parts, refused)
         refused.sort(key=lambda refusal: refusal.row)
-        events, bodies = self._together(parts)
-        return Decoded(batch, events, bodies, refused)
+        events, bodies, flat = self._together(parts)
+        return Decoded(batch, events, bodies, refused, flat)
 
     def _is_large(self, values: pa.Array) -> np.ndarray:
         # a key counts too: clean events and dead letters bear it
@@ -189,6 +199,10 @@ class Decoder:
             # columns cannot express what this schema needs, so there is no fast path for it
             self._read_slowly(records, parts, refused)
             return
+        if self._columns is not None and writer.schema == self._reader:
+            records = self._read_columns(self._columns, records, parts)
+            if not len(records.rows):
+                return
         columns = deserialized(records.bodies(), writer.schema)
         # One bad record fails the whole call, which does not say which one it was: the scanner
         # finds the ones that are malformed. A call that succeeds has not looked at UTF-8, and an
@@ -224,6 +238,17 @@ class Decoder:
         if len(rows):
             parts.append(self._part(writer, self._resolve(columns, writer), encoded, rows))
 
+    def _read_columns(self, reader: ColumnReader, records: Framed, parts: list[Part]) -> Framed:
+        """Read the records that the kernel reads, and give the others."""
+        columns = reader.read(records.values, len(records.prefix))
+        read = columns.counts != BAD
+        chosen = records if read.all() else records[read]
+        if len(chosen.rows):
+            bodies = pc.binary_replace_slice(chosen.values, 0, len(records.prefix), b"")
+            frame = _with_origin(columns.frame, records.writer, chosen.rows)
+            parts.append(Part(frame, bodies, columns.flat))
+        return records[~read]
+
     def _resolve(self, columns: pa.RecordBatch, writer: WriterSchema) -> pa.RecordBatch:
         """Turn the writer's columns into the reader's, as Avro's schema resolution does.
 
@@ -255,12 +280,7 @@ class Decoder:
         # bytes of another writer are not those of the reader schema, in which bodies are handed on
         same_schema = encoded is not None and writer.schema == self._reader
         bodies = encoded if same_schema else encode(columns, self._reader)
-        frame = frame_of(columns, self._nul).with_columns(
-            pl.Series("row", rows, pl.Int64),
-            pl.lit(writer.newer).alias("newer_writer"),
-            pl.lit(writer.schema.fingerprint).alias("fingerprint"),
-        )
-        return frame, bodies
+        return Part(_with_origin(frame_of(columns, self._nul), writer, rows), bodies)
 
     def _read_slowly(self, records: Framed, parts: list[Part], refused: list[Refusal]) -> None:
         writer = records.writer
@@ -286,10 +306,29 @@ class Decoder:
             ]
         if len(parts) == 1:
             return parts[0]
-        events = pl.concat([frame for frame, _ in parts])
-        bodies = pa.concat_arrays([bodies for _, bodies in parts])
+        events = pl.concat([part.frame for part in parts])
+        bodies = pa.concat_arrays([part.bodies for part in parts])
         order = np.argsort(events["row"].to_numpy(), kind="stable")
-        return events[order], bodies.take(pa.array(order))
+        return Part(events[order], bodies.take(pa.array(order)))
+
+
+def column_reader(schema: Schema, is_batch: bool = False) -> ColumnReader | None:
+    """Make the kernel's reader of events; None where they have types that it does not read."""
+    try:
+        return ColumnReader(schema, is_batch)
+    except Unsupported:
+        return None
+
+
+def _with_origin(frame: pl.DataFrame, writer: WriterSchema, rows: np.ndarray) -> pl.DataFrame:
+    count = len(frame)
+    return frame.hstack(
+        [
+            pl.Series("row", rows, pl.Int64),
+            pl.Series("newer_writer", np.full(count, writer.newer)),
+            pl.repeat(writer.schema.fingerprint, count, eager=True).alias("fingerprint"),
+        ]
+    )
 
 
 def columns_of(bodies: list[bytes], schema: Schema) -> pa.RecordBatch | None:

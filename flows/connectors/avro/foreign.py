@@ -11,7 +11,7 @@ import polars as pl
 from flows.connectors.avro import schemas
 from flows.domain.batch import Batch, milliseconds_of
 from flows.domain.family import Family, Items
-from flows.domain.items import items_of
+from flows.domain.items import FlatItems, items_of
 from flows.domain.metrics import Scope
 from flows.domain.tables import MOST_KEY_BYTES, NEWEST_MS, OLDEST_MS
 
@@ -28,7 +28,8 @@ class ForeignEvents:
         nullable = {name for name, field in fields.items() if isinstance(field["type"], list)}
         texts = {name for name in family.texts if name in fields}
         keys = [d.value for m in family.metrics if m.scope is Scope.EVENT for d in m.by]
-        self._key_texts = sorted({n for key in keys for n in key.meta.root_names()} & texts)
+        key_texts = sorted({n for key in keys for n in key.meta.root_names()} & texts)
+        self._lengths = [pl.col(name).str.len_bytes().fill_null(0) for name in key_texts]
         self._without_key = [
             metric.where & dimension.value.is_null()
             for metric in family.metrics
@@ -36,8 +37,17 @@ class ForeignEvents:
             for dimension in metric.by
             if set(dimension.value.meta.root_names()) & nullable
         ]
+        lacks = pl.any_horizontal(self._without_key) if self._without_key else pl.lit(False)
+        self._suspicions = (
+            lacks.any().alias("lacks a key"),
+            pl.sum_horizontal(length.max() for length in self._lengths).alias("longest"),
+        )
 
-    def find(self, events: pl.DataFrame, batch: Batch) -> np.ndarray:
+    def flat_of(self, events: pl.DataFrame) -> FlatItems | None:
+        """Give the items of events."""
+        return None if self._items is None else items_of(events, self._items)
+
+    def find(self, events: pl.DataFrame, batch: Batch, flat: FlatItems | None) -> np.ndarray:
         """Mark events of another partition, and such as no table takes.
 
         Shape: one bool per event.
@@ -50,26 +60,21 @@ class ForeignEvents:
             | (times > NEWEST_MS)
             | events["has_nul"].to_numpy()
         )
-        if self._without_key:
+        # one query answers for the usual batch
+        suspicious, longest = events.select(*self._suspicions).row(0)
+        if suspicious:
             lacking = events.select(pl.any_horizontal(self._without_key).fill_null(False))
             foreign |= lacking.to_series().to_numpy()
-        foreign |= self._long_keys(events)
-        if self._items is not None:
-            foreign |= self._strange_items(events, self._items)
+        if (longest or 0) > MOST_KEY_BYTES:
+            own = events.select(pl.sum_horizontal(self._lengths) > MOST_KEY_BYTES)
+            foreign |= own.to_series().to_numpy()
+        if self._items is not None and flat is not None:
+            foreign |= self._strange_items(events, self._items, flat)
         return foreign
 
-    def _long_keys(self, events: pl.DataFrame) -> np.ndarray:
-        lengths = [pl.col(name).str.len_bytes().fill_null(0) for name in self._key_texts]
-        longest = events.select(pl.sum_horizontal(length.max() for length in lengths)).item()
-        if (longest or 0) <= MOST_KEY_BYTES:
-            return np.zeros(len(events), bool)  # the usual batch
-        own = events.select(pl.sum_horizontal(lengths) > MOST_KEY_BYTES)
-        return own.to_series().to_numpy()
-
-    def _strange_items(self, events: pl.DataFrame, items: Items) -> np.ndarray:
+    def _strange_items(self, events: pl.DataFrame, items: Items, flat: FlatItems) -> np.ndarray:
         """Mark events with an item whose texts are too long for a key, or whose sums overflow."""
         strange = np.zeros(len(events), bool)
-        flat = items_of(events, items)
         if not len(flat.frame):
             return strange
         numbers = [n for n, kind in items.columns.items() if kind.is_integer()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.connectors.avro import schemas
-from flows.connectors.avro.decode import WriterSchema, columns_of, frame_of, read_one
+from flows.connectors.avro.columns import BAD
+from flows.connectors.avro.decode import (
+    WriterSchema,
+    column_reader,
+    columns_of,
+    frame_of,
+    read_one,
+)
 from flows.connectors.avro.foreign import ForeignEvents
 from flows.connectors.avro.schemas import Schema
 from flows.domain.batch import Batch, Origin, Refusal
@@ -25,6 +32,7 @@ from flows.domain.counting import CleanEvents
 from flows.domain.dead_letters import DeadLetter, unreadable
 from flows.domain.family import Family
 from flows.domain.incarnation import UNKNOWN, numbered
+from flows.domain.items import FlatItems
 from flows.domain.tables import (
     DEAD_LETTERS,
     LOSSES,
@@ -51,53 +59,70 @@ def first_lane(topic: str, incarnation: int) -> int | None:
 UNNUMBERED = {"source_incarnation": pl.Int32, "accepted": pl.Int64}
 
 
+class Part(NamedTuple):
+    """Some events of a batch, and their items where they are known."""
+
+    frame: pl.DataFrame
+    flat: FlatItems | None
+
+
 class CleanReader:
     """Read clean events to columns, whether a record holds one event or a batch of them."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, kernels: bool = True) -> None:
         self._nul = NulFinder(family)
         self._foreign = ForeignEvents(family)
         event, batch = family.clean_contract, family.batch_contract
         self._events = {s.header: s for s in (*schemas.published(event), schemas.load(event))}
         batches = {s.header: s for s in (*schemas.published(batch), schemas.load(batch))}
         self._known = self._events | batches
+        readers = {h: column_reader(s) for h, s in self._events.items() if kernels}
+        readers |= {h: column_reader(event_of(s), True) for h, s in batches.items() if kernels}
+        self._readers = {header: reader for header, reader in readers.items() if reader is not None}
         empty = pa.RecordBatch.from_pylist([], schema=schemas.load(event).arrow())
-        self._empty = self._part(schemas.load(event).header, empty, np.arange(0))
+        self._empty = Part(self._part(schemas.load(event).header, empty, np.arange(0)), None)
 
     def read(self, batch: Batch) -> CleanEvents:
         """Decode a batch of records to events, in the order of the records."""
         headers = pc.fill_null(pc.binary_slice(batch.payload, 0, 10), b"")
-        parts: list[pl.DataFrame] = []
+        parts: list[Part] = []
         refused: list[Refusal] = []
         for header in pc.unique(headers).to_pylist():
             rows = np.flatnonzero(pc.equal(headers, header).to_numpy(zero_copy_only=False))
             self._read_rows(batch, header, rows, parts, refused)
-        events = self._empty if not parts else parts[0]
+        events, flat = self._empty if not parts else parts[0]
         if len(parts) > 1:
-            order = parts[0].columns
-            events = pl.concat([part[order] for part in parts]).sort("row", maintain_order=True)
-        foreign = self._foreign.find(events, batch)
+            order, flat = events.columns, None
+            events = pl.concat([part.frame[order] for part in parts]).sort(
+                "row", maintain_order=True
+            )
+        flat = flat or self._foreign.flat_of(events)
+        foreign = self._foreign.find(events, batch, flat)
         if foreign.any():
             # the whole record is refused, with the good events it may hold: clean wrote none of it
             rows = np.unique(events["row"].to_numpy()[foreign])
             refused += [Refusal(row, Code.INVALID) for row in rows.tolist()]
-            events = events.filter(pl.Series(~foreign))
-        return CleanEvents(batch, events, refused)
+            events, flat = events.filter(pl.Series(~foreign)), None
+        return CleanEvents(batch, events, refused, flat)
 
     def _read_rows(
         self,
         batch: Batch,
         header: bytes,
         rows: np.ndarray,
-        parts: list[pl.DataFrame],
+        parts: list[Part],
         refused: list[Refusal],
     ) -> None:
         """Read the records that begin with the same bytes: all at once, or one by one."""
+        if header in self._readers:
+            rows = self._read_columns(batch, header, rows, parts)
+            if not len(rows):
+                return
         if header in self._known:
             values = [v[10:] for v in batch.payload.take(pa.array(rows)).to_pylist()]
             columns = columns_of(values, self._known[header])
             if columns is not None:
-                parts.append(self._part(header, columns, rows))
+                parts.append(Part(self._part(header, columns, rows), None))
                 return
             # one bad record fails the whole call: only now each is decoded alone
             singles = [columns_of([value], self._known[header]) for value in values]
@@ -105,9 +130,23 @@ class CleanReader:
             singles = [None] * len(rows)
         for row, single in zip(rows.tolist(), singles, strict=True):
             if single is not None:
-                parts.append(self._part(header, single, np.array([row])))
+                parts.append(Part(self._part(header, single, np.array([row])), None))
             else:
                 refused.append(Refusal(row, _code_of(batch.payload[row].as_py(), self._known)))
+
+    def _read_columns(
+        self, batch: Batch, header: bytes, rows: np.ndarray, parts: list[Part]
+    ) -> np.ndarray:
+        """Read the records that the kernel reads, and give the rows of the others."""
+        every = len(rows) == len(batch)
+        values = batch.payload if every else batch.payload.take(pa.array(rows))
+        columns = self._readers[header].read(values, len(header))
+        read = columns.counts != BAD
+        own = np.repeat(rows[read], columns.counts[read])
+        frame = columns.frame.hstack([pl.Series("row", own, pl.Int64)])
+        parts.append(Part(self._numbered(frame), columns.flat))
+        others: np.ndarray = rows[~read]
+        return others
 
     def _part(self, header: bytes, columns: pa.RecordBatch, rows: np.ndarray) -> pl.DataFrame:
         if header not in self._events:
@@ -115,12 +154,22 @@ class CleanReader:
             lists = columns.column("events")
             rows = rows[pc.list_parent_indices(lists).to_numpy()]
             columns = pa.RecordBatch.from_struct_array(lists.flatten())
-        frame = frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
+        return self._numbered(
+            frame_of(columns, self._nul).with_columns(pl.Series("row", rows, pl.Int64))
+        )
+
+    def _numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
         # from before events had a number
         missing = {c: kind for c, kind in UNNUMBERED.items() if c not in frame.columns}
         if not missing:
             return frame
         return frame.with_columns(pl.lit(0, kind).alias(c) for c, kind in missing.items())
+
+
+def event_of(batch: Schema) -> Schema:
+    """Give the schema of the events in a batch."""
+    (events,) = batch.raw["fields"]
+    return Schema(events["type"]["items"])
 
 
 @dataclass(frozen=True)
