@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.drain import RunningFlows, rounded, run_flows
 from bench.errors import BenchError
+from bench.legs import Times, legs_of
 from bench.resources import CpuUsage, Meter, usage_between
 from bench.sandbox import Sandbox
 from flows.registry import NAMES
@@ -36,13 +37,17 @@ class LatencyResult:
     report: Report
     usage: CpuUsage
     rss_mib: dict[str, float]
+    legs: dict[str, dict[str, float]]
 
     def row(self) -> dict[str, Any]:
         """Give the figures of this run for the results."""
         return {
             "events": self.latency.count,
             "p50": round(self.latency.p50, 1),
+            "p90": round(self.latency.p90, 1),
             "p99": round(self.latency.p99, 1),
+            "max": round(self.latency.most, 1),
+            "legs": self.legs,
             "generator_behind_p99_ms": round(self.report.behind_p99_ms, 1),
             "generator_behind_max_ms": round(self.report.behind_max_ms, 1),
             "others_cpu_ratio": round(self.usage.others_ratio, 3),
@@ -59,6 +64,7 @@ class WarmProbe(LatencyProbe):
     def __init__(self, database_url: str, topic: str) -> None:
         super().__init__(database_url, topic)
         self._from_us: int | None = None
+        self._due: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self.expected = 0
 
     def sent(self, partition: np.ndarray, offset: np.ndarray, scheduled_us: np.ndarray) -> None:
@@ -69,7 +75,25 @@ class WarmProbe(LatencyProbe):
             self._from_us = int(scheduled_us.min()) + int(WARM_UP_SECONDS * 1_000_000)
         warm = scheduled_us >= self._from_us
         self.expected += int(warm.sum())
-        super().sent(partition[warm], offset[warm], scheduled_us[warm])
+        partition, offset, scheduled_us = partition[warm], offset[warm], scheduled_us[warm]
+        for p in np.unique(partition).tolist():
+            own = partition == p
+            self._due.setdefault(p, []).append((offset[own], scheduled_us[own] / 1000))
+        super().sent(partition, offset, scheduled_us)
+
+    def due(self) -> Times:
+        """Give when each event was due."""
+        return {
+            p: (np.concatenate([o for o, _ in parts]), np.concatenate([t for _, t in parts]))
+            for p, parts in self._due.items()
+        }
+
+    def visible(self) -> Times:
+        """Give when each look at the tables found how much of a partition."""
+        return {
+            p: (np.array(offsets), np.array(times) * 1000)
+            for p, (offsets, times) in self._looks.items()
+        }
 
 
 def measure_latency(
@@ -100,7 +124,9 @@ def measure_latency(
             assert sending.report is not None
         latency = wait_until_visible(probe)
         usage = usage_between(first, last)
-        return LatencyResult(rate, latency, sending.report, usage, processes.rss_mib())
+        rss = processes.rss_mib()
+    legs = legs_of(sandbox, probe.due(), probe.visible())
+    return LatencyResult(rate, latency, sending.report, usage, rss, legs)
 
 
 def wait_until_reading(processes: RunningFlows) -> None:

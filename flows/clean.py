@@ -23,7 +23,7 @@ from flows.connectors.avro import encode
 from flows.connectors.avro.decode import Decoder
 from flows.connectors.avro.encode import CleanEncoder, TallyRecords
 from flows.connectors.avro.schemas import ConfluentIds
-from flows.connectors.records import Records, write
+from flows.connectors.records import AnyRecords, Records, write
 from flows.domain.batch import Batch, Decoded
 from flows.domain.budget import RejectBudget
 from flows.domain.cleaning import Cleaned, Cleaning
@@ -41,7 +41,7 @@ class Steps:
 
     decode: Callable[[Batch], Decoded]
     judge: Callable[[Decoded], Cleaned]
-    accepted: Callable[[Cleaned], Records]
+    accepted: Callable[[Cleaned], AnyRecords]
     refused: Callable[[Cleaned], Records]
 
 
@@ -49,7 +49,7 @@ class Steps:
 class Sinks:
     """Where the graph ends."""
 
-    clean: Sink[tuple[str, Records]]
+    clean: Sink[tuple[str, AnyRecords]]
     dead: Sink[tuple[str, Records]]
     tallies: Sink[tuple[str, Cleaned]]
 

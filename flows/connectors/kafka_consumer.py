@@ -30,7 +30,8 @@ class Subscription:
 
     Of `count` processes this one owns the partitions p with p % count == ordinal. With `goes_on`,
     records that were gone before they were read are told and passed over. With `broker_time`, a
-    topic whose producers stamp its records is refused.
+    topic whose producers stamp its records is refused. A poll lasts between `least_seconds` and
+    `poll_seconds`, counted from the one before.
     """
 
     kafka: Cluster
@@ -40,6 +41,7 @@ class Subscription:
     count: int = 1
     batch_records: int = 10_000
     poll_seconds: float = 0.02
+    least_seconds: float = 0.005
     startup_seconds: float = 30.0
     commit_seconds: float = 30.0
     goes_on: bool = False

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flows.connectors.kafka_cluster import Cluster, Troubles
 from flows.connectors.observers import TopicObserver
-from flows.connectors.records import Pulled, Records
+from flows.connectors.producers import PRODUCERS, Edge, RecordProducer, edge_of
+from flows.connectors.records import AnyRecords, ColumnarRecords, Pulled, Records
 from flows.domain.errors import PermanentError, TransientError
 
 # The client warns at each start that a setting which we want is experimental.
@@ -43,6 +44,7 @@ class Destination:
     delivery_seconds: float = 120.0
     linger_ms: int = 1
     startup_seconds: float = 30.0
+    edge: Edge = "client"
 
 
 class KafkaSink(FixedPartitionedSink[Any, None]):
@@ -97,37 +99,35 @@ class Writer(StatefulSinkPartition[Any, None]):
         self._written = time.monotonic()
         self._failure: KafkaError | None = None
         self._troubles = Troubles(observer.kafka_error)
-        self._producer = self._connect()
+        kind = PRODUCERS[edge_of(destination.edge)]
+        self._producer: RecordProducer = kind(
+            self._settings(), destination.topic, self._keep_failure, self._troubles, _LOGGER
+        )
         observer.each_turn(self._settle)
 
-    def _connect(self) -> Producer:
+    def _settings(self) -> dict[str, Any]:
         destination = self._destination
-        return Producer(
-            destination.kafka.client(
-                {
-                    "enable.idempotence": True,
-                    "partitioner": "murmur2_random",
-                    "compression.type": "lz4",
-                    "linger.ms": destination.linger_ms,
-                    "batch.size": 524_288,
-                    "message.max.bytes": destination.max_bytes,
-                    # No record is given up for one that comes after it: a gap would pass for
-                    # repeats when the lost ones are said again. The patience is in `flush`, and
-                    # then this process ends, and with it everything that was on the way.
-                    "enable.gapless.guarantee": True,
-                    "message.timeout.ms": 0,
-                    # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of
-                    # 16 MB in front, 350 so
-                    "queue.buffering.max.messages": 40_000,
-                    "queue.buffering.max.kbytes": 65_536,
-                    # with idempotence a flush to zero proves all; callbacks for each success would
-                    # cost as much as sending
-                    "delivery.report.only.error": True,
-                    "on_delivery": self._keep_failure,
-                    "error_cb": self._troubles,
-                    "logger": _LOGGER,
-                }
-            )
+        return destination.kafka.client(
+            {
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": destination.linger_ms,
+                "batch.size": 524_288,
+                "message.max.bytes": destination.max_bytes,
+                # No record is given up for one that comes after it: a gap would pass for
+                # repeats when the lost ones are said again. The patience is in `flush`, and
+                # then this process ends, and with it everything that was on the way.
+                "enable.gapless.guarantee": True,
+                "message.timeout.ms": 0,
+                # more waiting only takes memory: 560 MiB of clean with 100,000 and a queue of
+                # 16 MB in front, 350 so
+                "queue.buffering.max.messages": 40_000,
+                "queue.buffering.max.kbytes": 65_536,
+                # with idempotence a flush to zero proves all; callbacks for each success would
+                # cost as much as sending
+                "delivery.report.only.error": True,
+            }
         )
 
     def look_for_topic(self) -> None:
@@ -135,19 +135,19 @@ class Writer(StatefulSinkPartition[Any, None]):
 
         Errors: PermanentError for a missing topic, TransientError for a silent broker.
         """
-        topic = self._destination.topic
+        destination, topic = self._destination, self._destination.topic
+        client = Producer(destination.kafka.client({"error_cb": self._troubles, "logger": _LOGGER}))
         try:
-            metadata = self._producer.list_topics(topic, timeout=self._destination.startup_seconds)
+            metadata = client.list_topics(topic, timeout=destination.startup_seconds)
         except KafkaException as error:
-            raise self._troubles.explain(self._destination.kafka, self._producer, error) from error
+            raise self._troubles.explain(destination.kafka, client, error) from error
         failure = metadata.topics[topic].error
         if failure is not None and failure.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise PermanentError(f"topic {topic} does not exist: run `python -m shopstream topics`")
 
-    def _keep_failure(self, error: KafkaError | None, message: Message) -> None:
+    def _keep_failure(self, error: KafkaError) -> None:
         # the first one: later ones tend to be its consequences
-        if error is not None:
-            self._failure = self._failure or error
+        self._failure = self._failure or error
 
     def write_batch(self, items: list[Any]) -> None:
         """Send records, or pull them when it is time."""
@@ -164,10 +164,18 @@ class Writer(StatefulSinkPartition[Any, None]):
             self._send(self._pulled.take())
         self._may_pull, self._written = False, time.monotonic()
 
-    def _send(self, records: Records) -> None:
-        for partition, messages in records.messages.items():
-            self._sent += len(messages)
-            self._send_to(partition, messages)
+    def _send(self, records: AnyRecords) -> None:
+        topic, columns = self._destination.topic, ColumnarRecords.of(records)
+        self._sent += len(columns)
+        while len(columns):
+            left, error = self._producer.produce(columns)
+            if error is not None:
+                self._observer.queue_full(topic)
+                self._raise_unless_full(error)
+            columns = columns[left]
+            # Waiting for room is the back pressure: the flow polls nothing meanwhile.
+            self._producer.poll(QUEUE_FULL_SECONDS if len(left) else 0)
+        self._raise_if_failed()
         if records.timestamps is not None and len(records.timestamps):
             self._unsettled.append((self._sent, records.timestamps))
 
@@ -186,19 +194,6 @@ class Writer(StatefulSinkPartition[Any, None]):
         settled = self._sent - len(self._producer)
         while self._unsettled and self._unsettled[0][0] <= settled:
             self._observer.acknowledged(self._unsettled.popleft()[1])
-
-    def _send_to(self, partition: int, messages: list[dict[str, Any]]) -> None:
-        topic = self._destination.topic
-        while messages:
-            accepted = self._producer.produce_batch(topic, messages, partition=partition)
-            messages = [m for m in messages if m.get("_error")] if accepted < len(messages) else []
-            if messages:
-                self._observer.queue_full(topic)
-            for message in messages:
-                self._raise_unless_full(message.pop("_error"))
-            # Waiting for room is the back pressure: the flow polls nothing meanwhile.
-            self._producer.poll(QUEUE_FULL_SECONDS if messages else 0)
-        self._raise_if_failed()
 
     def _raise_unless_full(self, error: KafkaError) -> None:
         if error.code() != KafkaError._QUEUE_FULL:

@@ -48,6 +48,7 @@ from flows.domain.losses import Cause, Loss
 TICK_SECONDS = 0.2
 # The client takes a negative time for no limit.
 LEAST_POLL_SECONDS = 0.001
+PACE = 2.0
 # A backlog is more than so many polls of this size.
 BACKLOG_POLLS = 2
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -328,11 +329,17 @@ class Reader(StatefulSourcePartition[Batch, None]):
 
     def _poll(self) -> list[Message]:
         subscription = self._subscription
-        # The pace is from poll to poll, since records collect while a batch is worked on, too.
-        seconds = subscription.poll_seconds - (time.monotonic() - self._polled)
+        # The pace is from poll to poll, since records collect while a batch is worked on, too. A
+        # batch costs time of its own, however small it is: so the next one waits for as long as the
+        # last one took, and half of the core stays free for others.
+        worked = time.monotonic() - self._polled
+        pace = min(max(PACE * worked, subscription.least_seconds), subscription.poll_seconds)
         messages = self._consumer.consume(
-            subscription.batch_records, max(seconds, LEAST_POLL_SECONDS)
+            subscription.batch_records, max(pace - worked, LEAST_POLL_SECONDS)
         )
+        if not messages:
+            # Nothing came for as long as a batch waits: now the first one need not wait at all.
+            messages = self._consumer.consume(1, subscription.poll_seconds)
         self._polled = time.monotonic()
         return messages
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from bytewax import operators as op
 from bytewax.dataflow import Stream
 from bytewax.outputs import Sink
@@ -29,6 +30,68 @@ class Records:
 
     messages: dict[int, list[dict[str, Any]]]
     timestamps: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ColumnarRecords:
+    """Records to write, by columns.
+
+    Shape: one entry per record in all; a partition may be BY_KEY, a key null. Those of a partition
+    are in their order.
+    """
+
+    partition: np.ndarray
+    values: pa.Array
+    keys: pa.Array | None
+    timestamps: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.partition)
+
+    def __getitem__(self, rows: np.ndarray) -> ColumnarRecords:
+        chosen = pa.array(rows)
+        keys = None if self.keys is None else self.keys.take(chosen)
+        return ColumnarRecords(self.partition[rows], self.values.take(chosen), keys)
+
+    @classmethod
+    def of(cls, records: Records | ColumnarRecords) -> ColumnarRecords:
+        """Turn records into columns."""
+        if isinstance(records, ColumnarRecords):
+            return records
+        flat = [(p, m) for p, messages in records.messages.items() for m in messages]
+        return cls(
+            np.array([p for p, _ in flat], np.int32),
+            pa.array([m["value"] for _, m in flat], pa.binary()),
+            pa.array([m.get("key") for _, m in flat], pa.binary()),
+            records.timestamps,
+        )
+
+    @property
+    def messages(self) -> dict[int, list[dict[str, Any]]]:
+        """Give them as `Records` has them."""
+        messages = {}
+        for p, rows in rows_of_partitions(self.partition).items():
+            values = chosen(self.values, rows)
+            keys = [None] * len(rows) if self.keys is None else chosen(self.keys, rows)
+            messages[p] = [{"value": v, "key": k} for v, k in zip(values, keys, strict=True)]
+        return messages
+
+
+AnyRecords = Records | ColumnarRecords
+
+
+def rows_of_partitions(partition: np.ndarray) -> dict[int, np.ndarray]:
+    """Map each partition, also BY_KEY, to its rows, ascending."""
+    return {int(p): np.flatnonzero(partition == p) for p in np.unique(partition)}
+
+
+def chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
+    """Give some values of a column, at least one."""
+    # rows of one partition usually follow each other, and a slice copies nothing
+    adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
+    listed: list[Any] = part.to_pylist()
+    return listed
 
 
 class Pulled(Protocol[Taken]):

@@ -39,6 +39,9 @@ from flows.registry import BY_NAME, CLEANING, NAMES, Flow
 from flows.runtime.settings import Settings, settings_or_exit
 from flows.runtime.telemetry.telemetry import Telemetry
 
+# What a record waits for others at each flow, where little comes.
+LEAST_POLL_SECONDS = 0.005
+
 
 class TableState(Protocol):
     """The state of a flow that writes tables."""
@@ -68,6 +71,7 @@ class Process:
         process = cls(flow, settings_or_exit())
         # What a batch allocates dies with it; looking for cycles among 10,000 messages costs more
         # than sending them.
+        sys.setswitchinterval(0.0005)
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
         # Bytewax passes a failure through Rust, whose trace says nothing about ours.
@@ -95,6 +99,7 @@ class Process:
             settings.count,
             settings.batch_records,
             settings.poll_seconds * self.flow.poll_slowdown,
+            LEAST_POLL_SECONDS * self.flow.poll_slowdown,
             settings.startup_seconds,
             goes_on=settings.lost_records == "continue",
             is_raw=is_raw,
@@ -118,6 +123,7 @@ class Process:
             self.settings.topic(topic),
             max_bytes,
             startup_seconds=self.settings.startup_seconds,
+            edge=self.settings.kafka_edge,
         )
         sink = KafkaSink(destination, self.telemetry.sinks, pulled)
         self._sinks.append(sink)

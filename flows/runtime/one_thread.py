@@ -1,13 +1,22 @@
-"""Give Polars one thread, in a process that runs a flow.
+"""Give a process that runs a flow what one busy thread needs, and no more.
 
-More cores are used by more processes; the threads of a pool in each of them would only compete for
-the same cores. Polars reads the variable when it is imported first, and has no call
-for it afterwards. So this is the first import of our own in each flow and in `launch`; other
-programs that import this package keep the threads that they have. A number that is set stays.
+More cores are used by more processes; the threads of Polars' pool in each of them would only
+compete for the same cores. And memory that each thread and each library keeps for itself is memory
+that nobody else has. The libraries read the variables when they are imported first, and have no
+call for it afterwards. So this is the first import of our own in each flow and in `launch`; other
+programs that import this package keep what they have. A variable that is set stays.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+M_ARENA_MAX = -8
+"""The name of the setting in glibc's malloc.h; other C libraries have no `mallopt`."""
+
+if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    libc.mallopt(M_ARENA_MAX, 1)

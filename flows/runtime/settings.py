@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     clean_form: Literal["event", "batch"] = Field(
         "event", description="clean.web: one event per record, or a batch of them."
     )
+    kafka_edge: Literal["native", "client"] = Field(
+        "native",
+        description="How records reach librdkafka: by its C interface, or the slower client.",
+    )
     kernels: Literal["on", "off"] = Field(
         "on", description="Compiled inner loops; off: the slower reference that they are held to."
     )

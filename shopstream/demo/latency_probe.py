@@ -30,15 +30,16 @@ class Percentiles:
 
     count: int
     p50: float
+    p90: float
     p99: float
+    most: float
 
     @classmethod
     def of(cls, milliseconds: np.ndarray) -> Percentiles | None:
         """Compute them; None of nothing."""
         if not len(milliseconds):
             return None
-        p50, p99 = np.percentile(milliseconds, [50, 99])
-        return cls(len(milliseconds), float(p50), float(p99))
+        return cls(len(milliseconds), *np.percentile(milliseconds, [50, 90, 99, 100]).tolist())
 
 
 class LatencyProbe:

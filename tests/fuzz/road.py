@@ -13,7 +13,7 @@ from flows.connectors.avro import encode, schemas
 from flows.connectors.avro.decode import Decoder
 from flows.connectors.avro.encode import CleanEncoder
 from flows.connectors.avro.readers import CleanReader, DeadLetterReader, tally_reader
-from flows.connectors.records import Records
+from flows.connectors.records import AnyRecords
 from flows.domain.batch import Batch, Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ def batch_of(log: Sequence[Stored]) -> Batch:
     return batch_of_log(sorted(log, key=lambda r: r.partition))
 
 
-def values_of(records: Records) -> list[bytes]:
+def values_of(records: AnyRecords) -> list[bytes]:
     """List the values of records to send."""
     return [message["value"] for messages in records.messages.values() for message in messages]
 

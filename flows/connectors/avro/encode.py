@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import encode
 from flows.connectors.avro.schemas import Schema
-from flows.connectors.records import BY_KEY, Records
+from flows.connectors.records import BY_KEY, ColumnarRecords, Records, chosen
 from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
 from flows.domain.codes import ACCEPTED
@@ -55,19 +55,15 @@ class CleanEncoder:
         self._event_header = clean.header
         self._batch_header = schemas.load(family.batch_contract).header
 
-    def one_event_per_record(self, cleaned: Cleaned) -> Records:
+    def one_event_per_record(self, cleaned: Cleaned) -> ColumnarRecords:
         """Encode each event by the clean contract, one event per record.
 
         A record goes to the partition and has the key of its raw record.
         """
         rows, values = self._events(cleaned, self._event_header)
         batch = cleaned.judged.batch
-        messages = {}
-        for p, indices in rows_by_partition(batch.partition[rows]).items():
-            keys = _chosen(batch.key, rows[indices])
-            chosen = _chosen(values, indices)
-            messages[p] = [{"value": v, "key": k} for v, k in zip(chosen, keys, strict=True)]
-        return Records(messages, batch.timestamp[rows])
+        keys = batch.key if len(rows) == len(batch) else batch.key.take(pa.array(rows))
+        return ColumnarRecords(batch.partition[rows], values, keys, batch.timestamp[rows])
 
     def one_batch_per_record(self, cleaned: Cleaned) -> Records:
         """Encode events by the batch contract: many events of one partition per record."""
@@ -75,7 +71,7 @@ class CleanEncoder:
         batch = cleaned.judged.batch
         messages: dict[int, list[dict[str, Any]]] = {}
         for p, indices in rows_by_partition(batch.partition[rows]).items():
-            events = _chosen(bodies, indices)
+            events = chosen(bodies, indices)
             stretches = _stretches([len(event) for event in events])
             messages[p] = [{"value": self._array(events[start:end])} for start, end in stretches]
         return Records(messages, batch.timestamp[rows])
@@ -184,14 +180,6 @@ class TallyRecords:
         which = (incarnation,) if incarnation else ()
         key = "|".join(map(str, (flow, topic, partition, *which, *names)))
         return {"value": _record(schemas.load(contract), value), "key": key.encode()}
-
-
-def _chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
-    # rows of one partition usually follow each other, and a slice copies nothing
-    adjacent = rows[-1] - rows[0] + 1 == len(rows)
-    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
-    chosen: list[Any] = part.to_pylist()
-    return chosen
 
 
 def _stretches(sizes: list[int]) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from flows.connectors.avro.decode import Decoder
 from flows.connectors.avro.encode import CleanEncoder, TallyRecords
 from flows.connectors.avro.readers import CleanReader, DeadLetterReader, ReadRows, tally_reader
 from flows.connectors.avro.schemas import ConfluentIds
-from flows.connectors.records import Records
+from flows.connectors.records import AnyRecords, Records
 from flows.domain.batch import Origin
 from flows.domain.budget import RejectBudget
 from flows.domain.checkpoint import Checkpoint, Positions
@@ -37,7 +37,7 @@ def run(flow: Dataflow) -> None:
     run_main(flow)  # type: ignore[no-untyped-call]  # Bytewax does not annotate it
 
 
-def values(records: Sequence[Records]) -> list[bytes]:
+def values(records: Sequence[AnyRecords]) -> list[bytes]:
     return [m["value"] for r in records for messages in r.messages.values() for m in messages]
 
 
@@ -52,7 +52,7 @@ def test_clean_gives_what_it_accepts_and_what_it_refuses_as_records() -> None:
     cleaning.restore(0, Checkpoint(0, 0))
     refused = RefusedEvents(WEB, RAW)
     good = [V2.frame(event(event_id=uuid(i))) for i in range(3)]
-    to_clean: list[tuple[str, Records]] = []
+    to_clean: list[tuple[str, AnyRecords]] = []
     to_dead: list[tuple[str, Records]] = []
     to_tallies: list[tuple[str, Cleaned]] = []
     flow = clean.build(
