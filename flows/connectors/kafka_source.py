@@ -264,7 +264,7 @@ class Reader(StatefulSourcePartition[Batch, None]):
             # now that what came before them has been handed on
             failed, self._failed = self._failed, []
             self._check_errors(failed)
-        self._observer.passed()
+        self._observer.passed(self._written())
         self._look_at_the_clock()
         if self._added:
             raise TransientError(self._told_of_added())
@@ -290,6 +290,12 @@ class Reader(StatefulSourcePartition[Batch, None]):
         if time.monotonic() - self._emitted >= TICK_SECONDS:
             return True
         return self._tables is not None and self._tables.wants_a_turn
+
+    def _written(self) -> dict[int, int] | None:
+        """Map each partition to the place up to which the tables hold it; None without tables."""
+        if self._tables is None:
+            return None
+        return {p: checkpoint.resume for p, checkpoint in self._tables.written().items()}
 
     def _has_caught_up(self, polled: int) -> bool:
         """Say whether a poll brought about all that the topic has, as far as the client knows.

@@ -54,8 +54,11 @@ class SourceObserver(Protocol):
     def polled(self, batch: Batch, ends: Mapping[int, int]) -> None:
         """Note what a poll brought, and the ends that the client knows of."""
 
-    def passed(self) -> None:
-        """Note that everything that was polled has gone through every step."""
+    def passed(self, written: Mapping[int, int] | None = None) -> None:
+        """Note that everything that was polled has gone through every step.
+
+        With tables, `written` maps partitions to the place up to which they hold it.
+        """
 
     def closing(self) -> None:
         """Note that an epoch ends: sinks flush until the next poll."""

@@ -25,7 +25,8 @@ def check(seed: int, count: int = RECORDS) -> Counter[str]:
     """
     log = list(log_of(seed, count))
     expected = oracle.judge(log, LIMITS)
-    road = Road(LIMITS, range(PARTITIONS), CAP)
+    # every fourth log goes by the references of the compiled kernels
+    road = Road(LIMITS, range(PARTITIONS), CAP, kernels=seed % 4 != 0)
     chance = random.Random(seed)
     accepted = []
     start = 0

@@ -49,16 +49,22 @@ class Road:
     State: theirs; `outcomes` by code, `gold` as the database would have it.
     """
 
-    def __init__(self, limits: oracle.Limits, partitions: Iterable[int], cap: int = 100) -> None:
+    def __init__(
+        self,
+        limits: oracle.Limits,
+        partitions: Iterable[int],
+        cap: int = 100,
+        kernels: bool = True,
+    ) -> None:
         lateness = timedelta(milliseconds=limits.lateness)
         tolerance = timedelta(milliseconds=limits.tolerance)
-        self.decoder = Decoder(WEB, schemas.ConfluentIds(None), limits.max_bytes)
+        self.decoder = Decoder(WEB, schemas.ConfluentIds(None), limits.max_bytes, kernels)
         self.cleaning = Cleaning(WEB, Limits(lateness, tolerance), RejectBudget(2.0, 10))
-        self.counting = Counting(WEB, RAW, Windowing(lateness, cap))
+        self.counting = Counting(WEB, RAW, Windowing(lateness, cap, kernels))
         for p in partitions:
             self.cleaning.restore(p, Checkpoint(0, 0))
             self.counting.restore(p, Checkpoint(0, 0))
-        self.clean_reader = CleanReader(WEB)
+        self.clean_reader = CleanReader(WEB, kernels)
         self.letter_reader = DeadLetterReader(Origin("deadletters", "dead.letters"))
         self.tally_reader = tally_reader()
         self.encoder, self.refused = CleanEncoder(WEB), RefusedEvents(WEB, RAW)

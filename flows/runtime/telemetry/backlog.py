@@ -6,8 +6,9 @@ Written by the thread that polls, read by the threads that serve.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flows.domain.batch import Batch
 from flows.domain.checkpoint import Checkpoint
@@ -18,8 +19,8 @@ class PartitionBacklog:
     """Where a partition stands.
 
     `end` is after the newest record that the broker has spoken of, `position` after the last that
-    went through the flow, `taken` after the last of the batch that is being worked on. Everything
-    before `resume` was in the outputs when the flow started.
+    went through the flow and, where it writes tables, into them; `taken` after the last that was
+    read. Everything before `resume` was in the outputs when the flow started.
 
     Units: offsets; times in Unix ms.
     """
@@ -29,12 +30,24 @@ class PartitionBacklog:
     position: int
     taken: int
     committed: int
-    working_on: int | None = None
-    """The Kafka timestamp of the oldest new record of the batch in hand."""
+    in_hand: deque[tuple[int, int | None]] = field(default_factory=deque)
+    """Of each batch that is in hand: the place after it, and the Kafka timestamp of its oldest new
+    record."""
     last_read: int | None = None
     """The Kafka timestamp of the last record that was read."""
     drained_at: int | None = None
     """When the partition was last seen read to its end."""
+
+    @property
+    def working_on(self) -> int | None:
+        """Give the Kafka timestamp of the oldest new record in hand."""
+        return next((stamp for _, stamp in self.in_hand if stamp is not None), None)
+
+    def pass_to(self, position: int) -> None:
+        """Note that everything before the position has gone through."""
+        self.position = position
+        while self.in_hand and self.in_hand[0][0] <= position:
+            self.in_hand.popleft()
 
     @property
     def unread(self) -> int:
@@ -89,9 +102,10 @@ class Backlog:
                     # records that are read again wait for nothing: the age is that of the new ones
                     new = rows[batch.offset[rows] >= partition.resume]
                     first = new[0] if len(new) else None
-                partition.working_on = None if first is None else int(batch.timestamp[first])
                 partition.last_read = int(batch.timestamp[last])
                 partition.taken = int(batch.offset[last]) + 1
+                oldest = None if first is None else int(batch.timestamp[first])
+                partition.in_hand.append((partition.taken, oldest))
                 partition.end = max(partition.end, partition.taken)
 
     def look(self, ends: Mapping[int, int], now: int) -> None:
@@ -111,12 +125,19 @@ class Backlog:
             if backlog.taken == backlog.position:
                 backlog.position = backlog.taken = max(backlog.position, end)
 
-    def passed(self) -> None:
-        """Note that what was taken has gone through every step."""
+    def passed(self, written: Mapping[int, int] | None = None) -> None:
+        """Note that what was taken has gone through every step.
+
+        With tables, `written` maps partitions to the place up to which they hold it.
+        """
         with self._lock:
             self._closing = False
-            for partition in self._partitions.values():
-                partition.position, partition.working_on = partition.taken, None
+            for p, partition in self._partitions.items():
+                if written is None:
+                    partition.pass_to(partition.taken)
+                else:
+                    at_most = max(written.get(p, 0), partition.position)
+                    partition.pass_to(min(partition.taken, at_most))
 
     def closing(self) -> None:
         """Note that an epoch ends: until the next poll, sinks write what they hold."""

@@ -66,11 +66,11 @@ class KafkaSourceObserver:
         self._log.info(logs.READING, topic=topic, partitions=offsets)
         self._activity.where = "polling"
 
-    def passed(self) -> None:
+    def passed(self, written: Mapping[int, int] | None = None) -> None:
         """Note that the loop came round: everything polled has gone through every step."""
         activity = self._activity
         activity.where, activity.turned, activity.batch = "polling", time.monotonic(), None
-        self._backlog.passed()
+        self._backlog.passed(written)
         if self._rebuilding_since is not None and not self._backlog.rebuilding():
             self._rebuilt(activity.turned - self._rebuilding_since)
         self._look_around()
@@ -240,9 +240,9 @@ class SinkObserver:
     @contextmanager
     def waiting(self, sink: str) -> Iterator[None]:
         """Name what holds the flow; if that fails, the flow ends."""
-        before, self._activity.where = self._activity.where, f"the flush of {sink}"
-        # what is read but not committed waits, too
-        self._source.closing()
+        before = self._activity.where
+        self._source.closing()  # what is read but not committed waits, too
+        self._activity.where = f"the flush of {sink}"
         yield
         self._activity.where = before
 

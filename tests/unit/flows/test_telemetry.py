@@ -187,11 +187,13 @@ def test_metrics_counts_repeats_and_waits_for_the_commit_of_the_rows() -> None:
         ]
         == 0
     )
+    telemetry.sinks.submitted()
+    telemetry.flow.counted(Counted(batch.timestamp[35:], 0, [], caught_up=True))
     telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 2, 3)})
     telemetry.sinks.rows_committed({"gold.orders_1m": UpsertCounts(1, 0, 0)})
     samples = samples_of(telemetry._instruments.registry)
     assert samples["shopstream_event_latency_seconds_count", "metrics"] == 35
-    assert samples["shopstream_records_total", "metrics", "accepted"] == 35
+    assert samples["shopstream_records_total", "metrics", "accepted"] == 40
     assert samples["shopstream_records_total", "metrics", "duplicate"] == 4
     assert samples["shopstream_refused_total", "BAD_MAGIC", "metrics"] == 1
     rows = {
