@@ -10,7 +10,7 @@ from logging import Logger
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.connectors.librdkafka import BatchProducer, library
 from flows.connectors.records import ColumnarRecords, chosen, rows_of_partitions
@@ -48,7 +48,7 @@ class ClientProducer:
             if error is not None:
                 failed(error)
 
-        self._topic = topic
+        self._topic, self._failed = topic, failed
         self._client = Producer(
             {**settings, "on_delivery": delivered, "error_cb": trouble, "logger": logger}
         )
@@ -77,7 +77,14 @@ class ClientProducer:
 
     def flush(self, seconds: float) -> int:
         """Wait until all is answered, for at most so long; gives how many records are not."""
-        return self._client.flush(seconds)
+        try:
+            return self._client.flush(seconds)
+        except (KafkaException, SystemError) as error:
+            # A fatal one, after which nothing is delivered. Of some the client forgets to say what
+            # it was, and Python complains.
+            known = isinstance(error, KafkaException)
+            self._failed(error.args[0] if known else KafkaError(KafkaError._FATAL))
+            return len(self)
 
 
 def edge_of(wanted: Edge) -> Edge:
