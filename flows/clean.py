@@ -30,6 +30,7 @@ from flows.domain.cleaning import Cleaned, Cleaning
 from flows.domain.dead_letters import RefusedEvents
 from flows.domain.families import BY_NAME
 from flows.domain.judge import Limits
+from flows.domain.kernels.warm import warm
 from flows.domain.placement import Placement
 from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
@@ -74,16 +75,14 @@ def flow(family_name: str = "web") -> Dataflow:
     family = BY_NAME[family_name]
     process = Process.prepare(registry.cleaning(family))
     settings, observe = process.settings, process.telemetry.flow
-    decoder = Decoder(
-        family,
-        ConfluentIds(settings.registry),
-        settings.max_record_bytes,
-        settings.kernels == "on",
-    )
+    if kernels := settings.kernels == "on":
+        warm()
+    decoder = Decoder(family, ConfluentIds(settings.registry), settings.max_record_bytes, kernels)
     cleaning = Cleaning(
         family,
         Limits(settings.allowed_lateness, settings.future_tolerance),
         RejectBudget(settings.reject_budget_ratio, settings.reject_budget_records),
+        kernels,
     )
     encoder = CleanEncoder(family)
     one_event = settings.clean_form == "event"

@@ -28,6 +28,7 @@ from flows.domain.counting import CleanEvents, Counted, Counting, Windowing
 from flows.domain.dead_letters import unreadable
 from flows.domain.families import BY_NAME
 from flows.domain.fence import Terms
+from flows.domain.kernels.warm import warm
 from flows.domain.tables import COUNTED, GOLD, PROGRESS
 from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
@@ -65,7 +66,8 @@ def flow(family_name: str = "web") -> Dataflow:
     family = BY_NAME[family_name]
     process = Process.prepare(registry.counting(family))
     settings, observe, origin = process.settings, process.telemetry.flow, process.origin
-    kernels = settings.kernels == "on"
+    if kernels := settings.kernels == "on":
+        warm()
     reader = CleanReader(family, kernels)
     # progress is reported in offsets of the raw topic: those are what clean events carry
     raw = Origin(process.flow.name, settings.topic(f"topic_raw_{family.name}"))

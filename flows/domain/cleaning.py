@@ -44,9 +44,11 @@ class Cleaning:
     where.
     """
 
-    def __init__(self, family: Family, limits: Limits, budget: RejectBudget) -> None:
+    def __init__(
+        self, family: Family, limits: Limits, budget: RejectBudget, kernels: bool = True
+    ) -> None:
         validator = Validator(family)
-        self._judge = Judge(validator, limits)
+        self._judge = Judge(validator, limits, kernels)
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._budget = budget
         self.tallies = Tallies(validator.rules)

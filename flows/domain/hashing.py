@@ -5,7 +5,8 @@ events/s are 9 million, so 64 bits would take a new id for a known one about twi
 refuse a good event. With 128 bits that is once in 10^18 years, so no table keeps the ids
 themselves.
 
-Polars promises its hashes for one process only, so keys are neither stored nor sent.
+They are made by kernels/hashing.py; the functions here are its reference. Polars promises its
+hashes for one process only, so keys are neither stored nor sent.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ SEEDS = (0x5EED, 0xFACE)
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def keys_of_ids(ids: pl.Series, partitions: np.ndarray) -> np.ndarray:
-    """Give the key of each (partition, id).
+def keys_of_ids(ids: pl.Series) -> np.ndarray:
+    """Give the key of each id.
 
-    Shape: one KEY per row. The same id in two partitions has two keys, since an event is known
-    within its partition only.
+    Shape: one KEY per row.
     """
-    keys = np.stack([ids.hash(seed=seed).to_numpy() for seed in SEEDS], axis=1)
+    return np.stack([ids.hash(seed=seed).to_numpy() for seed in SEEDS], axis=1)
+
+
+def keys_in_partitions(keys: np.ndarray, partitions: np.ndarray) -> np.ndarray:
+    """Give the key of each (partition, id), from that of the id, in its place.
+
+    The same id in two partitions has two keys, since an event is known within its partition only.
+    """
     keys[:, 0] ^= partitions.astype(np.uint64) * SPREAD
     return keys
 

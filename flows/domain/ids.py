@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import hirola
 import numpy as np
 
 from flows.domain.hashing import KEY
+from flows.domain.kernels.slots import SlotTable
 
 NEVER = -(2**62)
 """A time before every horizon: that of a slot without an event."""
@@ -64,15 +66,16 @@ class KnownIds:
     twice the time.
     """
 
-    def __init__(self, lateness: int) -> None:
+    def __init__(self, lateness: int, kernels: bool = True) -> None:
         self._lateness = lateness
+        self._table = SlotTable if kernels else partial(hirola.HashTable, dtype=KEY)
         self._reset(MIN_CAPACITY)
 
     def _reset(self, capacity: int) -> None:
         # The table numbers its keys in the order in which they came: these are the slots. So a slot
         # is new if it is not below the length before the `add`, and slots that follow each other
         # are a slice.
-        self._slots = hirola.HashTable(capacity, KEY)
+        self._slots = self._table(capacity)
         # Per slot: of the accepted event. A conflict raises `_newest`, until which it is known, up
         # to `_limit`; and `_last`, until which a restart needs it. `_older` and `_older_last` are
         # those of the event with this id before it, while a restart still needs that one.

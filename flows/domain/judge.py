@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from flows.domain.batch import Batch, Decoded, milliseconds_of, running_maximum, utc
 from flows.domain.codes import (
@@ -22,8 +23,9 @@ from flows.domain.codes import (
     VERDICT_INDEX,
     Outcome,
 )
-from flows.domain.hashing import keys_of_ids
+from flows.domain.hashing import keys_in_partitions, keys_of_ids
 from flows.domain.ids import NEVER, Identified, KnownIds
+from flows.domain.packed import Texts, hashes_of
 from flows.domain.validate import Findings, Validator
 
 # Before any event, and far enough from the end of int64 that a lateness can be subtracted.
@@ -64,11 +66,12 @@ class Judge:
     State: one watermark per partition, and the ids within the lateness.
     """
 
-    def __init__(self, validator: Validator, limits: Limits) -> None:
+    def __init__(self, validator: Validator, limits: Limits, kernels: bool = True) -> None:
+        self._kernels = kernels
         self._validator = validator
         self._lateness = limits.lateness // timedelta(milliseconds=1)
         self._tolerance = limits.future_tolerance // timedelta(milliseconds=1)
-        self._ids = KnownIds(self._lateness)
+        self._ids = KnownIds(self._lateness, kernels)
         self.watermarks: dict[int, int] = {}
 
     def restore(self, partition: int, mark: int) -> None:
@@ -107,6 +110,12 @@ class Judge:
         fingerprints = {r.row: r.fingerprint for r in decoded.refused}
         return Judged(batch, verdict, events, findings, fingerprints, timed, identified)
 
+    def _hashes(self, ids: pl.Series, payloads: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Give the keys of ids, and hashes of what came with them."""
+        if self._kernels:
+            return Texts(ids).hashes, hashes_of(payloads)[:, 0]
+        return keys_of_ids(ids), pl.Series(payloads).hash(seed=1).to_numpy()
+
     def _judge_order(
         self,
         batch: Batch,
@@ -133,13 +142,12 @@ class Judge:
         partitions, horizons, times = partitions[~late], horizons[~late], times[~late]
         # The record's bytes, not the event: a repetition is the same record sent again. One id with
         # other bytes is a conflict, because nobody can say which of the two is true.
-        payloads = pl.Series(
-            batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload
-        ).hash(seed=1)
+        payloads = batch.payload.take(rows[kept]) if len(kept) < len(batch) else batch.payload
+        keys, hashes = self._hashes(known["event_id"], payloads)
         verdicts = self._ids.judge(
             Identified(
-                keys_of_ids(known["event_id"], partitions),
-                payloads.to_numpy(),
+                keys_in_partitions(keys, partitions),
+                hashes,
                 times,
                 np.maximum(horizons, NEVER + 1),
                 partitions,

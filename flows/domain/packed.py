@@ -7,11 +7,29 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from flows.domain.batch import milliseconds_of, utc
 from flows.domain.kernels.hashing import hash_texts
-from flows.domain.kernels.packing import measure_texts, pack_texts, text_length
+from flows.domain.kernels.packing import measure_texts, pack_texts
 from flows.domain.tables import Table
+
+
+def memory_of(buffer: pa.Buffer | None, kind: type[np.generic] = np.uint8) -> np.ndarray:
+    """Look at the memory of a column; nobody may write to it, which kernels are compiled for."""
+    # an array of empty texts may have no memory at all
+    memory = np.frombuffer(bytes(8) if buffer is None else buffer, kind)
+    memory.flags.writeable = False
+    return memory
+
+
+def hashes_of(values: pa.Array) -> np.ndarray:
+    """Give the hash of each binary value: (n, 2) uint64; null is empty."""
+    _, offsets, data = values.buffers()
+    ends = memory_of(offsets, np.int32)[values.offset :][: len(values) + 1]
+    hashes = np.empty((len(values), 2), np.uint64)
+    hash_texts(ends, memory_of(data), hashes)
+    return hashes
 
 
 class Texts:
@@ -25,9 +43,8 @@ class Texts:
         array = self.series.to_arrow(compat_level=pl.CompatLevel.oldest())
         _, offsets, data = array.buffers()
         self.count = len(array)
-        self.offsets = np.frombuffer(offsets, np.int64)[array.offset :][: self.count + 1]
-        # an array of empty texts may have no memory at all
-        self.data = np.frombuffer(b"\0" if data is None else data, np.uint8)
+        self.offsets = memory_of(offsets, np.int64)[array.offset :][: self.count + 1]
+        self.data = memory_of(data)
 
     @cached_property
     def hashes(self) -> np.ndarray:
@@ -120,7 +137,7 @@ class PackedRows:
     def _texts_of(self, row: int, count: int) -> list[str]:
         texts, at = [], int(self.ends[row])
         for _ in range(count):
-            end = at + 4 + text_length(self.texts, at)
+            end = at + 4 + int.from_bytes(self.texts[at : at + 4], "big")
             texts.append(self.texts[at + 4 : end].tobytes().decode())
             at = end
         return texts

@@ -59,7 +59,7 @@ class Road:
         lateness = timedelta(milliseconds=limits.lateness)
         tolerance = timedelta(milliseconds=limits.tolerance)
         self.decoder = Decoder(WEB, schemas.ConfluentIds(None), limits.max_bytes, kernels)
-        self.cleaning = Cleaning(WEB, Limits(lateness, tolerance), RejectBudget(2.0, 10))
+        self.cleaning = Cleaning(WEB, Limits(lateness, tolerance), RejectBudget(2.0, 10), kernels)
         self.counting = Counting(WEB, RAW, Windowing(lateness, cap, kernels))
         for p in partitions:
             self.cleaning.restore(p, Checkpoint(0, 0))

@@ -17,6 +17,7 @@ import pyarrow as pa
 from flows.connectors.avro.schemas import Schema
 from flows.domain.items import FlatItems
 from flows.domain.kernels.avro import ARRAY, BAD, ENUM, INT, LONG, STRING, read_events
+from flows.domain.packed import memory_of
 
 __all__ = ["BAD", "ColumnReader", "Columns", "Unsupported"]
 
@@ -201,9 +202,8 @@ class ColumnReader:
 def _bounds_of(values: pa.Array, skip: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Give the memory of binary values, and where the body of each begins and ends in it."""
     _, offsets, data = values.buffers()
-    ends = np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1].astype(np.int64)
-    memory = np.frombuffer(b"\0" if data is None else data, np.uint8)
-    return memory, (ends[:-1] + skip, ends[1:])
+    ends = memory_of(offsets, np.int32)[values.offset :][: len(values) + 1].astype(np.int64)
+    return memory_of(data), (ends[:-1] + skip, ends[1:])
 
 
 def _views_of(symbols: tuple[str, ...]) -> tuple[np.ndarray, pa.Buffer]:

@@ -25,7 +25,7 @@ from flows.domain.checkpoint import Checkpoint
 from flows.domain.cleaning import Cleaned, Cleaning
 from flows.domain.codes import VERDICTS
 from flows.domain.dead_letters import RefusedEvents
-from flows.domain.hashing import keys_of_ids
+from flows.domain.hashing import keys_in_partitions, keys_of_ids
 from flows.domain.ids import Identified, KnownIds
 from flows.domain.judge import Limits
 from flows.domain.tallies import OffsetTally
@@ -528,7 +528,7 @@ def test_many_more_ids_than_the_table_holds_are_all_told_apart() -> None:
         again = np.concatenate((rows, rows - 10_000)) if start else rows
         judged = keys.judge(
             Identified(
-                keys_of_ids(ids[again], partitions[again]),
+                keys_in_partitions(keys_of_ids(ids[again]), partitions[again]),
                 again.astype(np.uint64),
                 times[again],
                 np.concatenate((horizons, horizons))[: len(again)],

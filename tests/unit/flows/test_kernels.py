@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -18,6 +21,7 @@ from flows.domain.kernels.hashing import hash_texts
 from flows.domain.kernels.slots import SlotTable
 from flows.domain.packed import Texts
 from flows.domain.web import WEB
+from flows.runtime.paths import ROOT
 from tests.fuzz.logs import LIMITS, PARTITIONS, log_of
 from tests.fuzz.road import Road, batch_of
 from tests.support.batches import batch_of as batch_of_values
@@ -136,3 +140,31 @@ def test_the_epoch_of_a_record_is_told_only_where_it_is_sure() -> None:
     epochs.note(40, 2)
     told = [epochs.of(offset) for offset in (8, 9, 15, 20, 21, 29, 30, 40, 41)]
     assert told == [-1, 1, 1, 1, -1, -1, 2, 2, -1]
+
+
+def test_no_batch_waits_for_the_compiler() -> None:
+    """After `warm`, a flow calls no kernel with types that it was not compiled for."""
+    script = """
+import flows.runtime.one_thread
+from flows.domain.kernels import avro, hashing, packing, slots, sums
+from flows.domain.kernels.warm import warm
+
+def compiled():
+    return {
+        f"{module.__name__}.{name}": [str(s) for s in function.signatures]
+        for module in (avro, hashing, packing, slots, sums)
+        for name, function in vars(module).items()
+        if hasattr(function, "signatures")
+    }
+
+warm()
+before = compiled()
+from tests.fuzz.check import check
+check(1, 3_000)
+after = compiled()
+print({name: after[name][len(before[name]) :] for name in after if after[name] != before[name]})
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert ran.stdout.strip() == "{}", ran.stdout + ran.stderr
