@@ -13,6 +13,7 @@ from shopstream.doctor.database import examine_database
 from shopstream.doctor.finding import Finding
 from shopstream.doctor.identity import examine_identity
 from shopstream.doctor.kafka import examine_kafka, examine_readers
+from shopstream.doctor.speed import examine_speed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "settings", "all readable" + (f"; by default: {', '.join(unset)}" if unset else "")
     )
+    yield from examine_speed(settings)
     yield from examine_kafka(settings)
     yield from examine_database(settings)
     yield from examine_identity(settings)

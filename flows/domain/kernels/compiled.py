@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NOT_KEPT: list[str] = []
 
 
 def compiled(function: F) -> F:
@@ -18,4 +19,10 @@ def compiled(function: F) -> F:
     try:
         return cast(F, njit(cache=True, nogil=True)(function))
     except RuntimeError:  # "no locator available": nowhere to keep the code
+        _NOT_KEPT.append(function.__name__)
         return cast(F, njit(nogil=True)(function))
+
+
+def is_kept() -> bool:
+    """Say whether compiled code is kept for the next process."""
+    return not _NOT_KEPT
