@@ -15,6 +15,9 @@ from flows.domain.kernels.packing import measure_texts, pack_texts
 from flows.domain.tables import Table
 
 
+NULL_HASH = (0, 0)
+
+
 def memory_of(buffer: pa.Buffer | None, kind: type[np.generic] = np.uint8) -> np.ndarray:
     """Look at the memory of a column; nobody may write to it, which kernels are compiled for."""
     # an array of empty texts may have no memory at all
@@ -35,12 +38,13 @@ def hashes_of(values: pa.Array) -> np.ndarray:
 class Texts:
     """A column of texts.
 
-    Shape: text i is `data[offsets[i]:offsets[i + 1]]`, UTF-8; null is empty.
+    Shape: text i is `data[offsets[i]:offsets[i + 1]]`, UTF-8; null is empty, with another hash.
     """
 
     def __init__(self, column: pl.Series) -> None:
         self.series = column if column.dtype == pl.String else column.cast(pl.String)
         array = self.series.to_arrow(compat_level=pl.CompatLevel.oldest())
+        self._array = array
         _, offsets, data = array.buffers()
         self.count = len(array)
         self.offsets = memory_of(offsets, np.int64)[array.offset :][: self.count + 1]
@@ -51,6 +55,8 @@ class Texts:
         """Give the hash of each text: (n, 2) uint64."""
         hashes = np.empty((self.count, 2), np.uint64)
         hash_texts(self.offsets, self.data, hashes)
+        if self._array.null_count:
+            hashes[self._array.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
         return hashes
 
 

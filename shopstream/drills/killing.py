@@ -20,9 +20,12 @@ from shopstream.drills.stage import ROLLUP, Stage, expect
 POINTS = {
     "after poll": ("flows.connectors.kafka_source", "Reader", "_poll", "after"),
     "before flush": ("flows.connectors.kafka_sink", "Writer", "flush", "before"),
-    "before a transaction": ("flows.connectors.timescale", "Writer", "_write", "before"),
+    "rows taken, not submitted": ("flows.connectors.timescale", "Writer", "_next", "after"),
+    "before a transaction": ("flows.connectors.upserter", "Upserter", "write", "before"),
+    "in mid-COPY": ("psycopg", "Copy", "write", "after"),
+    "before COMMIT": ("flows.connectors.upserts", "UpsertStatements", "changes", "after"),
+    "after COMMIT": ("flows.connectors.places", "Places", "committed", "before"),
     "between flush and commit": ("flows.connectors.kafka_source", "Reader", "commit", "before"),
-    "in mid-COPY": ("flows.connectors.timescale", None, "encoded", "after"),
     "in mid-rewind": ("flows.domain.checkpoint", "Progress", "advance", "after"),
 }
 """Name -> where: module, class, function, and whether before or after it."""

@@ -63,8 +63,8 @@ DRILLS = {
         ),
         Drill(
             "kill-points",
-            "SIGKILL of each flow after a poll, before a flush, between flush and commit, while it"
-            " rebuilds its state, and in the middle of a COPY",
+            "SIGKILL of each flow after a poll, before a flush, when rows are taken, before, in and"
+            " after a transaction, before the commit of offsets, and while it rebuilds its state",
             killing.kill_at_points,
         ),
         Drill(
