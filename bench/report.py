@@ -58,6 +58,8 @@ def results(measured: Measurements) -> dict[str, Any]:
     return {
         "chain_eps": median_speed([d.work_eps for d in measured.chain]),
         "clean_eps": median_speed([d.work_eps for d in measured.clean]),
+        "yardstick_eps": median_speed([s.eps for s in measured.spike]),
+        "clean_to_yardstick": median_ratio(measured),
         "metrics_eps": median_speed([d.work_eps for d in measured.metrics]),
         "generator_eps": median_speed([f.sending_eps for f in measured.generator]),
         "latency_ms": {
@@ -83,6 +85,7 @@ def results(measured: Measurements) -> dict[str, Any]:
         "runs": {
             "generator": [f.row() for f in measured.generator],
             "clean": [d.row() for d in measured.clean],
+            "yardstick": [s.row() for s in measured.spike],
             "metrics": [d.row() for d in measured.metrics],
             "chain": [d.row() for d in measured.chain],
             "batch_form_clean": [d.row() for d in measured.batch_clean],
@@ -95,6 +98,12 @@ def results(measured: Measurements) -> dict[str, Any]:
 def median_speed(speeds: Sequence[float]) -> int | None:
     """Give the median of the runs."""
     return round(median(speeds)) if speeds else None
+
+
+def median_ratio(measured: Measurements) -> float | None:
+    """Give how fast clean is beside the yardstick, each pair on one topic."""
+    pairs = list(zip(measured.clean, measured.spike, strict=False))
+    return round(median(c.work_eps / s.eps for c, s in pairs), 2) if pairs else None
 
 
 def peak_memory(runs: Sequence[Mapping[str, float]]) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from bench.fill import FillResult, fill
 from bench.latency import LatencyResult, measure_latency
 from bench.resources import CpuUsage
 from bench.sandbox import Sandbox, open_sandbox
+from bench.spike import SpikeResult, run_spike
 from flows.registry import UPSTREAM_FIRST
 from shopstream.demo.dev_services import Services
 
@@ -48,6 +49,7 @@ class Measurements:
     """All runs of every step."""
 
     generator: list[FillResult] = field(default_factory=list)
+    spike: list[SpikeResult] = field(default_factory=list)
     clean: list[DrainResult] = field(default_factory=list)
     metrics: list[DrainResult] = field(default_factory=list)
     chain: list[DrainResult] = field(default_factory=list)
@@ -97,6 +99,8 @@ class Bench:
                 measured.metrics.append(self._drain("metrics", single, ("metrics",), filled))
                 counts.add(counted_events(single))
             raw = single.settings.topic("topic_raw_web")
+            if "clean" in plan.steps:
+                self._spike(f"{name}-spike", raw, filled)
             if "chain" in plan.steps:
                 with open_sandbox(self._services, f"{name}-chain", raw, plan.form) as chain:
                     measured.chain.append(self._drain("chain", chain, UPSTREAM_FIRST, filled))
@@ -105,6 +109,13 @@ class Bench:
                 raise BenchError(f"metrics alone and the chain count differently: {sorted(counts)}")
             if plan.batch_too and not measured.batch_chain:
                 self._batch_form(name, raw, filled)
+
+    def _spike(self, name: str, raw: str, filled: FillResult) -> None:
+        """Measure the yardstick beside clean."""
+        with open_sandbox(self._services, name, raw, self._plan.form) as sandbox:
+            result = run_spike(sandbox, filled.records)
+        self.measured.spike.append(result)
+        self._log(f"yardstick      {result.eps:>9,.0f}/s work")
 
     def _batch_form(self, name: str, raw: str, filled: FillResult) -> None:
         """Drain the same backlog once more, with batches on clean.web."""

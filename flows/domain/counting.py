@@ -345,7 +345,8 @@ def _counted(clean: CleanEvents, unseen: np.ndarray, is_new: np.ndarray) -> Coun
 
     Shape: `unseen` has one bool per event, `is_new` one per record.
     """
-    timestamps = milliseconds_of(clean.events["source_timestamp"])
+    # a copy: telemetry keeps them until their rows are committed, and a view would keep the batch
+    timestamps = milliseconds_of(clean.events["source_timestamp"]).copy()
     caught_up = clean.batch.caught_up
     refused = [refusal.code for refusal in clean.refused if is_new[refusal.row]]
     if unseen.all() and is_new.all():

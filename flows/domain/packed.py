@@ -14,7 +14,6 @@ from flows.domain.kernels.hashing import hash_texts
 from flows.domain.kernels.packing import measure_texts, pack_texts
 from flows.domain.tables import Table
 
-
 NULL_HASH = (0, 0)
 
 

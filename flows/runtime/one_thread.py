@@ -15,8 +15,11 @@ import os
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-M_ARENA_MAX = -8
-"""The name of the setting in glibc's malloc.h; other C libraries have no `mallopt`."""
+# By their numbers in glibc's malloc.h; other C libraries have no `mallopt`. One arena; and the
+# arrays of a batch go back to the system with it, instead of making holes.
+ALLOCATOR = {"MALLOC_ARENA_MAX": (-8, 1), "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20)}
 
-if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-    libc.mallopt(M_ARENA_MAX, 1)
+if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    for name, (number, value) in ALLOCATOR.items():
+        if name not in os.environ:
+            libc.mallopt(number, value)
