@@ -87,11 +87,15 @@ def rows_of_partitions(partition: np.ndarray) -> dict[int, np.ndarray]:
 
 def chosen(values: pa.Array, rows: np.ndarray) -> list[Any]:
     """Give some values of a column, at least one."""
+    listed: list[Any] = slice_of(values, rows).to_pylist()
+    return listed
+
+
+def slice_of(values: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Take some values of a column, at least one."""
     # rows of one partition usually follow each other, and a slice copies nothing
     adjacent = rows[-1] - rows[0] + 1 == len(rows)
-    part = values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
-    listed: list[Any] = part.to_pylist()
-    return listed
+    return values.slice(rows[0], len(rows)) if adjacent else values.take(pa.array(rows))
 
 
 class Pulled(Protocol[Taken]):

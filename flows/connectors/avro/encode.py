@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import fastavro
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from flows.connectors.avro import schemas
 from flows.connectors.avro.decode import encode
 from flows.connectors.avro.schemas import Schema
-from flows.connectors.records import BY_KEY, ColumnarRecords, Records, chosen
+from flows.connectors.records import BY_KEY, ColumnarRecords, Records, slice_of
 from flows.domain.batch import Origin, rows_by_partition
 from flows.domain.cleaning import Cleaned
 from flows.domain.codes import ACCEPTED
@@ -71,14 +71,18 @@ class CleanEncoder:
         batch = cleaned.judged.batch
         messages: dict[int, list[dict[str, Any]]] = {}
         for p, indices in rows_by_partition(batch.partition[rows]).items():
-            events = chosen(bodies, indices)
-            stretches = _stretches([len(event) for event in events])
-            messages[p] = [{"value": self._array(events[start:end])} for start, end in stretches]
+            messages[p] = [{"value": value} for value in self._arrays(slice_of(bodies, indices))]
         return Records(messages, batch.timestamp[rows])
 
-    def _array(self, events: list[bytes]) -> bytes:
-        # an Avro array is a count, the bytes of its items, and a zero
-        return b"".join((self._batch_header, _long_bytes(len(events)), *events, b"\0"))
+    def _arrays(self, events: pa.Array) -> Iterator[bytes]:
+        """Give the events as Avro arrays: a count, the bytes of the items, and a zero."""
+        # in Arrow's memory the events stand one behind the other already
+        _, offsets, data = events.buffers()
+        ends = np.frombuffer(offsets, np.int32)[events.offset :][: len(events) + 1]
+        memory = memoryview(data)
+        for start, end in _stretches(np.diff(ends)):
+            count = _long_bytes(end - start)
+            yield b"".join((self._batch_header, count, memory[ends[start] : ends[end]], b"\0"))
 
     def _events(self, cleaned: Cleaned, prefix: bytes) -> tuple[np.ndarray, pa.Array]:
         """Give the rows (of the batch) that were accepted, and their bytes after the prefix."""
@@ -182,7 +186,7 @@ class TallyRecords:
         return {"value": _record(schemas.load(contract), value), "key": key.encode()}
 
 
-def _stretches(sizes: list[int]) -> list[tuple[int, int]]:
+def _stretches(sizes: np.ndarray) -> list[tuple[int, int]]:
     """Cut events into stretches `[start, end)` of at most BATCH_BYTES, or of one larger event."""
     ends = np.cumsum(sizes)
     stretches = []
