@@ -29,7 +29,7 @@ from flows.domain.tables import AnyRows, Table
 # An idle flow asks its database so often whether it is still there.
 LOOK_SECONDS = 5.0
 # A flush that lasts longer is waited for: what is counted meanwhile takes memory.
-LONG_SECONDS = 2.0
+LONG_SECONDS = 1.0
 
 
 class HasRows(Protocol):
