@@ -17,10 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.fill import HEALTHY
 from bench.report import results, show
 from bench.resources import machine
-from bench.runner import HEALTHY, STEPS, Bench, Plan
+from bench.runner import STEPS, Bench, Plan
 from bench.sandbox import FOLDER, exclusive_bench
+from bench.sweeps import FULL, QUICK, SWEEPS
 from flows.domain.errors import ShopstreamError
 from flows.runtime.paths import ROOT
 from flows.runtime.settings import PREFIX, settings_or_exit
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         scenario=args.scenario,
         batch_too=args.form == "event" and {"clean", "chain"} <= set(args.only),
         verified=args.verify,
+        extent=QUICK if args.quick else FULL,
     )
     about = {
         "machine": machine(),
@@ -105,10 +108,11 @@ def commit() -> str | None:
 def steps(text: str) -> tuple[str, ...]:
     """Read a list of steps, and put it into the order in which they run."""
     wanted = [step for step in text.split(",") if step]
+    known = (*STEPS, *SWEEPS)
     for step in wanted:
-        if step not in STEPS:
-            raise argparse.ArgumentTypeError(f"{step}: unknown, one of {', '.join(STEPS)}")
-    return tuple(step for step in STEPS if step in wanted)
+        if step not in known:
+            raise argparse.ArgumentTypeError(f"{step}: unknown, one of {', '.join(known)}")
+    return tuple(step for step in known if step in wanted)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,13 +128,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="runs of each step; speeds are medians (3)",
     )
-    options.add_argument("--quick", action="store_true", help="each step once")
+    options.add_argument("--quick", action="store_true", help="each step once, short sweeps")
     options.add_argument(
         "--only",
         type=steps,
         default=STEPS,
         metavar="STEPS",
-        help=f"of {','.join(STEPS)}; what they need is run too",
+        help=f"of {','.join(STEPS)}, and what they need; or sweeps: {','.join(SWEEPS)}",
     )
     options.add_argument(
         "--form", choices=("event", "batch"), default="event", help="records of clean.web (event)"

@@ -18,6 +18,7 @@ from flows.runtime.paths import ROOT
 
 # Events per second of event time: with 60 s of allowed lateness clean keeps 300,000 ids.
 DENSITY = 5_000
+HEALTHY = "perf"  # the scenario without faults: all that is sent is accepted
 REPORT_LINE = re.compile(r"sent (\d+) records .* in [\d.]+ s, ([\d,]+)/s")
 
 

@@ -61,8 +61,11 @@ class LatencyResult:
 class WarmProbe(LatencyProbe):
     """A probe that leaves out the first seconds, when imports and first calls still take time."""
 
-    def __init__(self, database_url: str, topic: str) -> None:
+    def __init__(
+        self, database_url: str, topic: str, warm_up_seconds: float = WARM_UP_SECONDS
+    ) -> None:
         super().__init__(database_url, topic)
+        self._warm_up_us = int(warm_up_seconds * 1_000_000)
         self._from_us: int | None = None
         self._due: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self.expected = 0
@@ -72,7 +75,7 @@ class WarmProbe(LatencyProbe):
         if not len(scheduled_us):
             return
         if self._from_us is None:
-            self._from_us = int(scheduled_us.min()) + int(WARM_UP_SECONDS * 1_000_000)
+            self._from_us = int(scheduled_us.min()) + self._warm_up_us
         warm = scheduled_us >= self._from_us
         self.expected += int(warm.sum())
         partition, offset, scheduled_us = partition[warm], offset[warm], scheduled_us[warm]
@@ -104,13 +107,9 @@ def measure_latency(
     Errors: BenchError when some do not become visible.
     """
     settings = sandbox.settings
-    target = Target(
-        bootstrap=settings.bootstrap,
-        security=settings.kafka.security,
-        topic=settings.topic("topic_raw_web"),
-        registry_url=settings.registry,
+    plan = RunPlan(
+        target=target_of(sandbox), scenario=scenario, rate=rate, duration_seconds=seconds
     )
-    plan = RunPlan(target=target, scenario=scenario, rate=rate, duration_seconds=seconds)
     probe = WarmProbe(settings.database_url, settings.topic("topic_raw_web"))
     with Meter(services, sandbox.name) as meter, run_flows(sandbox, NAMES) as processes, probe:
         wait_until_reading(processes)
@@ -129,6 +128,17 @@ def measure_latency(
     return LatencyResult(rate, latency, sending.report, usage, rss, legs)
 
 
+def target_of(sandbox: Sandbox) -> Target:
+    """Give the generator the raw topic of a sandbox."""
+    settings = sandbox.settings
+    return Target(
+        bootstrap=settings.bootstrap,
+        security=settings.kafka.security,
+        topic=settings.topic("topic_raw_web"),
+        registry_url=settings.registry,
+    )
+
+
 def wait_until_reading(processes: RunningFlows) -> None:
     """Wait until every flow has its partitions.
 
@@ -141,12 +151,12 @@ def wait_until_reading(processes: RunningFlows) -> None:
         time.sleep(0.1)
 
 
-def wait_until_visible(probe: WarmProbe) -> Percentiles:
+def wait_until_visible(probe: WarmProbe, patience_seconds: float = VISIBLE_SECONDS) -> Percentiles:
     """Wait until the rows of everything sent can be read.
 
-    Errors: BenchError after VISIBLE_SECONDS.
+    Errors: BenchError when it takes longer.
     """
-    until = time.monotonic() + VISIBLE_SECONDS
+    until = time.monotonic() + patience_seconds
     while (latency := probe.whole()) is None or latency.count < probe.expected:
         if time.monotonic() > until:
             visible = latency.count if latency else 0

@@ -82,6 +82,7 @@ def results(measured: Measurements) -> dict[str, Any]:
             "cpu_s_per_million": median_cpu(measured.batch_chain),
         },
         "verified": measured.verified,
+        "sweeps": measured.sweeps,
         "runs": {
             "generator": [f.row() for f in measured.generator],
             "clean": [d.row() for d in measured.clean],

@@ -5,20 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench.check import check_chain, check_counted, counted_events, verify
 from bench.drain import DrainResult, drain
 from bench.errors import BenchError
-from bench.fill import FillResult, fill
+from bench.fill import HEALTHY, FillResult, fill
 from bench.latency import LatencyResult, measure_latency
 from bench.resources import CpuUsage
 from bench.sandbox import Sandbox, open_sandbox
 from bench.spike import SpikeResult, run_spike
+from bench.sweeps import SWEEPS, Extent
 from flows.registry import UPSTREAM_FIRST
 from shopstream.demo.dev_services import Services
 
 STEPS = ("generator", "clean", "metrics", "chain", "latency")
-HEALTHY = "perf"  # the scenario without faults: all that is sent is accepted
 RATES = (1_000, 16_700)
 LATENCY_SECONDS = 30.0
 # The answer key and the comparison are plain Python, one record at a time, so only a part of the
@@ -32,7 +33,7 @@ class Plan:
     """What to measure.
 
     Shape: `form` is that of clean.web; with `batch_too` clean and chain are measured with batches
-    too.
+    too; `extent` is how far the sweeps go.
     """
 
     events: int
@@ -42,6 +43,7 @@ class Plan:
     scenario: str
     batch_too: bool
     verified: bool
+    extent: Extent
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Measurements:
     batch_chain: list[DrainResult] = field(default_factory=list)
     latency: list[LatencyResult] = field(default_factory=list)
     verified: str | None = None
+    sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Bench:
@@ -72,12 +75,17 @@ class Bench:
 
         Errors: BenchError for a step that fails or whose numbers are wrong.
         """
-        if set(self._plan.steps) - {"latency"}:
+        if set(self._plan.steps) & set(STEPS) - {"latency"}:
             for number in range(self._plan.repeats):
                 self._round(f"{self._id}-{number}")
         if "latency" in self._plan.steps:
             for rate in RATES:
                 self._latency(rate)
+        for name in self._plan.steps:
+            if name in SWEEPS:
+                sweep, extent = SWEEPS[name], self._plan.extent
+                measured = sweep(self._services, f"{self._id}-{name}", extent, self._log)
+                self.measured.sweeps[name] = measured
         if self._plan.verified:
             self._verify()
         return self.measured
