@@ -159,7 +159,7 @@ def find_max(services: Services, name: str, extent: Extent, log: Log) -> dict[st
                     "p99": round(float(np.percentile(sent.latency_ms, 99)), 1),
                     "growth_ms": round(sent.growth_ms, 1),
                     "generator_behind_p99_ms": round(sent.report.behind_p99_ms, 1),
-                    "others_cpu_ratio": round(usage.others_ratio, 3),
+                    "generator_and_others_cpu_ratio": round(usage.others_ratio, 3),
                 }
             )
             log(f"find-max       {rate:>9,.0f}/s {'flat' if sent.flat else 'grows'} {trials[-1]}")
