@@ -30,7 +30,7 @@ from flows.domain.cleaning import Cleaned, Cleaning
 from flows.domain.dead_letters import RefusedEvents
 from flows.domain.families import BY_NAME
 from flows.domain.judge import Limits
-from flows.domain.kernels.warm import warm
+from flows.domain.kernels.warm import warm_reading
 from flows.domain.placement import Placement
 from flows.runtime.launch import Process
 from flows.runtime.telemetry.collector import StateView
@@ -76,7 +76,7 @@ def flow(family_name: str = "web") -> Dataflow:
     process = Process.prepare(registry.cleaning(family))
     settings, observe = process.settings, process.telemetry.flow
     if kernels := settings.kernels == "on":
-        warm()
+        warm_reading()
     decoder = Decoder(family, ConfluentIds(settings.registry), settings.max_record_bytes, kernels)
     cleaning = Cleaning(
         family,

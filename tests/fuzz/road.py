@@ -116,9 +116,10 @@ class Road:
         assert not letters.refused
         assert not counts.refused
         for rows in (*self.counting.take(), *letters.rows, *counts.rows):
-            for row in rows.frame.iter_rows():
+            frame = rows.frame
+            for row in frame.iter_rows():
                 assert not any(isinstance(cell, str) and "\0" in cell for cell in row)
-            self._upsert(rows.table.name, rows.frame.iter_rows(named=True))
+            self._upsert(rows.table.name, frame.iter_rows(named=True))
 
     def _upsert(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         for metric, table in GOLD.items():
