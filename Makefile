@@ -1,6 +1,6 @@
 # Every command of the project; `make` lists them. Python 3.11 or 3.12 and make are all that a machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-fast fmt check render bench drills fuzz lock tools \
+.PHONY: help demo venv test test-fast fmt check render bench bench-peers drills fuzz lock tools \
 	services services-status services-stop services-clean prometheus secrets up down
 
 py := .venv/bin/python
@@ -53,6 +53,9 @@ fuzz: .venv/.installed ## take ten million spoilt records all the way (ARGS='--r
 
 bench: .venv/.installed ## measure speed and latency on the real services
 	@exec $(py) -m bench $(ARGS)
+
+bench-peers: .venv/.installed ## measure Flink SQL beside the flows, row by row the same (needs Maven)
+	@exec $(py) -m bench.peers $(ARGS)
 
 lock: ## pin the dependencies of pyproject.toml anew
 	@sh deploy/lock.sh

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.drain import DrainResult, rounded
-from bench.peers import PEERS
+from bench.peers.recorded import PEERS
 from bench.runner import Measurements
 from flows.registry import UPSTREAM_FIRST
 

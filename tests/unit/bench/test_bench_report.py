@@ -15,7 +15,7 @@ from bench.__main__ import parser, steps
 from bench.drain import DrainResult, RunningFlows, lags_until_drained, measure
 from bench.errors import BenchError
 from bench.fill import FillResult, parse_report
-from bench.peers import PEERS
+from bench.peers.recorded import PEERS
 from bench.report import FLOORS, results, show
 from bench.resources import CpuSample, CpuUsage, Meter, usage_between
 from bench.runner import STEPS, Measurements
