@@ -58,7 +58,7 @@ class DrainResult:
             "work_eps": round(self.work_eps),
             "start_eps": round(self.start_eps),
             "work_seconds": round(self.work_seconds, 2),
-            "others_cpu_ratio": round(self.usage.others_ratio, 3),
+            **self.usage.shares(),
             "cpu_s_per_million": rounded(self.cpu_s_per_million, 2),
             "rss_mib": rounded(self.rss_mib, 0),
         }

@@ -43,6 +43,7 @@ FLOORS = (
     Floor("p99 at 1,000/s", ("latency_ms", "1000", "p99"), 250, "ms", most=True),
     Floor("p50 at 16,700/s", ("latency_ms", "16700", "p50"), 250, "ms", most=True),
     Floor("p99 at 16,700/s", ("latency_ms", "16700", "p99"), 250, "ms", most=True),
+    Floor("p99 at 50,000/s", ("latency_ms", "50000", "p99"), 250, "ms", most=True),
     *(
         Floor(f"memory of {flow}", ("rss_mib", flow), 500, "MiB", most=True)
         for flow in UPSTREAM_FIRST

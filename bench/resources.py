@@ -35,12 +35,21 @@ def peak_mib(pid: int) -> float:
     return 0.0
 
 
-def busy_seconds() -> float:
-    """Give the CPU time of the whole machine that was not idle, steal time included."""
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(
-        int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
+@dataclass(frozen=True)
+class MachineTime:
+    """CPU seconds of the whole machine so far: used, left over, and taken by its host."""
+
+    busy: float
+    idle: float
+    steal: float
+
+
+def machine_time() -> MachineTime:
+    """Read it; stolen time is busy too, for it was not to be had."""
+    user, nice, system, idle, wait, irq, softirq, steal = (
+        int(ticks) / TICKS for ticks in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
     )
-    return (user + nice + system + irq + softirq + steal) / TICKS
+    return MachineTime(user + nice + system + irq + softirq + steal, idle + wait, steal)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class CpuSample:
     """
 
     at: float
-    busy: float
+    machine: MachineTime
     by_process: Mapping[tuple[str, int], float]
 
 
@@ -62,6 +71,8 @@ class CpuUsage:
     seconds: float
     cpu: Mapping[str, float]
     others: float
+    idle: float
+    steal: float
 
     @property
     def others_ratio(self) -> float:
@@ -69,9 +80,18 @@ class CpuUsage:
 
         Units: above a few hundredths the speeds of the bench are too low.
         """
-        return (
-            max(0.0, self.others) / (self.seconds * (os.cpu_count() or 1)) if self.seconds else 0.0
-        )
+        return self._of_machine(max(0.0, self.others))
+
+    def shares(self) -> dict[str, float]:
+        """Give the parts of the machine that were others', idle and stolen, for the results."""
+        return {
+            "others_cpu_ratio": round(self.others_ratio, 3),
+            "idle_ratio": round(self._of_machine(self.idle), 3),
+            "steal_ratio": round(self._of_machine(self.steal), 3),
+        }
+
+    def _of_machine(self, seconds: float) -> float:
+        return seconds / (self.seconds * (os.cpu_count() or 1)) if self.seconds else 0.0
 
 
 class Meter:
@@ -94,7 +114,7 @@ class Meter:
         pids += [(BROKER, self._broker), ("bench", os.getpid())]
         pids += [(DATABASE, pid) for pid in self._backends()]
         return CpuSample(
-            time.monotonic(), busy_seconds(), {(name, pid): cpu_seconds(pid) for name, pid in pids}
+            time.monotonic(), machine_time(), {(name, pid): cpu_seconds(pid) for name, pid in pids}
         )
 
     def _backends(self) -> list[int]:
@@ -112,7 +132,14 @@ def usage_between(first: CpuSample, last: CpuSample) -> CpuUsage:
     cpu: dict[str, float] = {}
     for (name, pid), seconds in last.by_process.items():
         cpu[name] = cpu.get(name, 0.0) + seconds - first.by_process.get((name, pid), 0.0)
-    return CpuUsage(last.at - first.at, cpu, last.busy - first.busy - sum(cpu.values()))
+    before, after = first.machine, last.machine
+    return CpuUsage(
+        last.at - first.at,
+        cpu,
+        after.busy - before.busy - sum(cpu.values()),
+        after.idle - before.idle,
+        after.steal - before.steal,
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from flows.registry import UPSTREAM_FIRST
 from shopstream.demo.dev_services import Services
 
 STEPS = ("generator", "clean", "metrics", "chain", "latency")
-RATES = (1_000, 16_700)
+RATES = (1_000, 16_700, 50_000)
 LATENCY_SECONDS = 30.0
 # The answer key and the comparison are plain Python, one record at a time, so only a part of the
 # backlog is compared: enough records to find a fault.

@@ -1,4 +1,4 @@
-"""How figures change with the load, the keys and a crash: `--only find-max,cardinality,restart`."""
+"""How figures change with load, keys, batches, refusals and a crash: `--only find-max,restart`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bench.latency import WarmProbe, target_of, wait_until_reading, wait_until_v
 from bench.resources import BROKER, DATABASE, Meter, usage_between
 from bench.sandbox import Sandbox, open_sandbox
 from flows.registry import NAMES, UPSTREAM_FIRST
+from flows.runtime.settings import environment_name
 from generators.config import Report, RunPlan
 from shopstream.demo.dev_services import Services
 from shopstream.demo.sending import Sending
@@ -27,6 +28,8 @@ SLOWEST, FASTEST = 5_000.0, 160_000.0
 FLAT_MS = 250.0
 RESTART_RATE = 16_700
 FRESH_MS = 1_000.0
+REFUSED = (HEALTHY, "duplicate_storm", "late_phones", "corrupt", "rules")
+BATCH_RECORDS = environment_name("batch_records")
 LOOK_SECONDS = 0.05
 
 Log = Callable[[str], None]
@@ -44,6 +47,7 @@ class Extent:
     step: float
     events: int
     cardinalities: tuple[tuple[int, int], ...]
+    batches: tuple[int, ...]
     kill_after_seconds: float
     restart_seconds: float
 
@@ -60,6 +64,7 @@ FULL = Extent(
         (10, 10_000),
         (10, 100_000),
     ),
+    batches=(1_000, 2_000, 5_000, 10_000, 20_000),
     kill_after_seconds=70.0,  # clean holds the ids of its whole lateness of 60 s
     restart_seconds=120.0,
 )
@@ -68,6 +73,7 @@ QUICK = Extent(
     step=1.25,
     events=300_000,
     cardinalities=((10, 100), (1_000_000, 100), (10, 100_000)),
+    batches=(1_000, 20_000),
     kill_after_seconds=10.0,
     restart_seconds=30.0,
 )
@@ -191,6 +197,40 @@ def cardinality(services: Services, name: str, extent: Extent, log: Log) -> dict
     return {"events": extent.events, "points": points}
 
 
+def batch_size(services: Services, name: str, extent: Extent, log: Log) -> dict[str, Any]:
+    """Drain one backlog with batches of several sizes."""
+    points: list[dict[str, Any]] = []
+    with open_sandbox(services, name) as filled:
+        records = fill(filled, extent.events, HEALTHY).records
+        raw = filled.settings.topic("topic_raw_web")
+        for size in extent.batches:
+            with open_sandbox(services, f"{name}-{size}", raw) as sandbox:
+                sized = replace(
+                    sandbox,
+                    environment={**sandbox.environment, BATCH_RECORDS: str(size)},
+                )
+                result = drain(services, sized, UPSTREAM_FIRST, records)
+                check_chain(sandbox, records)
+            points.append({"batch_records": size, **result.row()})
+            log(f"batch-size     {result.work_eps:>9,.0f}/s with {size:,} records a batch")
+    return {"events": extent.events, "points": points}
+
+
+def rejects(services: Services, name: str, extent: Extent, log: Log) -> dict[str, Any]:
+    """Drain backlogs of scenarios in which much is repeated, late, unreadable or broken."""
+    points: list[dict[str, Any]] = []
+    for scenario in REFUSED:
+        with open_sandbox(services, f"{name}-{scenario.replace('_', '-')}") as sandbox:
+            records = fill(sandbox, extent.events, scenario).records
+            result = drain(services, sandbox, UPSTREAM_FIRST, records)
+            accepted = check_chain(sandbox, records)
+        points.append(
+            {"scenario": scenario, "accepted_ratio": round(accepted / records, 3), **result.row()}
+        )
+        log(f"rejects        {result.work_eps:>9,.0f}/s of {scenario}")
+    return {"events": extent.events, "points": points}
+
+
 def restart(services: Services, name: str, extent: Extent, log: Log) -> dict[str, Any]:
     """Kill all flows at a steady rate, and measure until events are visible in time again."""
     with open_sandbox(services, name) as sandbox:
@@ -262,5 +302,7 @@ def latency_by_second(sent: Sent, killed_ms: float) -> list[tuple[int, float]]:
 SWEEPS: dict[str, Callable[[Services, str, Extent, Log], dict[str, Any]]] = {
     "find-max": find_max,
     "cardinality": cardinality,
+    "batch-size": batch_size,
+    "rejects": rejects,
     "restart": restart,
 }

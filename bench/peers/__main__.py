@@ -31,6 +31,7 @@ from shopstream.demo.dev_services import Services, native
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
 FORMS = ("event", "batch")
+COMPARED = ("eps", "from_process_start_eps", "cpu_s_per_million", "rss_mib")
 INFRASTRUCTURE = ("broker", "postgres", "bench")
 
 
@@ -45,15 +46,14 @@ def figures(run: DrainResult) -> dict[str, float]:
         "from_process_start_eps": round(run.start_eps),
         "cpu_s_per_million": round(own, 2),
         "rss_mib": round(sum(run.rss_mib.values())),
-        "others_cpu_ratio": round(run.usage.others_ratio, 3),
+        **run.usage.shares(),
     }
 
 
 def pair(ours: DrainResult, theirs: DrainResult, rows: dict[str, int]) -> dict[str, Any]:
     """Set two runs on one topic side by side; `ratios` are ours to theirs."""
     mine, other = figures(ours), figures(theirs)
-    ratios = {name: round(mine[name] / other[name], 3) for name in mine if other[name]}
-    ratios.pop("others_cpu_ratio", None)
+    ratios = {name: round(mine[name] / other[name], 3) for name in COMPARED}
     return {"ours": mine, "flink": other, "ratios": ratios, "rows_compared": rows}
 
 

@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.fill import FillResult, parse_report
 from bench.peers.recorded import PEERS
 from bench.report import FLOORS, results, show
-from bench.resources import CpuSample, CpuUsage, Meter, usage_between
+from bench.resources import CpuSample, CpuUsage, MachineTime, Meter, usage_between
 from bench.runner import STEPS, Measurements
 from bench.sandbox import describe_sandbox
 from shopstream.demo.dev_services import Services
@@ -25,7 +25,7 @@ from shopstream.kafka.lag import Lag, Lags
 
 
 def drained(work_events: float, seconds: float, rss_mib: float) -> DrainResult:
-    usage = CpuUsage(seconds, {"clean": 2.0}, 0.0)
+    usage = CpuUsage(seconds, {"clean": 2.0}, 0.0, 0.0, 0.0)
     return DrainResult(1_000_000, work_events, seconds, seconds + 2, usage, {"clean": rss_mib})
 
 
@@ -101,11 +101,18 @@ def test_steps_run_in_the_order_in_which_they_find_what_they_need() -> None:
 
 
 def test_cpu_of_a_process_that_came_in_between_counts_from_its_start() -> None:
-    first = CpuSample(10.0, 100.0, {("clean", 1): 5.0, ("postgres", 2): 7.0})
-    last = CpuSample(12.0, 104.0, {("clean", 1): 6.5, ("postgres", 2): 7.25, ("postgres", 3): 0.25})
+    first = CpuSample(
+        10.0, MachineTime(100.0, 50.0, 1.0), {("clean", 1): 5.0, ("postgres", 2): 7.0}
+    )
+    last = CpuSample(
+        12.0,
+        MachineTime(104.0, 50.5, 1.25),
+        {("clean", 1): 6.5, ("postgres", 2): 7.25, ("postgres", 3): 0.25},
+    )
     usage = usage_between(first, last)
     assert usage.cpu == {"clean": 1.5, "postgres": 0.5}
     assert (usage.seconds, usage.others) == (2.0, 2.0)
+    assert (usage.idle, usage.steal) == (0.5, 0.25)
 
 
 def test_a_sandbox_has_names_of_its_own_and_may_read_the_topic_of_another() -> None:
@@ -131,7 +138,8 @@ class Commits:
 
 
 def measured_with(behind: list[int]) -> DrainResult:
-    samples = iter((CpuSample(11.0, 20.0, {}), CpuSample(16.0, 25.0, {})))
+    machine = MachineTime(20.0, 0.0, 0.0)
+    samples = iter((CpuSample(11.0, machine, {}), CpuSample(16.0, machine, {})))
     processes = SimpleNamespace(began=10.0, pids={"clean": 1}, rss_mib=lambda: {"clean": 200.0})
     meter = SimpleNamespace(sample=lambda pids: next(samples))
     return measure(
