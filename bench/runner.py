@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.check import check_chain, check_counted, counted_events, verify
-from bench.drain import DrainResult, drain
+from bench.drain import DrainResult, drain, drain_unmeasured
 from bench.errors import BenchError
 from bench.fill import HEALTHY, FillResult, fill
 from bench.latency import LatencyResult, measure_latency
@@ -167,8 +167,8 @@ class Bench:
         name = f"{self._id}-verify"
         with open_sandbox(self._services, name, form=self._plan.form) as sandbox:
             ledger = sandbox.logs / "ledger"
-            filled = fill(sandbox, events, self._plan.scenario, ("--ledger", str(ledger)))
-            drain(self._services, sandbox, UPSTREAM_FIRST, filled.records)
+            fill(sandbox, events, self._plan.scenario, ("--ledger", str(ledger)))
+            drain_unmeasured(sandbox, UPSTREAM_FIRST)
             self.measured.verified = verify(sandbox, ledger)
         self._log(self.measured.verified)
 
