@@ -55,7 +55,7 @@ def verify(sandbox: Sandbox, ledger: Path) -> str:
     Errors: BenchError on a difference.
     """
     process = subprocess.run(
-        [sys.executable, "-m", "shopstream", "verify", "--ledger", str(ledger)],
+        [sys.executable, "-m", "shopstream", "verify", "--roll-up", "--ledger", str(ledger)],
         cwd=ROOT,
         env={**os.environ, **sandbox.environment},
         stdin=subprocess.DEVNULL,

@@ -28,7 +28,7 @@ from confluent_kafka import KafkaError
 
 from flows.connectors.records import ColumnarRecords
 
-PRODUCER, CONF_OK, COPY, WITH_PARTITION = 0, 0, 0x2, 0x8
+PRODUCER, COPY, WITH_PARTITION = 0, 0x2, 0x8
 TEXT_BYTES = 512
 MESSAGE = np.dtype(
     {

@@ -30,7 +30,6 @@ STRING, ARRAY, LONG, INT, ENUM = range(5)
 NUMBERS = LONG
 BAD = -1
 INLINE = 12
-BITS = np.uint64(8)
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Texts, numbers and what is valid."""
