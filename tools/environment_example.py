@@ -21,6 +21,7 @@ COMPOSE = {
     "DATABASE_PORT": "Port of TimescaleDB on 127.0.0.1.",
     "PROMETHEUS_PORT": "Port of Prometheus on 127.0.0.1.",
     "GRAFANA_PORT": "Port of Grafana on 127.0.0.1.",
+    "GRAFANA_ROOT_URL": "Where people reach Grafana, for the links in messages.",
     "KAFKA_UI_PORT": "Port of the view into Kafka (profile tools) on 127.0.0.1.",
     "REGISTRY_PORT": "Port of the schema registry (profile registry) on 127.0.0.1.",
     "LOAD_RATE": "Events per second that the profile load sends.",

@@ -83,7 +83,7 @@ FROM usual LEFT JOIN sold ON sold.currency = usual.currency AND sold.day = 0""",
         "usual",
     ),
     REVENUE_CHANGE,
-    PanelReference(uids.LIVE, "Net sales"),
+    PanelReference(uids.LIVE, "Net vs day"),
     Severity.CRITICAL,
     "Gross sales in {label.currency} are {percent} against this hour of the days before",
     "The last hour's gross sales in one currency against the median of the same hour of up to"
@@ -105,7 +105,7 @@ SELECT {TIME},
   CASE WHEN views < {LEAST_VIEWS} THEN 1 ELSE purchases::double precision / views END AS value
 FROM seen ORDER BY 1"""),
     CONVERSION,
-    PanelReference(uids.LIVE, "Conversion"),
+    PanelReference(uids.LIVE, "Purchases per page view"),
     Severity.CRITICAL,
     "Only {percent} of page views become a purchase",
     "Purchases for each page view over half an hour. People look and do not buy: checkout or"

@@ -27,7 +27,7 @@ MESSAGE = """{{ define "shopstream.alert" }}
   {{ .Annotations.description }}
   since {{ .StartsAt.UTC.Format "2006-01-02 15:04 UTC" }}, {{ .Labels.severity }}, \
 team {{ .Labels.team }}
-  runbook: {{ .Annotations.runbook_url }}
+  runbook: {{ reReplaceAll "/d/.*" "" .DashboardURL }}{{ .Annotations.runbook_url }}
 {{- if .PanelURL }}
   panel: {{ .PanelURL }}{{ end }}
 {{- if .SilenceURL }}

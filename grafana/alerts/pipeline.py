@@ -92,7 +92,7 @@ ORDER BY 1""",
         "value",
     ),
     FRESHNESS_SECONDS,
-    PanelReference(uids.LIVE, "Freshness"),
+    PanelReference(uids.LIVE, "Newest event"),
     Severity.CRITICAL,
     "The newest counted event is {duration} old (0s: none was ever counted)",
     "Age of the newest event in the tables that people look at. Either nobody sends, or something"

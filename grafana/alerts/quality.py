@@ -51,7 +51,7 @@ DEAD_LETTER_SHARE = Rule(
     "Dead-letter share",
     _share("outcome IN ('rejected', 'late')"),
     REFUSED_SHARE,
-    PanelReference(uids.QUALITY, "Refused"),
+    PanelReference(uids.QUALITY, "Share not counted"),
     Severity.CRITICAL,
     "{percent} of the records are refused",
     "Rejected and late records as a share of all over a quarter of an hour. Quiet below"

@@ -9,6 +9,7 @@ from grafana import uids
 from grafana.alerts.rule import Group, Rule
 from grafana.alerts.text import for_grafana
 from grafana.boards import BY_UID
+from grafana.boards.runbook import PANELS
 from grafana.queries import Query, Sql
 from grafana.thresholds import Worse
 
@@ -60,7 +61,8 @@ def _rule(rule: Rule, group: Group) -> dict[str, Any]:
         "annotations": {
             "summary": for_grafana(rule.summary),
             "description": rule.description,
-            "runbook_url": f"{uids.RUNBOOK}#{rule.slug}",
+            # a path: the message puts the root of the Grafana that sends it before it
+            "runbook_url": f"/d/{uids.RUNBOOK_BOARD}?viewPanel={PANELS[rule.slug]}",
             "__dashboardUid__": board,
             "__panelId__": str(panel_id),
         },

@@ -7,7 +7,10 @@ from grafana.boards.live import LIVE
 from grafana.boards.pipeline import PIPELINE
 from grafana.boards.products import PRODUCTS
 from grafana.boards.quality import QUALITY
+from grafana.boards.runbook import RUNBOOK
 
 BOARDS = (LIVE, PRODUCTS, QUALITY, DEAD_LETTERS, PIPELINE)
-TITLES = {board.uid: board.title for board in BOARDS}
-BY_UID = {board.uid: board for board in BOARDS}
+"""Those that show numbers."""
+ALL = (*BOARDS, RUNBOOK)
+TITLES = {board.uid: board.title for board in ALL}
+BY_UID = {board.uid: board for board in ALL}

@@ -6,14 +6,14 @@ from grafana import colours, thresholds, uids
 from grafana.dashboard import Board, Variable, choices
 from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
+from grafana.ranges import FROM, TO, Source
 
 REFUSED = "code <> ''"
 CODE = Variable(
     "code",
     "code",
     "Code",
-    choices(Source("quality.outcomes", ("code", "records"), (REFUSED,)), "code", "records"),
+    choices("quality.outcomes", "code", where=REFUSED),
 )
 COUNTED = Source("quality.outcomes", ("flow", "code", "records"), (REFUSED, CODE.condition))
 JUDGED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'",))
@@ -27,15 +27,12 @@ TOTAL = Panel(
     Words(
         "Dead letters",
         "Records of the range that were refused, by what clean counted",
-        "a flat line",
-        NOTHING,
+        nothing=NOTHING,
     ),
     Stat("sum"),
     (
         series(
-            f'SELECT {bucket()} AS time, sum(records) AS "Dead letters"\n'
-            f"FROM {in_points(COUNTED)}\n"
-            "GROUP BY 1 ORDER BY 1",
+            COUNTED.over_time('coalesce(sum(records), 0) AS "Dead letters"', whole=False),
             "Dead letters",
         ),
     ),
@@ -52,12 +49,11 @@ SHARE = Panel(
     Stat("lastNotNull"),
     (
         series(
-            f"WITH r AS (SELECT * FROM {in_points(JUDGED)})\n"
-            f"SELECT {bucket()} AS time,\n"
-            f"  {REFUSED_RECORDS}::double precision\n"
-            '  / nullif(sum(records), 0) AS "Share"\n'
-            "FROM r GROUP BY 1\n"
-            f"UNION ALL SELECT to_timestamp({TO}), {REFUSED_RECORDS}::double precision\n"
+            JUDGED.over_time(
+                f'\n  {REFUSED_RECORDS}::double precision / nullif(sum(records), 0) AS "Share"',
+                whole=False,
+            ).removesuffix(" ORDER BY 1")
+            + f"\nUNION ALL SELECT to_timestamp({TO}), {REFUSED_RECORDS}::double precision\n"
             "  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\n"
             "ORDER BY 1",
             "Share",
@@ -99,22 +95,20 @@ NEW_CODES = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            f"WITH now AS (SELECT DISTINCT code FROM {to_the_minute(COUNTED)}),\n"
+            f"WITH now AS (SELECT DISTINCT code FROM {COUNTED.rows()}),\n"
             "before AS (SELECT DISTINCT code FROM quality.outcomes_1h\n"
             f"  WHERE window_start >= to_timestamp({FROM} - 7 * 86400)"
             f" AND window_start < to_timestamp({FROM} / 3600 * 3600)\n"
             "    AND code <> '')\n"
-            'SELECT count(*) FILTER (WHERE before.code IS NULL) AS "new codes",'
-            ' count(*) AS "codes"\n'
+            'SELECT count(*) FILTER (WHERE before.code IS NULL) AS "new codes"\n'
             "FROM now LEFT JOIN before USING (code) HAVING count(*) > 0",
             "new codes",
-            "codes",
         ),
     ),
     Unit.WHOLE,
     0,
     thresholds.NEW_CODES,
-    (Style("new codes"), Style("codes", neutral=True)),
+    (Style("new codes"),),
 )
 
 
@@ -124,9 +118,7 @@ def _stacked(title: str, about: str, column: str, tones: dict[str, str], healthy
         Chart(bars=True, stacked=True),
         (
             series(
-                f"SELECT window_start AS time, {column} AS metric, sum(records) AS value\n"
-                f"FROM {by_grain(COUNTED)}\n"
-                "GROUP BY 1, 2 ORDER BY 1, 2",
+                COUNTED.by_value(column, "coalesce(sum(records), 0)", "sum(records)"),
                 "value",
                 by="metric",
             ),
@@ -151,20 +143,49 @@ BY_STAGE = _stacked(
     "only clean, which judges what comes in",
 )
 CODES = Panel(
-    Words(
-        "Codes", "Refused records of the range by code, the commonest first", "short bars", NOTHING
-    ),
+    Words("Codes", "Refused records of the range by code, the commonest first", nothing=NOTHING),
     Bars(rows=True),
     (
         table(
             "SELECT code AS name, sum(records) AS value\n"
-            f"FROM {to_the_minute(COUNTED)}\n"
+            f"FROM {COUNTED.rows()}\n"
             "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 12",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
     Unit.WHOLE,
     styles=painted_all(colours.CODES),
+)
+SEEN = Panel(
+    Words(
+        "Since when, by code",
+        "When each code was first and last stored as a dead letter, whatever the range, and how"
+        " many are stored: what waits for repair",
+        "an empty table",
+        "no dead letters are stored",
+    ),
+    Grid(8, sort=("Last seen", True)),
+    (
+        table(
+            "SELECT code, min(source_timestamp) AS first, max(source_timestamp) AS last,"
+            " count(*) AS stored\n"
+            f"FROM quality.dead_letters WHERE {CODE.condition}\n"
+            "GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 20",
+            {
+                "code": Column.TEXT,
+                "first": Column.TIME,
+                "last": Column.TIME,
+                "stored": Column.NUMBER,
+            },
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(
+        Style("code", title="Code"),
+        Style("first", title="First seen", unit=Unit.TIME),
+        Style("last", title="Last seen", unit=Unit.TIME),
+        Style("stored", title="Stored"),
+    ),
 )
 VERSIONS = Panel(
     Words(
@@ -190,14 +211,13 @@ RULES = Panel(
     Words(
         "Broken rules",
         "The rules that were broken most in the range, whatever the code",
-        "short bars",
-        "no rule was broken in this range",
+        nothing="no rule was broken in this range",
     ),
     Bars(rows=True),
     (
         table(
             "SELECT rule AS name, sum(broken) AS value\n"
-            f"FROM {to_the_minute(Source('quality.rules', ('rule', 'broken')))}\n"
+            f"FROM {Source('quality.rules', ('rule', 'broken')).rows()}\n"
             "GROUP BY 1 HAVING sum(broken) > 0 ORDER BY 2 DESC, 1 LIMIT 10",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
@@ -212,7 +232,7 @@ NEWEST = Panel(
         "an empty table",
         NOTHING,
     ),
-    Grid(),
+    Grid(10),
     (
         table(
             "SELECT source_timestamp AS received, code, flow AS stage,"
@@ -263,8 +283,6 @@ HELP = Panel(
     Words(
         "What to do",
         "The way from a dead letter back to the numbers",
-        "knowing it before it is needed",
-        "",
     ),
     Prose(
         "1. **Why?** The table names the first broken rule, its field and value.\n"
@@ -280,7 +298,7 @@ DEAD_LETTERS = Board(
     "What was refused, why, since when and by whose hand, down to the record.",
     (
         (5, ((4, TOTAL), (4, SHARE), (4, OLDEST), (4, NEW_CODES), (8, HELP))),
-        (9, ((16, BY_CODE), (8, CODES))),
+        (10, ((8, SEEN), (10, BY_CODE), (6, CODES))),
         (8, ((8, BY_STAGE), (8, VERSIONS), (8, RULES))),
         (14, ((24, NEWEST),)),
     ),

@@ -8,8 +8,9 @@ from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, source, trend
 from grafana.currency import major
 from grafana.dashboard import CHANNEL, COUNTRY, CURRENCY, DEVICE, SHOP, Board
-from grafana.headline import Headline, headline
+from grafana.headline import Headline, changes, headline
 from grafana.panels import (
+    Alarms,
     Bars,
     Chart,
     Grid,
@@ -23,7 +24,7 @@ from grafana.panels import (
     painted_all,
 )
 from grafana.queries import Column, Sql, numbers, series, table
-from grafana.ranges import BEFORE, FROM, TO, by_grain, to_the_minute
+from grafana.ranges import FROM, LAST_WEEK, TO, YESTERDAY
 
 VIEWS_AND_BUYS = ("event_type IN ('PAGE_VIEW', 'PURCHASE')",)
 TO_PRODUCTS = (
@@ -37,75 +38,71 @@ def _events(event: str) -> str:
     return f"sum(events) FILTER (WHERE event_type = '{event}')"
 
 
-NET = headline(
-    Headline(
-        Words(
-            "Net sales",
-            "Gross sales minus discounts and refunds of the range, in $currency",
-            "a change above -25 %",
-            "no orders in this range",
-        ),
-        ORDERS_1M,
-        ("net_minor",),
-        major("sum(net_minor)"),
-        Unit.CURRENCY,
-        2,
-        change=thresholds.REVENUE_CHANGE,
-        colour=colours.colour("Net sales"),
-        link=TO_PRODUCTS,
-    )
+NET = Headline(
+    Words(
+        "Net sales",
+        "Gross sales minus discounts and refunds of the range, in $currency",
+        "a change above -25 %",
+        "no orders in this range",
+    ),
+    ORDERS_1M,
+    ("net_minor",),
+    major("sum(net_minor)"),
+    Unit.CURRENCY,
+    2,
+    short="Net",
+    change=thresholds.REVENUE_CHANGE,
+    colour=colours.colour("Net sales"),
+    link=TO_PRODUCTS,
 )
-ORDERS = headline(
-    Headline(
-        Words(
-            "Orders",
-            "Purchase events of the range, in $currency",
-            "a change above -25 %",
-            "no orders in this range",
-        ),
-        ORDERS_1M,
-        ("orders",),
-        "sum(orders)",
-        Unit.WHOLE,
-        0,
-        change=thresholds.REVENUE_CHANGE,
-        colour=colours.colour("Orders"),
-    )
+ORDERS = Headline(
+    Words(
+        "Orders",
+        "Purchase events of the range, in $currency",
+        "a change above -25 %",
+        "no orders in this range",
+    ),
+    ORDERS_1M,
+    ("orders",),
+    "sum(orders)",
+    Unit.WHOLE,
+    0,
+    short="Orders",
+    change=thresholds.REVENUE_CHANGE,
+    colour=colours.colour("Orders"),
 )
-AOV = headline(
-    Headline(
-        Words(
-            "Average order value",
-            "Gross sales minus discounts for each order, before refunds, in $currency",
-            "a value near that of the days before",
-            "no orders in this range",
-        ),
-        ORDERS_1M,
-        ("gross_minor", "discount_minor", "orders"),
-        f"{major('sum(gross_minor - discount_minor)')} / nullif(sum(orders), 0)",
-        Unit.CURRENCY,
-        2,
-        rate=True,
-        colour=colours.TEAL,
-    )
+AOV = Headline(
+    Words(
+        "Average order value",
+        "Gross sales minus discounts for each order, before refunds, in $currency",
+        "",
+        "no orders in this range",
+    ),
+    ORDERS_1M,
+    ("gross_minor", "discount_minor", "orders"),
+    f"{major('sum(gross_minor - discount_minor)')} / nullif(sum(orders), 0)",
+    Unit.CURRENCY,
+    2,
+    short="Average",
+    rate=True,
+    colour=colours.TEAL,
 )
-CONVERSION = headline(
-    Headline(
-        Words(
-            "Conversion",
-            "Purchases for each page view, both counted as events" + applies(TRAFFIC_1M),
-            "above 1 %",
-            "no page views in this range",
-        ),
-        TRAFFIC_1M,
-        ("event_type", "events"),
-        f"coalesce({_events('PURCHASE')}, 0)::double precision / {_events('PAGE_VIEW')}",
-        Unit.RATIO,
-        2,
-        rate=True,
-        where=VIEWS_AND_BUYS,
-        threshold=thresholds.CONVERSION,
-    )
+BUYS = Headline(
+    Words(
+        "Purchases per page view",
+        "Both counted as events" + applies(TRAFFIC_1M),
+        "above 1 %",
+        "no page views in this range",
+    ),
+    TRAFFIC_1M,
+    ("event_type", "events"),
+    f"coalesce({_events('PURCHASE')}, 0)::double precision / {_events('PAGE_VIEW')}",
+    Unit.RATIO,
+    2,
+    short="Buys",
+    rate=True,
+    where=VIEWS_AND_BUYS,
+    threshold=thresholds.CONVERSION,
 )
 
 # Distinct visitors add up over segments of one minute (a visitor has one country, channel and
@@ -120,8 +117,7 @@ VISITORS = Panel(
         "Visitors in a minute",
         "Different visitors with a page view in the newest whole minute; minutes do not add up, so"
         " longer ranges show their last hour" + applies(TRAFFIC_1M),
-        "a line like that of the days before",
-        "nobody looked in this range",
+        nothing="nobody looked in this range",
     ),
     Stat("lastNotNull"),
     (
@@ -133,50 +129,79 @@ VISITORS = Panel(
             "GROUP BY 1 ORDER BY 1",
             "Visitors",
         ),
-        numbers(
-            'SELECT max(visitors) AS "busiest minute"\n'
-            "FROM (SELECT window_start, sum(visitors) AS visitors FROM gold.traffic_1m\n"
-            f"  WHERE {LAST_HOUR}\n"
-            f"    AND {VIEWED}\n"
-            "  GROUP BY 1) AS minutes",
-            "busiest minute",
-            ref="B",
-        ),
     ),
     Unit.WHOLE,
-    styles=(
-        Style("Visitors", colours.colour("Visitors"), neutral=True),
-        Style("busiest minute", neutral=True),
-    ),
+    styles=(Style("Visitors", colours.colour("Visitors"), neutral=True),),
 )
-FRESHNESS = Panel(
+NEWEST = Panel(
     Words(
-        "Freshness",
-        "Age of the newest event that is counted, and of the slowest partition's",
+        "Newest event",
+        "Age of the newest event that is counted; coloured when accepted events wait, or when this"
+        " hour of last week had thirty events or more",
         "below 60 s while people shop",
         "no event has been counted yet",
     ),
     Stat("lastNotNull", sparkline=False),
     (
-        numbers(
-            "SELECT greatest(extract(epoch FROM now() - max(watermark)), 0)::double precision"
-            ' AS "newest event",\n'
-            "  greatest(extract(epoch FROM now() - min(watermark)), 0)::double precision"
-            ' AS "slowest partition"\n'
-            "FROM ops.progress WHERE flow = 'metrics' HAVING count(*) > 0",
-            "newest event",
-            "slowest partition",
+        series(
+            "WITH newest AS (SELECT max(watermark) AS at\n"
+            "  FROM ops.progress WHERE flow = 'metrics'),\n"
+            "usual AS (SELECT sum(events) >= 30 AS much FROM gold.traffic_1h\n"
+            "  WHERE window_start = date_trunc('hour', now()) - interval '7 days'),\n"
+            "waits AS (SELECT sum(in_flight) > 0 AS waiting FROM ops.gold_account)\n"
+            "SELECT now() AS time,"
+            " CASE WHEN much OR waiting THEN 'overdue' ELSE 'quiet' END AS metric,\n"
+            "  greatest(extract(epoch FROM now() - at), 0)::double precision AS value\n"
+            "FROM newest, usual, waits WHERE at IS NOT NULL",
+            "value",
+            by="metric",
         ),
     ),
     Unit.SECONDS,
     0,
     thresholds.FRESHNESS_SECONDS,
-    styles=(Style("newest event"), Style("slowest partition")),
+    styles=(Style("overdue"), Style("quiet", colours.GREY, neutral=True)),
     link=TO_PIPELINE,
 )
 
-SALES = source(ORDERS_1M, "net_minor", "orders", "refund_minor")
-STEPS = source(
+
+def _now(title: str, event: str) -> Panel:
+    return Panel(
+        Words(
+            title,
+            f"{event} events of the newest fifteen minutes that are counted" + applies(TRAFFIC_1M),
+            nothing="none counted",
+        ),
+        Stat("lastNotNull", sparkline=False),
+        (
+            numbers(
+                f'SELECT sum(events) AS "{title}"\nFROM gold.traffic_1m\n'
+                f"WHERE window_start >= to_timestamp({TO} - 900) AND event_type = '{event}'\n"
+                f"  AND {' AND '.join(source(TRAFFIC_1M).conditions)}\n"
+                "HAVING count(*) > 0",
+                title,
+            ),
+        ),
+        Unit.WHOLE,
+        styles=(Style(title, colours.GREY, neutral=True),),
+    )
+
+
+ALARMS = Panel(Words("Alerts", "What fires or is about to", nothing="nothing fires"), Alarms())
+
+SALES = source(ORDERS_1M, "gross_minor", "orders", "refund_minor")
+BEFORE = {YESTERDAY: "Day before", LAST_WEEK: "Week before"}
+
+
+def _before(value: str) -> tuple[Sql, ...]:
+    # the same measure of both spans before, moved to the times of this one
+    return tuple(
+        series(SALES.over_time(f'{value} AS "{name}"', back=back), name, ref=ref)
+        for ref, (back, name) in zip("BC", BEFORE.items(), strict=True)
+    )
+
+
+STEP_EVENTS = source(
     TRAFFIC_1M,
     "event_type",
     "events",
@@ -184,75 +209,55 @@ STEPS = source(
 )
 REVENUE_LINE = Panel(
     Words(
-        "Net sales over time",
-        "Net sales in $currency in bars of a minute to a day, and dashed the same span before",
-        "bars near the dashed line",
-        "no orders in this range",
+        "Sales over time",
+        "Gross sales in $currency upwards and refunds downwards, in bars of a minute to a day;"
+        " dashed the gross sales of the same time of the day and of the week before",
+        nothing="no orders in this range",
     ),
     Chart(bars=True, minimum=None),
     (
         series(
-            f'SELECT window_start AS time, {major("sum(net_minor)")} AS "Net sales",\n'
-            f'  -{major("sum(refund_minor)")} AS "Refunded"\n'
-            f"FROM {by_grain(SALES)}\n"
-            "GROUP BY 1 ORDER BY 1",
-            "Net sales",
+            SALES.over_time(
+                f'coalesce({major("sum(gross_minor)")}, 0) AS "Gross sales"',
+                f'-coalesce({major("sum(refund_minor)")}, 0) AS "Refunded"',
+            ),
+            "Gross sales",
             "Refunded",
         ),
-        series(
-            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,\n"
-            f'  {major("sum(net_minor)")} AS "Period before"\n'
-            f"FROM {by_grain(SALES, BEFORE)}\n"
-            "GROUP BY 1 ORDER BY 1",
-            "Period before",
-            ref="B",
-        ),
+        *_before(f"coalesce({major('sum(gross_minor)')}, 0)"),
     ),
     Unit.CURRENCY,
     2,
-    styles=(*painted("Net sales", "Refunded"), *painted("Period before", line="dashed")),
+    styles=(*painted("Gross sales", "Refunded"), *painted(*BEFORE.values(), line="dashed")),
     amounts=(".*",),
 )
 ORDERS_LINE = Panel(
     Words(
         "Orders over time",
-        "Purchases in $currency in bars of a minute to a day, and dashed the same span before",
-        "bars near the dashed line",
-        "no orders in this range",
+        "Purchases in $currency in bars of a minute to a day, and dashed those of the same time of"
+        " the day and of the week before",
+        nothing="no orders in this range",
     ),
     Chart(bars=True),
     (
-        series(
-            'SELECT window_start AS time, sum(orders) AS "Orders"\n'
-            f"FROM {by_grain(SALES)}\n"
-            "GROUP BY 1 ORDER BY 1",
-            "Orders",
-        ),
-        series(
-            f"SELECT window_start + make_interval(secs => {TO} - {FROM}) AS time,"
-            ' sum(orders) AS "Period before"\n'
-            f"FROM {by_grain(SALES, BEFORE)}\n"
-            "GROUP BY 1 ORDER BY 1",
-            "Period before",
-            ref="B",
-        ),
+        series(SALES.over_time('coalesce(sum(orders), 0) AS "Orders"'), "Orders"),
+        *_before("coalesce(sum(orders), 0)"),
     ),
     Unit.WHOLE,
-    styles=(*painted("Orders"), *painted("Period before", line="dashed")),
+    styles=(*painted("Orders"), *painted(*BEFORE.values(), line="dashed")),
 )
 
-FUNNEL = Panel(
+STEPS = Panel(
     Words(
-        "Funnel",
+        "Steps (events)",
         "Events of each step and their share of the step before; visitors are not followed through"
         " the steps" + applies(TRAFFIC_1M),
-        "a share near that of the days before",
-        "no page views in this range",
+        nothing="no page views in this range",
     ),
     Bars(rows=True),
     (
         table(
-            f"WITH r AS (SELECT * FROM {to_the_minute(STEPS)}),\n"
+            f"WITH r AS (SELECT * FROM {STEP_EVENTS.rows()}),\n"
             "steps AS (SELECT place, name, sum(events) AS events\n"
             "  FROM (VALUES (1, 'PAGE_VIEW', 'Page views'), (2, 'ADD_TO_CART', 'Added to cart'),"
             " (3, 'CHECKOUT', 'Checkouts'),\n"
@@ -273,19 +278,18 @@ TOP = Panel(
         "Top products",
         "The ten products with the highest gross sales in $currency, with their line over the range"
         + applies(SALES_1M),
-        "a familiar list",
-        "nothing was sold in this range",
+        nothing="nothing was sold in this range",
     ),
-    Grid(join="product", sort=("Gross sales", True)),
+    Grid(10, join="product", sort=("Gross sales", True)),
     (
         table(
             f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross,"
             " sum(units) AS units\n"
-            f"FROM {to_the_minute(source(SALES_1M, 'product_id', 'gross_minor', 'units'))}\n"
+            f"FROM {source(SALES_1M, 'product_id', 'gross_minor', 'units').rows()}\n"
             "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
             {"product": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER},
         ),
-        trend(SALES_1M, "product_id", "gross_minor", 20),
+        trend(SALES_1M, "product_id", "gross_minor", 10),
     ),
     Unit.WHOLE,
     styles=(
@@ -305,8 +309,7 @@ def _share(column: str, tones: dict[str, str]) -> Panel:
         Words(
             f"Traffic by {column}",
             f"Accepted events by the visitor's {column}" + applies(TRAFFIC_1M),
-            "shares near those of the days before",
-            "no events in this range",
+            nothing="no events in this range",
         ),
         Pie(),
         (_ranked(TRAFFIC_1M, column, "events", 12),),
@@ -316,7 +319,7 @@ def _share(column: str, tones: dict[str, str]) -> Panel:
 
 
 def _ranked(metric: MetricTable, column: str, measure: str, most: int) -> Sql:
-    rows = to_the_minute(source(metric, column, measure))
+    rows = source(metric, column, measure).rows()
     return table(
         f"SELECT {column} AS name, sum({measure}) AS value\n"
         f"FROM {rows}\n"
@@ -329,8 +332,7 @@ COUNTRIES = Panel(
     Words(
         "Orders by country",
         "Orders in $currency by the visitor's country, the ten with most",
-        "a familiar order",
-        "no orders in this range",
+        nothing="no orders in this range",
     ),
     Bars(rows=True),
     (_ranked(ORDERS_1M, "country", "orders", 10),),
@@ -344,13 +346,13 @@ SEARCHED = Panel(
         "a share without result below 15 %",
         "nobody searched in this range",
     ),
-    Grid(),
+    Grid(9),
     (
         table(
             "SELECT query, sum(searches) AS searches, sum(zero_results)::double precision"
             " / sum(searches) AS zero\n"
-            f"FROM {to_the_minute(source(SEARCHES_1M, 'query', 'searches', 'zero_results'))}\n"
-            "GROUP BY 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 12",
+            f"FROM {source(SEARCHES_1M, 'query', 'searches', 'zero_results').rows()}\n"
+            "GROUP BY 1 HAVING sum(searches) > 0 ORDER BY 2 DESC, 1 LIMIT 9",
             {"query": Column.TEXT, "searches": Column.NUMBER, "zero": Column.NUMBER},
         ),
     ),
@@ -379,10 +381,9 @@ ZERO = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=12),
     (
         series(
-            "SELECT window_start AS time, sum(zero_results)::double precision"
-            ' / nullif(sum(searches), 0) AS "Without result"\n'
-            f"FROM {by_grain(source(SEARCHES_1M, 'searches', 'zero_results'))}\n"
-            "GROUP BY 1 ORDER BY 1",
+            source(SEARCHES_1M, "searches", "zero_results").over_time(
+                'sum(zero_results)::double precision / nullif(sum(searches), 0) AS "Without result"'
+            ),
             "Without result",
         ),
     ),
@@ -395,12 +396,26 @@ ZERO = Panel(
 LIVE = Board(
     uids.LIVE,
     "Live shop",
-    "Is the shop selling: money, orders, visitors and searches of the chosen range, minute by"
-    " minute.",
+    "Is the shop selling: today beside yesterday and the same day of last week.",
     (
-        (5, ((4, NET), (4, ORDERS), (4, AOV), (4, CONVERSION), (4, VISITORS), (4, FRESHNESS))),
-        (9, ((12, REVENUE_LINE), (12, ORDERS_LINE))),
-        (9, ((8, FUNNEL), (16, TOP))),
+        (
+            4,
+            (
+                *((4, headline(spec)) for spec in (NET, ORDERS, AOV, BUYS)),
+                (4, VISITORS),
+                (4, NEWEST),
+            ),
+        ),
+        (
+            3,
+            (
+                *changes(NET, ORDERS, AOV, BUYS),
+                (4, _now("Carts now", "ADD_TO_CART")),
+                (4, _now("Checkouts now", "CHECKOUT")),
+            ),
+        ),
+        (9, ((10, REVENUE_LINE), (9, ORDERS_LINE), (5, ALARMS))),
+        (12, ((8, STEPS), (16, TOP))),
         (
             8,
             (
@@ -409,8 +424,9 @@ LIVE = Board(
                 (8, COUNTRIES),
             ),
         ),
-        (9, ((12, SEARCHED), (12, ZERO))),
+        (11, ((12, SEARCHED), (12, ZERO))),
     ),
     (SHOP, CURRENCY, COUNTRY, CHANNEL, DEVICE),
-    refresh="10s",
+    refresh="30s",
+    since="now/d",
 )

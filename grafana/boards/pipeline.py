@@ -176,7 +176,7 @@ LAG_RECORDS = _chart(
         NONE,
     ),
     (Prom("sum by (flow) (shopstream_lag_records)", "{{flow}}"),),
-    Scale(Unit.COUNT, 0, thresholds.LAG_RECORDS),
+    Scale(Unit.WHOLE, 0, thresholds.LAG_RECORDS),
 )
 LAG_SECONDS = _chart(
     Words(
@@ -209,7 +209,7 @@ BATCH = _chart(
         Prom(_quantile(0.5, "shopstream_batch_records", "flow"), "{{flow}}"),
         Prom(_quantile(0.95, "shopstream_batch_records", "flow"), "{{flow}} p95", ref="B"),
     ),
-    Scale(Unit.COUNT, 0),
+    Scale(Unit.WHOLE, 0),
     Chart(legend_calcs=("lastNotNull",), fill=0),
     styles=(
         *FLOWS,
@@ -321,7 +321,7 @@ DATABASE = Panel(
         "connections below 70 % and a cache share above 98 %",
         "the database does not answer",
     ),
-    Grid(),
+    Grid(1),
     (
         table(
             "SELECT pg_database_size(current_database()) AS size,\n"
@@ -372,7 +372,7 @@ PARTITIONS = Panel(
         "watermarks close together",
         "no partition has been counted yet",
     ),
-    Grid(),
+    Grid(4),
     (
         table(
             "SELECT flow, source_topic AS topic, partition,"

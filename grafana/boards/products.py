@@ -7,105 +7,106 @@ from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, over_time, source, trend
 from grafana.currency import major
 from grafana.dashboard import CURRENCY, SHOP, Board
-from grafana.headline import Headline, headline
-from grafana.panels import Bars, Chart, Grid, Panel, Stat, Style, Unit, Words, painted
-from grafana.queries import Column, numbers, series, table
-from grafana.ranges import by_grain, to_the_minute
+from grafana.headline import Headline, changes, headline
+from grafana.panels import Bars, Chart, Grid, Panel, Style, Unit, Words, painted
+from grafana.queries import Column, series, table
 
 OFFERED = ("shop", "currency")
 NOT_BY = applies(PRODUCTS_1M, OFFERED)
+SHORT = {"carts": "Carted", "purchases": "Bought"}
+LEAST_VIEWS = 50  # below that a share is chance
 
 
-def _rate(title: str, about: str, of: str, to: str, colour: str) -> Panel:
-    return headline(
-        Headline(
-            Words(
-                title,
-                about + NOT_BY,
-                "a share near that of the days before",
-                "nothing was looked at in this range",
-            ),
-            PRODUCTS_1M,
-            (of, to),
-            f"sum({to})::double precision / nullif(sum({of}), 0)",
-            Unit.RATIO,
-            2,
-            rate=True,
-            colour=colour,
-        )
-    )
-
-
-GROSS = headline(
-    Headline(
-        Words(
-            "Gross sales",
-            "Price times quantity of what was bought, before discounts and refunds, in $currency",
-            "a change above -25 %",
-            "nothing was sold in this range",
-        ),
-        SALES_1M,
-        ("gross_minor",),
-        major("sum(gross_minor)"),
-        Unit.CURRENCY,
-        2,
-        change=thresholds.REVENUE_CHANGE,
-        colour=colours.colour("Gross sales"),
-    )
-)
-UNITS = headline(
-    Headline(
-        Words(
-            "Units sold",
-            "Pieces in purchases in $currency",
-            "a change above -25 %",
-            "nothing was sold in this range",
-        ),
-        SALES_1M,
-        ("units",),
-        "sum(units)",
-        Unit.WHOLE,
-        0,
-        change=thresholds.REVENUE_CHANGE,
-        colour=colours.colour("Units sold"),
-    )
-)
-REFUND_SHARE = headline(
-    Headline(
-        Words(
-            "Refunded share",
-            "Refunds as a share of gross sales of the range, both at their own time, in $currency",
-            "below 10 %",
-            "nothing was sold in this range",
-        ),
-        SALES_1M,
-        ("gross_minor", "refund_minor"),
-        "sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)",
+def _rate(title: str, about: str, of: str, to: str, colour: str) -> Headline:
+    return Headline(
+        Words(title, about + NOT_BY, nothing="nothing was looked at in this range"),
+        PRODUCTS_1M,
+        (of, to),
+        f"sum({to})::double precision / nullif(sum({of}), 0)",
         Unit.RATIO,
-        1,
+        2,
+        short=SHORT[to],
         rate=True,
-        threshold=thresholds.REFUND_SHARE,
+        colour=colour,
     )
+
+
+GROSS = Headline(
+    Words(
+        "Gross sales",
+        "Price times quantity of what was bought, before discounts and refunds, in $currency",
+        nothing="nothing was sold in this range",
+    ),
+    SALES_1M,
+    ("gross_minor",),
+    major("sum(gross_minor)"),
+    Unit.CURRENCY,
+    2,
+    short="Gross",
+    change=thresholds.REVENUE_CHANGE,
+    colour=colours.colour("Gross sales"),
 )
-SOLD = Panel(
+UNITS = Headline(
+    Words(
+        "Units sold",
+        "Pieces in purchases in $currency",
+        nothing="nothing was sold in this range",
+    ),
+    SALES_1M,
+    ("units",),
+    "sum(units)",
+    Unit.WHOLE,
+    0,
+    short="Units",
+    change=thresholds.REVENUE_CHANGE,
+    colour=colours.colour("Units sold"),
+)
+REFUND_SHARE = Headline(
+    Words(
+        "Refunded share",
+        "Refunds as a share of gross sales of the range, both at their own time, in $currency",
+        "below 10 %",
+        "nothing was sold in this range",
+    ),
+    SALES_1M,
+    ("gross_minor", "refund_minor"),
+    "sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)",
+    Unit.RATIO,
+    1,
+    short="Refunded",
+    rate=True,
+    threshold=thresholds.REFUND_SHARE,
+)
+SOLD = Headline(
     Words(
         "Products sold",
         "Different products with a purchase in the range, in $currency",
-        "a number near that of the days before",
-        "nothing was sold in this range",
+        nothing="nothing was sold in this range",
     ),
-    Stat("lastNotNull", sparkline=False),
-    (
-        numbers(
-            'SELECT nullif(count(*), 0) AS "products" FROM (SELECT product_id\n'
-            f"  FROM {to_the_minute(source(SALES_1M, 'product_id', 'units'))}\n"
-            "  GROUP BY 1 HAVING sum(units) > 0) AS sold",
-            "products",
-        ),
-    ),
+    SALES_1M,
+    ("product_id", "units"),
+    "nullif(count(DISTINCT product_id) FILTER (WHERE units > 0), 0)",
     Unit.WHOLE,
-    styles=(Style("products", colours.GREY, neutral=True),),
+    0,
+    short="Products",
+    rate=True,
+    colour=colours.GREY,
 )
+TO_CART = _rate(
+    "View to cart",
+    "Events that put a product in a cart, for each view of it",
+    "views",
+    "carts",
+    colours.BLUE,
+)
+TO_PURCHASE = _rate(
+    "Cart to purchase",
+    "Purchases with a product, for each time it was put in a cart",
+    "carts",
+    "purchases",
+    colours.GREEN,
+)
+FIRST = (GROSS, UNITS, REFUND_SHARE, TO_CART, TO_PURCHASE, SOLD)
 
 SALES = source(SALES_1M, "product_id", "category", "gross_minor", "units", "refund_minor")
 SEEN = source(PRODUCTS_1M, "product_id", "views", "carts", "purchases")
@@ -113,22 +114,22 @@ SEEN_BY_CATEGORY = source(PRODUCTS_1M, "product_id", "category", "views", "carts
 TABLE = Panel(
     Words(
         "Products",
-        "The thirty products with the highest gross sales in $currency: how they sell, come back"
+        "The ten products with the highest gross sales in $currency: how they sell, come back"
         " and convert; views, carts and purchases count events of all currencies",
         "a refunded share below 10 %",
         "nothing was sold in this range",
     ),
-    Grid(join="product", sort=("Gross sales", True)),
+    Grid(10, join="product", sort=("Gross sales", True)),
     (
         table(
             "WITH sold AS (SELECT product_id, max(category) AS category,"
             " sum(gross_minor) AS gross, sum(units) AS units,\n"
             "    sum(refund_minor) AS refunded\n"
-            f"  FROM {to_the_minute(SALES)}\n"
-            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 30),\n"
+            f"  FROM {SALES.rows()}\n"
+            "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 10),\n"
             "seen AS (SELECT product_id, sum(views) AS views, sum(carts) AS carts,"
             " sum(purchases) AS purchases\n"
-            f"  FROM {to_the_minute(SEEN)}\n"
+            f"  FROM {SEEN.rows()}\n"
             "  WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\n"
             f"SELECT product_id AS product, category, {major('gross')} AS gross, units,\n"
             "  refunded::double precision / nullif(gross, 0) AS refunded, views,\n"
@@ -146,7 +147,7 @@ TABLE = Panel(
                 "bought": Column.NUMBER,
             },
         ),
-        trend(SALES_1M, "product_id", "gross_minor", 40),
+        trend(SALES_1M, "product_id", "gross_minor", 10),
     ),
     Unit.WHOLE,
     styles=(
@@ -180,17 +181,16 @@ RATES = Panel(
     Words(
         "From view to purchase",
         "Carts for each view, and purchases for each cart, of products" + NOT_BY,
-        "lines near those of the days before",
-        "nothing was looked at in this range",
+        nothing="nothing was looked at in this range",
     ),
     Chart(legend_calcs=("lastNotNull",)),
     (
         series(
-            "SELECT window_start AS time,"
-            ' sum(carts)::double precision / nullif(sum(views), 0) AS "View to cart",\n'
-            '  sum(purchases)::double precision / nullif(sum(carts), 0) AS "Cart to purchase"\n'
-            f"FROM {by_grain(source(PRODUCTS_1M, 'views', 'carts', 'purchases'))}\n"
-            "GROUP BY 1 ORDER BY 1",
+            source(PRODUCTS_1M, "views", "carts", "purchases").over_time(
+                'sum(carts)::double precision / nullif(sum(views), 0) AS "View to cart"',
+                "\n  sum(purchases)::double precision / nullif(sum(carts), 0)"
+                ' AS "Cart to purchase"',
+            ),
             "View to cart",
             "Cart to purchase",
         ),
@@ -213,11 +213,11 @@ REFUNDS = Panel(
     Chart(bars=True, legend_calcs=("lastNotNull",)),
     (
         series(
-            f'SELECT window_start AS time, {major("sum(refund_minor)")} AS "Refunded",\n'
-            "  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)"
-            ' AS "Refunded share"\n'
-            f"FROM {by_grain(source(SALES_1M, 'refund_minor', 'gross_minor'))}\n"
-            "GROUP BY 1 ORDER BY 1",
+            source(SALES_1M, "refund_minor", "gross_minor").over_time(
+                f'coalesce({major("sum(refund_minor)")}, 0) AS "Refunded"',
+                "\n  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)"
+                ' AS "Refunded share"',
+            ),
             "Refunded",
             "Refunded share",
         ),
@@ -241,14 +241,13 @@ CATEGORIES = Panel(
     Words(
         "Categories",
         "Gross sales of the range in $currency by category, the ten biggest",
-        "a familiar order",
-        "nothing was sold in this range",
+        nothing="nothing was sold in this range",
     ),
     Bars(rows=True),
     (
         table(
             f"SELECT category AS name, {major('sum(gross_minor)')} AS value\n"
-            f"FROM {to_the_minute(source(SALES_1M, 'category', 'gross_minor'))}\n"
+            f"FROM {source(SALES_1M, 'category', 'gross_minor').rows()}\n"
             "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 2 DESC, 1 LIMIT 10",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
@@ -260,28 +259,32 @@ CATEGORIES = Panel(
 UNBOUGHT = Panel(
     Words(
         "Looked at, not bought",
-        "Products with most views for each purchase: candidates for a better price, picture or"
-        " stock" + NOT_BY,
-        "no surprise in this list",
-        "nothing was looked at in this range",
+        f"Products with at least {LEAST_VIEWS} views that miss most purchases against the average"
+        " of their category: candidates for a better price, picture or stock" + NOT_BY,
+        nothing=f"no product has {LEAST_VIEWS} views in this range",
     ),
-    Grid(sort=("Views", True)),
+    Grid(8, sort=("Missed purchases", True)),
     (
         table(
-            "SELECT product_id AS product, max(category) AS category, sum(views) AS views,"
-            " sum(carts) AS carts,\n"
-            "  sum(purchases) AS purchases,"
-            " sum(purchases)::double precision / nullif(sum(views), 0) AS conversion\n"
-            f"FROM {to_the_minute(SEEN_BY_CATEGORY)}\n"
-            "GROUP BY 1 HAVING sum(views) > 0"
-            " ORDER BY sum(views) / (1.0 + sum(purchases)) DESC, 1 LIMIT 12",
+            f"WITH seen AS (SELECT product_id, category, sum(views) AS views,"
+            " sum(purchases) AS purchases\n"
+            f"  FROM {SEEN_BY_CATEGORY.rows()}\n"
+            "  GROUP BY 1, 2),\n"
+            "usual AS (SELECT category, sum(purchases) / nullif(sum(views), 0) AS share"
+            " FROM seen GROUP BY 1)\n"
+            "SELECT product_id AS product, category, views, purchases,\n"
+            "  purchases::double precision / views AS bought,\n"
+            "  (views * share - purchases)::double precision AS missed\n"
+            "FROM seen JOIN usual USING (category)\n"
+            f"WHERE views >= {LEAST_VIEWS} AND views * share > purchases\n"
+            "ORDER BY missed DESC, 1 LIMIT 8",
             {
                 "product": Column.TEXT,
                 "category": Column.TEXT,
                 "views": Column.NUMBER,
-                "carts": Column.NUMBER,
                 "purchases": Column.NUMBER,
-                "conversion": Column.NUMBER,
+                "bought": Column.NUMBER,
+                "missed": Column.NUMBER,
             },
         ),
     ),
@@ -290,9 +293,9 @@ UNBOUGHT = Panel(
         Style("product", title="Product"),
         Style("category", title="Category"),
         Style("views", title="Views"),
-        Style("carts", title="Added to cart"),
         Style("purchases", title="Purchases"),
-        Style("conversion", title="Conversion", unit=Unit.RATIO, decimals=1),
+        Style("bought", title="Purchases per view", unit=Unit.RATIO, decimals=1),
+        Style("missed", title="Missed purchases", decimals=0),
     ),
 )
 
@@ -301,35 +304,8 @@ PRODUCTS = Board(
     "Products and categories",
     "What sells, what is looked at and not bought, and what comes back.",
     (
-        (
-            5,
-            (
-                (4, GROSS),
-                (4, UNITS),
-                (4, REFUND_SHARE),
-                (
-                    4,
-                    _rate(
-                        "View to cart",
-                        "Events that put a product in a cart, for each view of it",
-                        "views",
-                        "carts",
-                        colours.BLUE,
-                    ),
-                ),
-                (
-                    4,
-                    _rate(
-                        "Cart to purchase",
-                        "Purchases with a product, for each time it was put in a cart",
-                        "carts",
-                        "purchases",
-                        colours.GREEN,
-                    ),
-                ),
-                (4, SOLD),
-            ),
-        ),
+        (4, tuple((4, headline(spec)) for spec in FIRST)),
+        (3, changes(*FIRST)),
         (
             10,
             (
@@ -339,7 +315,7 @@ PRODUCTS = Board(
         ),
         (12, ((24, TABLE),)),
         (9, ((8, CATEGORIES), (8, RATES), (8, REFUNDS))),
-        (9, ((12, UNBOUGHT), (12, over_time("products_1m.views", by="category")))),
+        (10, ((12, UNBOUGHT), (12, over_time("products_1m.views", by="category")))),
     ),
     (SHOP, CURRENCY),
     since="now-24h",

@@ -6,17 +6,12 @@ from grafana import colours, thresholds, uids
 from grafana.dashboard import Board
 from grafana.panels import Bars, Chart, Grid, Panel, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, TO, Source, bucket, by_grain, in_points, to_the_minute
+from grafana.ranges import FROM, TO, Source, points
 from grafana.thresholds import Threshold
 
 OUTCOMES = Source("quality.outcomes", ("outcome", "code", "records"), ("flow = 'clean'",))
 REFUSED = Source("quality.outcomes", ("code", "records"), ("flow = 'clean'", "code <> ''"))
 RULES = Source("quality.rules", ("rule", "dimension", "checked", "broken"))
-SCORES = (
-    "SELECT {time}dimension,"
-    " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score\n"
-    "FROM {rows} GROUP BY {keys}"
-)
 TO_DEAD_LETTERS = ("Dead letters", f"/d/{uids.DEAD_LETTERS}?${{__url_time_range}}")
 # read and counted in a tenth of a second; a storm of millions must not stop the board
 MOST = 50_000
@@ -41,53 +36,67 @@ def _of_all(condition: str) -> str:
 
 def _share(title: str, about: str, condition: str, threshold: Threshold, healthy: str) -> Panel:
     value = _of_all(condition)
-    rows = in_points(OUTCOMES)
     return Panel(
         Words(title, about, healthy, "no records in this range"),
         Stat("lastNotNull"),
         (
             series(
-                f"WITH r AS (SELECT * FROM {rows})\n"
-                f'SELECT {bucket()} AS time, {value} AS "{title}"\n'
-                "FROM r GROUP BY 1\n"
-                f"UNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\n"
+                OUTCOMES.over_time(f'{value} AS "{title}"', whole=False).removesuffix(" ORDER BY 1")
+                + f"\nUNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\n"
                 "ORDER BY 1",
                 title,
-            ),
-            numbers(
-                f'SELECT sum(records) FILTER (WHERE {condition}) AS "records"\n'
-                f"FROM {to_the_minute(OUTCOMES)}\n"
-                "HAVING count(*) > 0",
-                "records",
-                ref="B",
             ),
         ),
         Unit.RATIO,
         2,
         threshold,
-        (Style(title), Style("records", unit=Unit.WHOLE, decimals=0, neutral=True)),
+        (Style(title),),
         TO_DEAD_LETTERS,
     )
 
 
+def _records(title: str, about: str, condition: str) -> Panel:
+    return Panel(
+        Words(title, about, nothing="no records"),
+        Stat("lastNotNull", sparkline=False),
+        (
+            numbers(
+                f'SELECT coalesce(sum(records) FILTER (WHERE {condition}), 0) AS "{title}"\n'
+                f"FROM {OUTCOMES.rows()}\nHAVING count(*) > 0",
+                title,
+            ),
+        ),
+        Unit.WHOLE,
+        styles=(Style(title, colours.GREY, neutral=True),),
+    )
+
+
+# Of records, not of checks: 5 % refused by one of seventeen rules would be 99.7 % of the checks. A
+# record that breaks two rules counts twice, so the true share is at least this.
+PASSED = (
+    "CASE WHEN max(checked) > 0"
+    " THEN greatest(0, 1 - sum(broken)::double precision / max(checked)) END"
+)
+BY_RULE = (
+    "SELECT {time}dimension, rule, sum(broken) AS broken, sum(checked) AS checked\n"
+    "  FROM {rows} GROUP BY {keys}"
+)
 OVERALL = Panel(
     Words(
         "Quality score",
-        "Mean of the dimensions' scores; a dimension's score is passed checks of all its checks in"
-        " the range",
+        "The worst dimension's score: at least this share of records passes all of its rules",
         "above 99 %",
         "nothing was checked in this range",
     ),
     Stat("lastNotNull"),
     (
         series(
-            f"WITH r AS (SELECT * FROM {in_points(RULES)})\n"
-            'SELECT time, avg(score) AS "Quality score"\n'
-            "FROM ("
-            + SCORES.format(time=f"{bucket()} AS time, ", rows="r", keys="1, 2")
-            + f") AS scores\nGROUP BY 1\nUNION ALL SELECT to_timestamp({TO}), avg(score) FROM ("
-            + SCORES.format(time="", rows="r", keys="1")
-            + ") AS whole HAVING count(*) > 0\nORDER BY 1",
+            f"WITH r AS ({RULES.select()}),\n"
+            "rules AS (" + BY_RULE.format(time="time, ", rows="r", keys="1, 2, 3") + "),\n"
+            "whole AS (" + BY_RULE.format(time="", rows="r", keys="1, 2") + "),\n"
+            f"scores AS (SELECT time, dimension, {PASSED} AS score FROM rules GROUP BY 1, 2\n"
+            f"  UNION ALL SELECT to_timestamp({TO}), dimension, {PASSED} FROM whole GROUP BY 2)\n"
+            'SELECT time, min(score) AS "Quality score" FROM scores GROUP BY 1 ORDER BY 1',
             "Quality score",
         ),
     ),
@@ -95,72 +104,80 @@ OVERALL = Panel(
     2,
     thresholds.QUALITY_SCORE,
 )
-RESIDUE = Panel(
-    Words(
-        "Accounting residue",
-        "Offsets that clean went past and told no outcome of, and refused records that differ from"
-        " the stored dead letters, minute by minute over the range's last six hours",
-        "0",
-        "nothing was read in this range",
-    ),
-    Stat("lastNotNull", sparkline=False),
-    (
-        numbers(
-            'SELECT sum(abs(residue)) AS "residue" FROM quality.residue_1m_by_partition\n'
-            f"WHERE {_settled('window_start')} HAVING count(*) > 0",
-            "residue",
-        ),
-        numbers(
-            "WITH counted AS (SELECT window_start, sum(records) AS records"
-            " FROM quality.outcomes_1m_by_partition\n"
-            "  WHERE flow = 'clean' AND outcome IN ('rejected', 'late')"
-            f" AND partition >= 0 AND {_settled('window_start')}\n"
-            "  GROUP BY 1),\n"
-            "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0))"
-            " AS window_start, count(*) AS records\n"
-            # synthetic rows have partition -1 and no dead letters
-            "  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0"
-            f" AND {_settled('source_timestamp')}\n"
-            "  GROUP BY 1)\n"
-            "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0)))"
-            ' AS "refused, not stored"\n'
-            "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
-            "refused, not stored",
-            ref="B",
-        ),
-    ),
-    Unit.WHOLE,
-    0,
-    thresholds.RESIDUE_RECORDS,
-    (Style("residue"), Style("refused, not stored")),
-)
 
-GOLD_RESIDUE = Panel(
+
+def _residue(title: str, about: str, text: str, nothing: str) -> Panel:
+    return Panel(
+        Words(title, about, "0", nothing),
+        Stat("lastNotNull", sparkline=False),
+        (numbers(text, title),),
+        Unit.WHOLE,
+        0,
+        thresholds.RESIDUE_RECORDS,
+        (Style(title),),
+    )
+
+
+RESIDUE = _residue(
+    "Accounting residue",
+    "Offsets that clean went past and told no outcome of, minute by minute over the range's last"
+    " six hours",
+    'SELECT sum(abs(residue)) AS "Accounting residue" FROM quality.residue_1m_by_partition\n'
+    f"WHERE {_settled('window_start')} HAVING count(*) > 0",
+    "nothing was read in this range",
+)
+UNSTORED = _residue(
+    "Refused, not stored",
+    "Refused records that differ from the stored dead letters, minute by minute over the range's"
+    " last six hours",
+    "WITH counted AS (SELECT window_start, sum(records) AS records"
+    " FROM quality.outcomes_1m_by_partition\n"
+    "  WHERE flow = 'clean' AND outcome IN ('rejected', 'late')"
+    f" AND partition >= 0 AND {_settled('window_start')}\n"
+    "  GROUP BY 1),\n"
+    "stored AS (SELECT date_bin('1 minute', source_timestamp, to_timestamp(0))"
+    " AS window_start, count(*) AS records\n"
+    # synthetic rows have partition -1 and no dead letters
+    "  FROM quality.dead_letters WHERE flow = 'clean' AND source_partition >= 0"
+    f" AND {_settled('source_timestamp')}\n"
+    "  GROUP BY 1)\n"
+    "SELECT sum(abs(coalesce(counted.records, 0) - coalesce(stored.records, 0)))"
+    ' AS "Refused, not stored"\n'
+    "FROM counted FULL JOIN stored USING (window_start) HAVING count(*) > 0",
+    "nothing was refused",
+)
+GOLD_RESIDUE = _residue(
+    "Gold residue",
+    "Accepted events that are not in the numbers, or in them twice, over all time by what clean has"
+    " numbered",
+    'SELECT sum(abs(gold_residue)) AS "Gold residue" FROM ops.gold_account HAVING count(*) > 0',
+    "nothing was accepted yet",
+)
+GOLD_BY_MINUTE = _residue(
+    "Gold residue by minute",
+    "The same minute by minute, over the range's last six hours",
+    'SELECT sum(abs(residue)) AS "Gold residue by minute" FROM gold.residue_1m_by_partition\n'
+    f"WHERE {_settled('window_start')} HAVING count(*) > 0",
+    "nothing was accepted",
+)
+LOST = Panel(
     Words(
-        "Gold residue",
-        "Accepted events that are not in the numbers, or in them twice: over all time by what clean"
-        " has numbered, and minute by minute over the range's last six hours",
+        "Lost offsets",
+        "Records that were gone before a flow had read them, ever: the ledger below lists them",
         "0",
-        "nothing was accepted yet",
+        "nothing was ever lost",
     ),
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            'SELECT sum(abs(gold_residue)) AS "of all events" FROM ops.gold_account'
-            " HAVING count(*) > 0",
-            "of all events",
-        ),
-        numbers(
-            'SELECT sum(abs(residue)) AS "by minute" FROM gold.residue_1m_by_partition\n'
-            f"WHERE {_settled('window_start')} HAVING count(*) > 0",
-            "by minute",
-            ref="B",
+            'SELECT sum(records) AS "Lost offsets" FROM ops.losses HAVING count(*) > 0',
+            "Lost offsets",
         ),
     ),
     Unit.WHOLE,
     0,
-    thresholds.RESIDUE_RECORDS,
-    (Style("of all events"), Style("by minute")),
+    thresholds.LOST_RECORDS,
+    (Style("Lost offsets"),),
 )
 ACCOUNT = Panel(
     Words(
@@ -171,7 +188,7 @@ ACCOUNT = Panel(
         "both residues 0 in every row",
         "nothing was read in this range",
     ),
-    Grid(sort=("Partition", False)),
+    Grid(6, sort=("Partition", False)),
     (
         table(
             "WITH told AS (SELECT window_start, source_topic, partition,\n"
@@ -246,7 +263,7 @@ LOSSES = Panel(
         "empty",
         "nothing was ever lost",
     ),
-    Grid(sort=("Found", True)),
+    Grid(3, sort=("Found", True)),
     (
         table(
             "SELECT found_at, flow, topic, partition, from_offset, to_offset, records, why\n"
@@ -279,17 +296,19 @@ LOSSES = Panel(
 DIMENSIONS = Panel(
     Words(
         "Score by dimension over time",
-        "Passed checks as a share of all checks of the dimension; it has no point where nothing was"
-        " checked",
+        "At least this share of records passes all rules of the dimension; no point where nothing"
+        " was checked",
         "every line above 99 %",
         "nothing was checked in this range",
     ),
     Chart(limits=True, legend_calcs=("lastNotNull", "min"), minimum=None, maximum=1, fill=0),
     (
         series(
-            "SELECT window_start AS time, dimension AS metric,"
-            " sum(checked - broken)::double precision / nullif(sum(checked), 0) AS value\n"
-            f"FROM {by_grain(RULES)}\n"
+            f"WITH r AS ({RULES.select()}),\n"
+            "rules AS (" + BY_RULE.format(time="time, ", rows="r", keys="1, 2, 3") + "),\n"
+            "known AS (SELECT DISTINCT dimension FROM rules WHERE checked > 0)\n"
+            f"SELECT time, dimension AS metric, {PASSED} AS value\n"
+            f"FROM {points()} CROSS JOIN known LEFT JOIN rules USING (time, dimension)\n"
             "GROUP BY 1, 2 ORDER BY 1, 2",
             "value",
             by="metric",
@@ -302,24 +321,24 @@ DIMENSIONS = Panel(
 )
 BY_DIMENSION = Panel(
     Words(
-        "Score by dimension",
-        "Passed checks of the range as a share of all checks of the dimension",
-        "every bar above 99 %",
+        "Broken per million, by dimension",
+        "Of a million records, at most how many break a rule of the dimension",
+        "every bar below 10,000",
         "nothing was checked in this range",
     ),
-    Bars(rows=True, maximum=1),
+    Bars(rows=True),
     (
         table(
-            "SELECT dimension AS name, sum(checked - broken)::double precision"
-            " / nullif(sum(checked), 0) AS value\n"
-            f"FROM {to_the_minute(RULES)}\n"
-            "GROUP BY 1 HAVING sum(checked) > 0 ORDER BY 2, 1",
+            "WITH rules AS (" + BY_RULE.format(time="", rows=RULES.rows(), keys="1, 2") + ")\n"
+            "SELECT dimension AS name,"
+            " 1e6 * sum(broken)::double precision / max(checked) AS value\n"
+            "FROM rules GROUP BY 1 HAVING max(checked) > 0 ORDER BY 2 DESC, 1",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
     ),
-    Unit.RATIO,
-    2,
-    thresholds.QUALITY_SCORE,
+    Unit.WHOLE,
+    0,
+    thresholds.BROKEN_PER_MILLION,
 )
 OUTCOMES_LINE = Panel(
     Words(
@@ -331,9 +350,7 @@ OUTCOMES_LINE = Panel(
     Chart(bars=True, stacked=True),
     (
         series(
-            "SELECT window_start AS time, outcome AS metric, sum(records) AS value\n"
-            f"FROM {by_grain(OUTCOMES)}\n"
-            "GROUP BY 1, 2 ORDER BY 1, 2",
+            OUTCOMES.by_value("outcome", "coalesce(sum(records), 0)", "sum(records)"),
             "value",
             by="metric",
         ),
@@ -351,9 +368,7 @@ CODES = Panel(
     Chart(bars=True, stacked=True),
     (
         series(
-            "SELECT window_start AS time, code AS metric, sum(records) AS value\n"
-            f"FROM {by_grain(REFUSED)}\n"
-            "GROUP BY 1, 2 ORDER BY 1, 2",
+            REFUSED.by_value("code", "coalesce(sum(records), 0)", "sum(records)"),
             "value",
             by="metric",
         ),
@@ -369,13 +384,13 @@ BROKEN = Panel(
         "a share below 1 % in every row",
         "no rule was broken in this range",
     ),
-    Grid(sort=("Broken", True)),
+    Grid(8, sort=("Broken", True)),
     (
         table(
             "SELECT rule, dimension, sum(broken) AS broken, sum(checked) AS checked,\n"
             "  sum(broken)::double precision / nullif(sum(checked), 0) AS share\n"
-            f"FROM {to_the_minute(RULES)}\n"
-            "GROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1 LIMIT 40",
+            f"FROM {RULES.rows()}\n"
+            "GROUP BY 1, 2 HAVING sum(broken) > 0 ORDER BY 3 DESC, 1 LIMIT 8",
             {
                 "rule": Column.TEXT,
                 "dimension": Column.TEXT,
@@ -410,7 +425,7 @@ VERSIONS = Panel(
         "no version far above the others",
         "nothing was refused in this range",
     ),
-    Grid(sort=("Refused", True)),
+    Grid(7, sort=("Refused", True)),
     (
         table(
             "WITH newest AS (SELECT coalesce(app_version, '(none)') AS version, code,"
@@ -422,7 +437,7 @@ VERSIONS = Panel(
             "SELECT version, sum(refused) AS refused, sum(refused)::double precision"
             " / sum(sum(refused)) OVER () AS share,\n"
             "  (array_agg(code ORDER BY refused DESC, code))[1] AS code, max(newest) AS newest\n"
-            "FROM pairs GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
+            "FROM pairs GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 7",
             {
                 "version": Column.TEXT,
                 "refused": Column.NUMBER,
@@ -460,17 +475,16 @@ SHARES = Panel(
     Chart(limits=True, legend_calcs=("lastNotNull", "max"), fill=0),
     (
         series(
-            "SELECT window_start AS time,\n"
-            + ",\n".join(
-                f'  {_of_all(condition)} AS "{name}"'
-                for name, condition in (
-                    ("Refused", "outcome IN ('rejected', 'late')"),
-                    ("Late", "outcome = 'late'"),
-                    ("Duplicate", "outcome = 'duplicate'"),
+            OUTCOMES.over_time(
+                *(
+                    f'\n  {_of_all(condition)} AS "{name}"'
+                    for name, condition in (
+                        ("Refused", "outcome IN ('rejected', 'late')"),
+                        ("Late", "outcome = 'late'"),
+                        ("Duplicate", "outcome = 'duplicate'"),
+                    )
                 )
-            )
-            + f"\nFROM {by_grain(OUTCOMES)}\n"
-            "GROUP BY 1 ORDER BY 1",
+            ),
             "Refused",
             "Late",
             "Duplicate",
@@ -486,64 +500,70 @@ SHARES = Panel(
     ),
 )
 
+UNCOUNTED = _records(
+    "Records not counted",
+    "Records of raw.web that are refused or late: they are in no number of the other boards",
+    "outcome IN ('rejected', 'late')",
+)
+NOT_COUNTED_SHARE = _share(
+    "Share not counted",
+    "Refused and late records as a share of all records of raw.web",
+    "outcome IN ('rejected', 'late')",
+    thresholds.REFUSED_SHARE,
+    "below 1 %",
+)
+ACCEPTED = _share(
+    "Accepted",
+    "Records that were trusted and counted, of all records of raw.web",
+    "outcome = 'accepted'",
+    thresholds.ACCEPTED_SHARE,
+    "above 95 %",
+)
+LATE = _share(
+    "Late",
+    "Records too far behind their partition to be counted, of all records of raw.web",
+    "outcome = 'late'",
+    thresholds.LATE_SHARE,
+    "below 0.5 %",
+)
+DUPLICATES = _share(
+    "Duplicates",
+    "Records whose event was known already, of all records of raw.web; they are counted once",
+    "outcome = 'duplicate'",
+    thresholds.DUPLICATE_SHARE,
+    "below 5 %",
+)
+
 QUALITY = Board(
     uids.QUALITY,
     "Data quality",
     "Can the numbers be trusted: scores, accounting, what was refused and who sends it.",
     (
         (
-            5,
+            4,
             (
+                (4, UNCOUNTED),
+                (4, NOT_COUNTED_SHARE),
                 (4, OVERALL),
+                (4, GOLD_RESIDUE),
                 (4, RESIDUE),
-                (
-                    4,
-                    _share(
-                        "Accepted",
-                        "Records that were trusted and counted, of all records of raw.web",
-                        "outcome = 'accepted'",
-                        thresholds.ACCEPTED_SHARE,
-                        "above 95 %",
-                    ),
-                ),
-                (
-                    4,
-                    _share(
-                        "Refused",
-                        "Records with a dead letter, late ones included, of all records of raw.web",
-                        "outcome IN ('rejected', 'late')",
-                        thresholds.REFUSED_SHARE,
-                        "below 1 %",
-                    ),
-                ),
-                (
-                    4,
-                    _share(
-                        "Late",
-                        "Records too far behind their partition to be counted, of all records of"
-                        " raw.web",
-                        "outcome = 'late'",
-                        thresholds.LATE_SHARE,
-                        "below 0.5 %",
-                    ),
-                ),
-                (
-                    4,
-                    _share(
-                        "Duplicates",
-                        "Records whose event was known already, of all records of raw.web; they are"
-                        " counted once",
-                        "outcome = 'duplicate'",
-                        thresholds.DUPLICATE_SHARE,
-                        "below 5 %",
-                    ),
-                ),
+                (4, LOST),
             ),
         ),
-        (9, ((6, BY_DIMENSION), (9, DIMENSIONS), (9, OUTCOMES_LINE))),
+        (
+            4,
+            (
+                (4, ACCEPTED),
+                (5, LATE),
+                (5, DUPLICATES),
+                (5, GOLD_BY_MINUTE),
+                (5, UNSTORED),
+            ),
+        ),
+        (7, ((6, BY_DIMENSION), (9, DIMENSIONS), (9, OUTCOMES_LINE))),
         (10, ((12, BROKEN), (12, CODES))),
         (9, ((12, VERSIONS), (12, SHARES))),
-        (8, ((4, GOLD_RESIDUE), (20, ACCOUNT))),
-        (7, ((24, LOSSES),)),
+        (8, ((24, ACCOUNT),)),
+        (6, ((24, LOSSES),)),
     ),
 )

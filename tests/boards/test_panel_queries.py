@@ -38,6 +38,7 @@ class Case:
     query: Sql
     rows: bool = True
     without: tuple[str, ...] = ()  # ranges in which there is nothing to see
+    rare: bool = False  # may have nothing to show for a part of the shop
 
 
 def cases() -> Iterator[Case]:
@@ -46,13 +47,12 @@ def cases() -> Iterator[Case]:
             for query in queries_of(panel):
                 if isinstance(query, Sql):
                     # eight days are seeded: nothing lies before thirty
-                    compares = query.ref == "B" and (
-                        "before" in str(query.columns).lower() or "before" in query.text.lower()
-                    )
+                    compares = "before" in str(query.columns) or " vs " in panel.title
                     yield Case(
                         f"{board.uid}: {panel.title}: {query.ref}",
                         query,
                         without=("thirty days",) if compares else (),
+                        rare=compares or panel.title in RARE,
                     )
         for variable in board.variables:
             yield Case(f"{board.uid}: ${variable.name}", variable.query)
@@ -60,6 +60,7 @@ def cases() -> Iterator[Case]:
         yield Case(f"annotation {kind}", query, kind in ("deployment", "restart"), ("an hour",))
 
 
+RARE = ("Looked at, not bought", "Carts now", "Checkouts now")
 CASES = tuple(cases())
 
 ALL = {
@@ -138,7 +139,7 @@ def test_a_query_returns_its_columns_and_rows(
 ) -> None:
     columns, rows = run(shop, case, around(shop, RANGES[span], state))
     check_shape(shop, case, columns)
-    if case.rows and span not in case.without:
+    if case.rows and span not in case.without and not (case.rare and state != "all"):
         assert rows, "no rows where there is data"
         assert any(value is not None for row in rows for value in row)
     assert len(rows) <= MOST_ROWS

@@ -15,7 +15,7 @@ from flows.runtime.paths import ROOT
 from grafana.boards import BY_UID
 from grafana.macros import Surroundings
 
-SHOWN_HOURS = {"now-1h": 1, "now-6h": 6, "now-24h": 24}
+SHOWN_HOURS = {"now-1h": 1, "now-6h": 6, "now-24h": 24, "now/d": 14}
 
 
 def main(arguments: Sequence[str]) -> int:

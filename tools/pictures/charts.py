@@ -212,7 +212,7 @@ def _on_axis(value: float, unit: str, decimals: int) -> str:
     if unit.startswith("currency"):
         return formatted(value, unit, 0 if value == round(value) and abs(value) < 1_000 else 1)
     if unit == Unit.WHOLE:
-        return formatted(value, Unit.COUNT, 0 if abs(value) < 1_000 else 1)
+        return formatted(value, Unit.WHOLE, 0)
     return formatted(value, unit, min(decimals, 2))
 
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from grafana import colours
 from grafana.macros import Surroundings, interpolate
-from grafana.panels import Bars, Chart, Grid, Heat, Pie, Prose, Stat, Style
+from grafana.panels import Alarms, Bars, Chart, Grid, Heat, Pie, Prose, Stat, Style
 from tools.pictures.canvas import Box, Ink, shortened, write
 from tools.pictures.charts import chart, heat, sparkline
 from tools.pictures.formats import NOTHING
@@ -33,6 +33,8 @@ def draw(view: View, around: Surroundings) -> None:
     inside = replace(view, box=view.box.inner(8, 26, 8, 6))
     if isinstance(panel.look, Prose):
         _prose(inside, panel.look.markdown)
+    elif isinstance(panel.look, Alarms):
+        _nothing(inside, "what fires is listed here")
     elif data.missing or not (data.rows or any(data.series.values())):
         _nothing(inside, data.missing or panel.words.nothing)
     else:

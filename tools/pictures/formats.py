@@ -44,10 +44,8 @@ def _number(value: float, unit: str, decimals: int) -> str:
             return f"{value * 100:.{decimals}f} %"
         case Unit.WHOLE:
             return f"{value:,.{decimals}f}"
-        case Unit.COUNT:
-            return _scaled(value, decimals, THOUSANDS, 1_000)
         case Unit.RATE:
-            return _scaled(value, decimals, ("", "K", "M"), 1_000) + " c/s"
+            return _scaled(value, decimals, ("", "K", "M"), 1_000) + " rec/s"
         case Unit.BYTES:
             return _scaled(value, decimals, (" B", " KiB", " MiB", " GiB"), 1_024)
         case Unit.SECONDS:

@@ -18,14 +18,13 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("value", "unit", "decimals", "text"),
     [
-        (None, Unit.COUNT, 0, "-"),
+        (None, Unit.WHOLE, 0, "-"),
         (float("nan"), Unit.RATIO, 1, "-"),
         ("shop-uk", Unit.WHOLE, 0, "shop-uk"),
         (NOON, Unit.TIME, 0, "2026-03-01 12:00:00"),
         (0.1234, Unit.RATIO, 1, "12.3 %"),
         (1_234_567, Unit.WHOLE, 0, "1,234,567"),
-        (1_234_567, Unit.COUNT, 2, "1.23 Mil"),
-        (12, Unit.RATE, 1, "12.0 c/s"),
+        (12, Unit.RATE, 1, "12.0 rec/s"),
         (500 * 2**20, Unit.BYTES, 0, "500 MiB"),
         (0.25, Unit.SECONDS, 2, "250 ms"),
         (0, Unit.SECONDS, 0, "0 s"),
