@@ -57,6 +57,7 @@ class Style:
 
     name: str
     colour: str | None = None
+    scheme: str | None = None  # Grafana's name of colours from low to high
     unit: Unit | None = None
     decimals: int | None = None
     threshold: Threshold | None = None

@@ -31,6 +31,7 @@ class Threshold:
 REVENUE_CHANGE = Threshold(-0.5, -0.25, Worse.BELOW)  # against the same span before
 CONVERSION = Threshold(0.005, 0.01, Worse.BELOW)  # purchases per page view
 REFUND_SHARE = Threshold(0.2, 0.1)  # refunded of gross sales
+SILENT_SHOPS = Threshold(1)  # no purchase where last week had some
 ZERO_RESULT_SHARE = Threshold(0.3, 0.15)  # of searches
 
 # quality
@@ -57,6 +58,10 @@ WATERMARK_DELAY_SECONDS = Threshold(300, 60)
 FLUSH_SECONDS = Threshold(1.0, 0.25)
 RETRIES = Threshold(10, 1)  # in five minutes
 RESTARTS = Threshold(3, 1)
+STUCK_FLOWS = Threshold(1)
+ROLLUP_AGE_SECONDS = Threshold(300, 60)
+SEALED_CHANGES = Threshold(1)
+LATENCY_BUDGET_LEFT = Threshold(0, 0.25, Worse.BELOW)
 FLOWS_UP = Threshold(len(FLOWS), None, Worse.BELOW)  # one process per flow at least
 FLOW_UP = Threshold(1, None, Worse.BELOW)  # of one flow
 MEMORY_BYTES = Threshold(500 * 2**20, 350 * 2**20)

@@ -128,6 +128,8 @@ def _colour_properties(style: Style) -> dict[str, Any]:
     if style.threshold is not None:
         thresholds = steps(style.threshold).build()
         return {"thresholds": thresholds, "color": {"mode": "thresholds"}}
+    if style.scheme is not None:
+        return {"color": {"mode": style.scheme}}
     colour = style.colour or (colours.GREY if style.neutral else None)
     return {} if colour is None else {"color": {"mode": "fixed", "fixedColor": colour}}
 

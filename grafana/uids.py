@@ -23,6 +23,7 @@ PRODUCTS = "shopstream-products"
 QUALITY = "shopstream-quality"
 DEAD_LETTERS = "shopstream-letters"
 PIPELINE = "shopstream-pipeline"
+SHOPS = "shopstream-shops"
 RUNBOOK_BOARD = "shopstream-runbook"
 
 # as Grafana in its container sees it: compose mounts grafana/provisioning here

@@ -8,8 +8,9 @@ from grafana.boards.pipeline import PIPELINE
 from grafana.boards.products import PRODUCTS
 from grafana.boards.quality import QUALITY
 from grafana.boards.runbook import RUNBOOK
+from grafana.boards.shops import SHOPS_BOARD
 
-BOARDS = (LIVE, PRODUCTS, QUALITY, DEAD_LETTERS, PIPELINE)
+BOARDS = (LIVE, SHOPS_BOARD, PRODUCTS, QUALITY, DEAD_LETTERS, PIPELINE)
 """Those that show numbers."""
 ALL = (*BOARDS, RUNBOOK)
 TITLES = {board.uid: board.title for board in ALL}

@@ -8,7 +8,7 @@ from flows.registry import NAMES
 from grafana import colours, thresholds, uids
 from grafana.dashboard import Board
 from grafana.panels import Chart, Grid, Heat, Panel, Stat, Style, Unit, Words, painted_all
-from grafana.queries import Column, Prom, table
+from grafana.queries import Column, Prom, numbers, table
 from grafana.thresholds import Threshold
 
 JOB = 'job="shopstream"'
@@ -57,12 +57,70 @@ def _quantile(q: float, metric: str, by: str) -> str:
 UP = _stat(
     Words(
         "Flows up",
-        f"Flow processes that answer Prometheus, of {', '.join(NAMES[:-1])} and {NAMES[-1]}",
-        f"{len(NAMES)} or more",
+        f"Flows of which a process answers Prometheus, of {', '.join(NAMES[:-1])} and {NAMES[-1]}",
+        f"{len(NAMES)}",
         NONE,
     ),
-    f"sum(up{{{JOB}}})",
+    f"count(count by (flow) (up{{{JOB}}} == 1))",
     Scale(Unit.WHOLE, 0, thresholds.FLOWS_UP),
+)
+STUCK = _stat(
+    Words(
+        "Stuck flows",
+        "Flows with a process that reads nothing though records wait, by what its /healthz says",
+        "0",
+        NONE,
+    ),
+    "sum(1 - min by (flow) (shopstream_healthy))",
+    Scale(Unit.WHOLE, 0, thresholds.STUCK_FLOWS),
+)
+LEFT = _stat(
+    Words(
+        "Latency budget left",
+        "What the last three days left of the error budget: 1 of 100 events may take longer than"
+        " 0.25 s",
+        "above 25 %",
+        NONE,
+    ),
+    "1 - max(shopstream:latency_slo_errors:ratio_rate3d)"
+    f" / {round(1 - thresholds.LATENCY_OBJECTIVE, 6):g}",
+    Scale(Unit.RATIO, 0, thresholds.LATENCY_BUDGET_LEFT),
+)
+ROLLUP_AGE = Panel(
+    Words(
+        "Roll-up age",
+        "Since when hours and days were last brought up to date with their minutes",
+        "below a minute",
+        "no roll-up has run yet",
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            "SELECT extract(epoch FROM now() - finished_at)::double precision"
+            " AS \"age\"\nFROM ops.jobs WHERE job = 'rollup'",
+            "age",
+        ),
+    ),
+    Unit.SECONDS,
+    0,
+    thresholds.ROLLUP_AGE_SECONDS,
+)
+SEALED = Panel(
+    Words(
+        "Sealed changes",
+        "Changes of minutes that retention had dropped already: they are in no hour and no day",
+        "0",
+        "no change came too late",
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            'SELECT sum(times) AS "changes" FROM ops.sealed_changes HAVING count(*) > 0', "changes"
+        ),
+    ),
+    Unit.WHOLE,
+    0,
+    thresholds.SEALED_CHANGES,
 )
 EVENTS = _stat(
     Words(
@@ -413,7 +471,8 @@ PIPELINE = Board(
     "Does every flow keep up, how long does an event take, and what do broker, database and"
     " processes say.",
     (
-        (4, ((4, UP), (4, EVENTS), (4, P99), (4, LAG), (4, BUDGET), (4, RESTARTED))),
+        (4, ((4, UP), (4, STUCK), (4, LAG), (4, P99), (4, LEFT), (4, EVENTS))),
+        (4, ((6, BUDGET), (6, RESTARTED), (6, ROLLUP_AGE), (6, SEALED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
         (8, ((6, BY_FLOW), (6, LAG_RECORDS), (6, LAG_SECONDS), (6, WATERMARK))),
         (8, ((6, BATCH), (6, FLUSH), (6, ROWS), (6, RETRIES))),

@@ -33,7 +33,9 @@ from tests.support.time_of_day import seeded_end
 
 SPANS = {"an hour": 1, "six hours": 6, "a day": 24, "seven days": 7 * 24}
 # what may have nothing to show where a shop sells
-MAY_BE_EMPTY = re.compile(r"vs (day|week)$|^Looked at|^Ledger|^Lost|now$|^Newest event$")
+MAY_BE_EMPTY = re.compile(
+    r"vs (day|week)$|^Looked at|^Ledger|^Lost|now$|^Roll-up age|^Sealed|^Newest event$"
+)
 OUTAGE = timedelta(minutes=31)
 
 

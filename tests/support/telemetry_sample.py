@@ -46,6 +46,7 @@ def moment(t: float) -> Iterator[Sample]:
         )
         share = 1.0 if n < 2 else 0.02
         yield f"up{{{job}}}", 1
+        yield f"shopstream_healthy{{{job}}}", 1
         for outcome, rate in OUTCOMES.items():
             if flow == "clean" or outcome == "accepted":
                 yield (
@@ -94,6 +95,7 @@ def moment(t: float) -> Iterator[Sample]:
             )
     for place, share in (("right", 0.999), ("wrong", 0.001)):
         yield f'shopstream_placed_total{{flow="clean",job="shopstream",place="{place}"}}', share * t
+    yield "shopstream:latency_slo_errors:ratio_rate3d", 0.002
     yield 'shopstream_budget_ratio{flow="clean",job="shopstream",partition="0"}', wave(t, 0.012)
 
 
