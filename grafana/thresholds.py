@@ -83,3 +83,4 @@ LEAST_VIEWS = 500
 LEAST_REFUNDS = 10
 LEAST_SEARCHES = 50
 LEAST_RECORDS = 100
+LEAST_USUAL_EVENTS = 30  # in the hour around this time of last week

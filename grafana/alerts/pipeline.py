@@ -26,6 +26,7 @@ from grafana.thresholds import (
     LAG_SECONDS,
     LATENCY_OBJECTIVE,
     LEAST_RECORDS,
+    LEAST_USUAL_EVENTS,
     RETRIES,
     UNREAD_PARTITIONS,
     Threshold,
@@ -85,22 +86,37 @@ FRESHNESS = Rule(
     "freshness",
     "Numbers are stale",
     series(
-        """SELECT $__timeTo()::timestamptz AS "time",
-  extract(epoch FROM $__timeTo()::timestamptz - max(watermark))::double precision AS value
-FROM ops.progress WHERE flow = 'metrics' AND partition >= 0
-ORDER BY 1""",
+        f"""WITH newest AS (
+  SELECT $__timeTo()::timestamptz - coalesce(max(watermark), to_timestamp(0)) AS age
+  FROM ops.progress WHERE flow = 'metrics' AND partition >= 0
+), usual AS (
+  SELECT coalesce(sum(events), 0) AS events FROM gold.traffic_1m_by_partition
+  WHERE partition >= 0 AND window_start >= $__timeTo()::timestamptz - interval '7 days 30 minutes'
+    AND window_start < $__timeTo()::timestamptz - interval '6 days 23 hours 30 minutes'
+), waiting AS (
+  SELECT coalesce(sum(in_flight), 0) AS events FROM ops.gold_account
+)
+SELECT $__timeTo()::timestamptz AS "time",
+  CASE WHEN usual.events >= {LEAST_USUAL_EVENTS} OR waiting.events > 0
+    THEN extract(epoch FROM age)::double precision ELSE 0 END AS value
+FROM newest, usual, waiting ORDER BY 1""",
         "value",
     ),
     FRESHNESS_SECONDS,
     PanelReference(uids.LIVE, "Newest event"),
     Severity.CRITICAL,
-    "The newest counted event is {duration} old (0s: none was ever counted)",
-    "Age of the newest event in the tables that people look at. Either nobody sends, or something"
-    " between Kafka and the database stands still. Fires too while no event was ever counted.",
+    "The newest counted event is {duration} old",
+    "Age of the newest event in the tables that people look at, while accepted events wait or the"
+    f" hour around this time of last week had {LEAST_USUAL_EVENTS} events or more. Either nobody"
+    " sends, or something between Kafka and the database stands still. A quiet shop is no alert.",
     2 * MINUTE,
     NoData.ALERTING,
     OnError.ERROR,
-    Prom('min(shopstream_watermark_delay_seconds{flow="metrics"})', instant=True),
+    Prom(
+        'min(shopstream_watermark_delay_seconds{flow="metrics"})'
+        " and on () (sum(shopstream_lag_records) > 0) or vector(0)",
+        instant=True,
+    ),
 )
 
 FLOW_DOWN = Rule(

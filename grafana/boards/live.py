@@ -137,7 +137,7 @@ NEWEST = Panel(
     Words(
         "Newest event",
         "Age of the newest event that is counted; coloured when accepted events wait, or when this"
-        " hour of last week had thirty events or more",
+        f" hour of last week had {thresholds.LEAST_USUAL_EVENTS} events or more",
         "below 60 s while people shop",
         "no event has been counted yet",
     ),
@@ -146,8 +146,8 @@ NEWEST = Panel(
         series(
             "WITH newest AS (SELECT max(watermark) AS at\n"
             "  FROM ops.progress WHERE flow = 'metrics'),\n"
-            "usual AS (SELECT sum(events) >= 30 AS much FROM gold.traffic_1h\n"
-            "  WHERE window_start = date_trunc('hour', now()) - interval '7 days'),\n"
+            f"usual AS (SELECT sum(events) >= {thresholds.LEAST_USUAL_EVENTS} AS much\n"
+            "  FROM gold.traffic_1h WHERE window_start = date_trunc('hour', now()) - interval '7 days'),\n"
             "waits AS (SELECT sum(in_flight) > 0 AS waiting FROM ops.gold_account)\n"
             "SELECT now() AS time,"
             " CASE WHEN much OR waiting THEN 'overdue' ELSE 'quiet' END AS metric,\n"
