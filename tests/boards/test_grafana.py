@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from grafana import uids
+from grafana.alerts import GROUPS
 from grafana.boards import BOARDS
 from grafana.dashboard import Board
 
@@ -41,7 +42,7 @@ def call(path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def test_provisioning_is_read_again_without_a_complaint() -> None:
-    for what in ("datasources", "dashboards"):
+    for what in ("datasources", "dashboards", "alerting"):
         assert "reloaded" in call(f"/api/admin/provisioning/{what}/reload", {})["message"].lower()
 
 
@@ -87,3 +88,15 @@ def test_every_query_of_a_board_is_answered(board: Board) -> None:
             )
             result = answer["results"][target["refId"]]
             assert not result.get("error"), f"{panel['title']}: {result['error']}"
+
+
+def test_every_rule_was_evaluated_without_an_error() -> None:
+    groups = call("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
+    health = {
+        rule["name"]: (rule["health"], rule.get("lastError", ""))
+        for group in groups
+        if group["file"] == uids.ALERT_FOLDER
+        for rule in group["rules"]
+    }
+    assert health.keys() == {rule.title for group in GROUPS for rule in group.rules}
+    assert not {name: h for name, h in health.items() if h[0] not in ("ok", "nodata", "unknown")}
