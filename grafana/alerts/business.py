@@ -12,13 +12,14 @@ from grafana.alerts.rule import MINUTE, Group, PanelReference, Rule, Severity, T
 from grafana.queries import Sql, series
 from grafana.thresholds import (
     CONVERSION,
-    LEAST_DAYS,
     LEAST_ORDERS,
     LEAST_REFUNDS,
     LEAST_SEARCHES,
     LEAST_VIEWS,
+    LEAST_WEEKS,
+    MOST_WEEKS,
+    ORDERS_DEVIATION,
     REFUND_SHARE,
-    REVENUE_CHANGE,
     ZERO_RESULT_SHARE,
 )
 
@@ -43,52 +44,59 @@ def _of_the_shop(text: str) -> Sql:
     return series(f"{NOW}, {text}", "value")
 
 
-def _per_currency(text: str, of: str) -> Sql:
-    # a series per currency of the rows in `of`; where there is none, one that is fine
+def _per(label: str, text: str, of: str) -> Sql:
+    # a series per shop or currency of the rows in `of`; where there is none, one that is fine
     return series(
         f"""{NOW}, {text}
 UNION ALL
 SELECT $__timeTo()::timestamptz, 'none', 0 WHERE NOT EXISTS (SELECT FROM {of})
 ORDER BY 1, 2""",
         "value",
-        by="currency",
+        by=label,
     )
 
 
+# The smallest of these windows in which enough orders are expected is the one that is judged: a big
+# shop within two hours, a small one within a day.
+WINDOWS_HOURS = (1, 6, 24)
 REVENUE_DROP = Rule(
     "revenue-drop",
     "Revenue drop",
-    _per_currency(
-        f"""hours AS (
-  SELECT day, now - make_interval(hours => 24 * day + 1) AS since
-  FROM clock CROSS JOIN generate_series(0, 7) AS day
+    _per(
+        "shop",
+        f"""spans AS (
+  SELECT hours, week, date_trunc('hour', now) - make_interval(days => 7 * week) AS until
+  FROM clock, unnest(ARRAY{list(WINDOWS_HOURS)}) AS hours, generate_series(0, {MOST_WEEKS}) AS week
 ), sold AS (
-  SELECT hours.day, hour.currency, hour.gross, hour.orders
-  FROM hours CROSS JOIN LATERAL (
-    SELECT currency, sum(gross_minor)::double precision AS gross, sum(orders) AS orders
-    FROM gold.orders_1m_by_partition
-    WHERE partition >= 0
-      AND window_start >= hours.since AND window_start < hours.since + interval '1 hour'
-    GROUP BY currency
-  ) AS hour
-), usual AS (
-  SELECT currency, percentile_cont(0.5) WITHIN GROUP (ORDER BY gross) AS gross
-  FROM sold WHERE day > 0 AND gross > 0
-  GROUP BY currency
-  HAVING count(*) >= {LEAST_DAYS}
-    AND percentile_cont(0.5) WITHIN GROUP (ORDER BY orders) >= {LEAST_ORDERS}
+  SELECT hours, week, shop_id, sum(orders) AS orders
+  FROM spans JOIN gold.orders_1h_rows ON partition = 0
+    AND window_start >= until - make_interval(hours => hours) AND window_start < until
+  GROUP BY 1, 2, 3
+), shops AS (
+  SELECT shop_id, least({MOST_WEEKS}, floor(extract(epoch FROM now - min(window_start)) / 604800))
+    AS weeks
+  FROM gold.orders_1d_rows, clock WHERE partition = 0 GROUP BY shop_id, now
+), expected AS (
+  SELECT hours, shop_id, sum(orders) FILTER (WHERE week BETWEEN 1 AND weeks) / weeks AS usual,
+    coalesce(sum(orders) FILTER (WHERE week = 0), 0) AS orders
+  FROM sold JOIN shops USING (shop_id) WHERE weeks >= {LEAST_WEEKS} GROUP BY 1, 2, weeks
+), judged AS (
+  SELECT DISTINCT ON (shop_id) shop_id, usual, orders
+  FROM expected WHERE usual >= {LEAST_ORDERS} ORDER BY shop_id, hours
 )
-SELECT {TIME}, usual.currency AS currency, coalesce(sold.gross, 0) / usual.gross - 1 AS value
-FROM usual LEFT JOIN sold ON sold.currency = usual.currency AND sold.day = 0""",
-        "usual",
+SELECT {TIME}, shop_id AS shop, ((orders - usual) / sqrt(usual))::double precision AS value
+FROM judged""",
+        "judged",
     ),
-    REVENUE_CHANGE,
-    PanelReference(uids.LIVE, "Net vs day"),
+    ORDERS_DEVIATION,
+    PanelReference(uids.SHOPS, "Shops"),
     Severity.CRITICAL,
-    "Gross sales in {label.currency} are {percent} against this hour of the days before",
-    "The last hour's gross sales in one currency against the median of the same hour of up to"
-    f" seven days before, of those with sales. Quiet until {LEAST_DAYS} such days are known, and"
-    f" below {LEAST_ORDERS} orders an hour.",
+    "{label.shop} has far fewer orders than at this time of the weeks before: {number} standard"
+    " deviations",
+    f"Orders of a shop in the last whole hour against the mean of the same hour of up to"
+    f" {MOST_WEEKS} weeks before, in standard deviations (the square root of what is expected);"
+    f" where fewer than {LEAST_ORDERS} are expected, of the last 6 or 24 hours. Quiet before"
+    f" {LEAST_WEEKS} weeks are known.",
     10 * MINUTE,
 )
 
@@ -116,7 +124,8 @@ FROM seen ORDER BY 1"""),
 REFUND_SPIKE = Rule(
     "refund-spike",
     "Refund spike",
-    _per_currency(
+    _per(
+        "currency",
         f"""moved AS (
   SELECT currency, sum(refunds) AS refunds,
     sum(refund_minor)::double precision / nullif(sum(gross_minor), 0) AS share

@@ -3,6 +3,7 @@ not, and no rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,8 @@ from tests.support.alert_rows import (
     before,
     checked,
     counted,
+    day_of,
+    hour_of,
     insert,
     loss,
     orders,
@@ -39,11 +42,16 @@ SQL_RULES = sorted(r.slug for g in GROUPS for r in g.rules if isinstance(r.query
 RUNNING = progress(NOON)
 
 
-def usual(currency: str, gross: int, days: int = 7, **more: Any) -> list[Row]:
-    """The same hour of the days before."""
-    return [
-        orders(before(days=day, minutes=30), currency, gross, **more) for day in range(1, days + 1)
+def weekly(
+    shop: str, count: int, weeks: int = 8, hours: Iterable[int] = (0,), partition: int = 0
+) -> list[Row]:
+    """Hours before the last whole one in each of the weeks before, and the shop's first day."""
+    past = [
+        hour_of(shop, count, week, hour, partition)
+        for week in range(1, weeks + 1)
+        for hour in hours
     ]
+    return [*past, day_of(shop, count, weeks, partition)]
 
 
 @dataclass(frozen=True)
@@ -68,101 +76,94 @@ def quiet(name: str, rule: str, rows: list[Row], value: float, **about: str) -> 
 
 
 NOW_EUR = before(minutes=20)
-THREE_HOURS_AGO = [orders(before(days=day, hours=3, minutes=30), "EUR", 10_000) for day in range(8)]
 OLD = outcome(before(days=3), "rejected", 5, "TRUNCATED")
 CASES = [
     fires(
-        "less than half of the usual hour",
+        "a shop sells far less than at this hour of the weeks before",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 4_900)],
-        {"currency": "EUR"},
-        value=-0.51,
+        [RUNNING, *weekly("uk", 16), hour_of("uk", 1, week=0)],
+        {"shop": "uk"},
+        value=-3.75,
     ),
     fires(
         "nothing sold at all",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000)],
-        {"currency": "EUR"},
-        value=-1,
+        [RUNNING, *weekly("uk", 25)],
+        {"shop": "uk"},
+        value=-5,
     ),
     fires(
-        "a currency is not made up for by another",
+        "a shop is not made up for by another",
         "revenue-drop",
         [
             RUNNING,
-            *usual("EUR", 10_000),
-            *usual("GBP", 10_000),
-            orders(NOW_EUR, "EUR", 1_000),
-            orders(NOW_EUR, "GBP", 90_000),
+            *weekly("uk", 100),
+            *weekly("us", 100),
+            hour_of("uk", 40, week=0),
+            hour_of("us", 900, week=0),
         ],
-        {"currency": "EUR"},
-        value=-0.9,
+        {"shop": "uk"},
+        value=-6,
     ),
     fires(
-        "the median forgives one day",
+        "a small shop is judged by six hours",
         "revenue-drop",
-        [
-            RUNNING,
-            *usual("EUR", 10_000, days=4),
-            orders(before(days=5, minutes=30), "EUR", 100),
-            orders(NOW_EUR, "EUR", 4_000),
-        ],
-        {"currency": "EUR"},
-        value=-0.6,
+        [RUNNING, *weekly("uk", 6, hours=range(6))],
+        {"shop": "uk"},
+        value=-6,
     ),
     quiet(
-        "just half",
+        "a little less",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000), orders(NOW_EUR, "EUR", 5_000)],
-        -0.5,
-        currency="EUR",
+        [RUNNING, *weekly("uk", 16), hour_of("uk", 2, week=0)],
+        -3.5,
+        shop="uk",
     ),
     quiet(
-        "partitions add up",
+        "the mean of the weeks that are known",
         "revenue-drop",
-        [
-            RUNNING,
-            *usual("EUR", 10_000),
-            orders(NOW_EUR, "EUR", 5_000),
-            orders(NOW_EUR, "EUR", 5_000, partition=1),
-        ],
+        [RUNNING, *weekly("uk", 16, weeks=4), hour_of("uk", 16, week=0)],
         0,
-        currency="EUR",
+        shop="uk",
     ),
     quiet(
         "another hour of the day does not count",
         "revenue-drop",
-        [RUNNING, *[orders(before(days=d, hours=3), "EUR", 10_000) for d in range(1, 8)]],
+        [RUNNING, *weekly("uk", 14, hours=(30,))],
         0,
-        currency="none",
+        shop="none",
     ),
     quiet(
-        "two days are no habit",
+        "three weeks are no habit",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000, days=2)],
+        [RUNNING, *weekly("uk", 100, weeks=3)],
         0,
-        currency="none",
+        shop="none",
     ),
     quiet(
         "a few orders are no habit",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000, count=19)],
+        [RUNNING, *weekly("uk", 14)],
         0,
-        currency="none",
+        shop="none",
     ),
     quiet(
         "made-up history is no habit",
         "revenue-drop",
-        [RUNNING, *usual("EUR", 10_000, partition=-1)],
+        [RUNNING, *weekly("uk", 100, partition=-1)],
         0,
-        currency="none",
+        shop="none",
     ),
     quiet(
         "a pipeline that stands is no shop that does",
         "revenue-drop",
-        [progress(before(hours=3)), *usual("EUR", 10_000), *THREE_HOURS_AGO],
+        [
+            progress(before(hours=3)),
+            *weekly("uk", 100, hours=(3,)),
+            hour_of("uk", 100, week=0, hours_before=3),
+        ],
         0,
-        currency="EUR",
+        shop="uk",
     ),
     fires(
         "people look and do not buy",

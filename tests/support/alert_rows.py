@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from flows.domain.rollups import GOLD_ROLLUPS
 from flows.domain.tables import COUNTED, GOLD, LOSSES, OFFSETS, OUTCOMES, PROGRESS, RULES, Table
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
@@ -27,6 +28,20 @@ def orders(
 ) -> Row:
     cells = {"currency": currency, "gross_minor": gross, "orders": count, "partition": partition}
     return GOLD["orders_1m"], {"window_start": at} | cells | more
+
+
+def hour_of(shop: str, count: int, week: int, hours_before: int = 0, partition: int = 0) -> Row:
+    """Orders of the last hour that is whole two minutes before noon, so many weeks before."""
+    at = before(days=7 * week, hours=2 + hours_before)
+    cells = {"window_start": at, "shop_id": shop, "orders": count, "partition": partition}
+    return GOLD_ROLLUPS["orders_1h"].table, cells
+
+
+def day_of(shop: str, count: int, week: int, partition: int = 0) -> Row:
+    """Orders of a whole day, so many weeks before."""
+    at = before(days=7 * week, hours=12)
+    cells = {"window_start": at, "shop_id": shop, "orders": count, "partition": partition}
+    return GOLD_ROLLUPS["orders_1d"].table, cells
 
 
 def traffic(at: datetime, kind: str, events: int, partition: int = 0) -> Row:

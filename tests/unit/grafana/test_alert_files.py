@@ -196,7 +196,13 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
 
 # the panel shows how many flows run, or how long events take; the rule compares something that
 # follows from it
-OTHER_NUMBER = {"flow-down", "latency-burn-fast", "latency-burn-steady", "latency-burn-slow"}
+OTHER_NUMBER = {
+    "revenue-drop",
+    "flow-down",
+    "latency-burn-fast",
+    "latency-burn-steady",
+    "latency-burn-slow",
+}
 
 
 @pytest.mark.parametrize(
