@@ -29,7 +29,6 @@ class Threshold:
 
 # business
 REVENUE_CHANGE = Threshold(-0.5, -0.25, Worse.BELOW)  # against the same span before
-CONVERSION = Threshold(0.005, 0.01, Worse.BELOW)  # purchases per page view
 # orders below what is expected, in standard deviations of a count: one such hour in 9,000 is chance
 ORDERS_DEVIATION = Threshold(-3.7, None, Worse.BELOW)
 REFUND_SHARE = Threshold(0.2, 0.1)  # refunded of gross sales
@@ -81,7 +80,6 @@ BURN_SLOW = Threshold(1)  # 10 % in three days
 # with fewer of these a share is chance, and its alert stays quiet
 LEAST_ORDERS = 15  # expected in the window
 LEAST_WEEKS, MOST_WEEKS = 4, 8  # of the shop's own past
-LEAST_VIEWS = 500
 LEAST_REFUNDS = 10
 LEAST_SEARCHES = 50
 LEAST_RECORDS = 100

@@ -11,11 +11,9 @@ from grafana import uids
 from grafana.alerts.rule import MINUTE, Group, PanelReference, Rule, Severity, Team
 from grafana.queries import Sql, series
 from grafana.thresholds import (
-    CONVERSION,
     LEAST_ORDERS,
     LEAST_REFUNDS,
     LEAST_SEARCHES,
-    LEAST_VIEWS,
     LEAST_WEEKS,
     MOST_WEEKS,
     ORDERS_DEVIATION,
@@ -59,27 +57,40 @@ ORDER BY 1, 2""",
 # The smallest of these windows in which enough orders are expected is the one that is judged: a big
 # shop within two hours, a small one within a day.
 WINDOWS_HOURS = (1, 6, 24)
-REVENUE_DROP = Rule(
-    "revenue-drop",
-    "Revenue drop",
-    _per(
-        "shop",
-        f"""spans AS (
+
+
+def _weeks(table: str, sums: str) -> str:
+    # `summed`: sums of a table by window, week (0 is the present) and shop; `shops`: their weeks
+    return f"""spans AS (
   SELECT hours, week, date_trunc('hour', now) - make_interval(days => 7 * week) AS until
   FROM clock, unnest(ARRAY{list(WINDOWS_HOURS)}) AS hours, generate_series(0, {MOST_WEEKS}) AS week
-), sold AS (
-  SELECT hours, week, shop_id, sum(orders) AS orders
-  FROM spans JOIN gold.orders_1h_rows ON partition = 0
+), summed AS (
+  SELECT hours, week, shop_id, {sums}
+  FROM spans JOIN gold.{table}_1h_rows ON partition = 0
     AND window_start >= until - make_interval(hours => hours) AND window_start < until
   GROUP BY 1, 2, 3
 ), shops AS (
   SELECT shop_id, least({MOST_WEEKS}, floor(extract(epoch FROM now - min(window_start)) / 604800))
     AS weeks
-  FROM gold.orders_1d_rows, clock WHERE partition = 0 GROUP BY shop_id, now
-), expected AS (
-  SELECT hours, shop_id, sum(orders) FILTER (WHERE week BETWEEN 1 AND weeks) / weeks AS usual,
-    coalesce(sum(orders) FILTER (WHERE week = 0), 0) AS orders
-  FROM sold JOIN shops USING (shop_id) WHERE weeks >= {LEAST_WEEKS} GROUP BY 1, 2, weeks
+  FROM gold.{table}_1d_rows, clock WHERE partition = 0 GROUP BY shop_id, now
+)"""
+
+
+PAST, PRESENT = "FILTER (WHERE week BETWEEN 1 AND weeks)", "FILTER (WHERE week = 0)"
+AGAINST = (
+    f"against the same hour of up to {MOST_WEEKS} weeks before, in standard deviations; where fewer"
+    f" than {LEAST_ORDERS} are expected, of the last 6 or 24 hours. Quiet before {LEAST_WEEKS}"
+    " weeks are known."
+)
+REVENUE_DROP = Rule(
+    "revenue-drop",
+    "Revenue drop",
+    _per(
+        "shop",
+        f"""{_weeks("orders", "sum(orders) AS orders")}, expected AS (
+  SELECT hours, shop_id, sum(orders) {PAST} / weeks AS usual,
+    coalesce(sum(orders) {PRESENT}, 0) AS orders
+  FROM summed JOIN shops USING (shop_id) WHERE weeks >= {LEAST_WEEKS} GROUP BY 1, 2, weeks
 ), judged AS (
   SELECT DISTINCT ON (shop_id) shop_id, usual, orders
   FROM expected WHERE usual >= {LEAST_ORDERS} ORDER BY shop_id, hours
@@ -93,31 +104,42 @@ FROM judged""",
     Severity.CRITICAL,
     "{label.shop} has far fewer orders than at this time of the weeks before: {number} standard"
     " deviations",
-    f"Orders of a shop in the last whole hour against the mean of the same hour of up to"
-    f" {MOST_WEEKS} weeks before, in standard deviations (the square root of what is expected);"
-    f" where fewer than {LEAST_ORDERS} are expected, of the last 6 or 24 hours. Quiet before"
-    f" {LEAST_WEEKS} weeks are known.",
+    f"Orders of a shop in the last whole hour {AGAINST}",
     10 * MINUTE,
 )
 
 CONVERSION_COLLAPSE = Rule(
     "conversion-collapse",
     "Conversion collapse",
-    _of_the_shop(f"""seen AS (
-  SELECT coalesce(sum(events) FILTER (WHERE event_type = 'PAGE_VIEW'), 0) AS views,
-    coalesce(sum(events) FILTER (WHERE event_type = 'PURCHASE'), 0) AS purchases
-  FROM gold.traffic_1m_by_partition CROSS JOIN clock
-  WHERE event_type IN ('PAGE_VIEW', 'PURCHASE') AND {_during(30)}
+    _per(
+        "shop",
+        f"""{
+            _weeks(
+                "traffic",
+                "coalesce(sum(events) FILTER (WHERE event_type = 'PAGE_VIEW'), 0) AS views,"
+                " coalesce(sum(events) FILTER (WHERE event_type = 'PURCHASE'), 0) AS bought",
+            )
+        }, shares AS (
+  SELECT hours, shop_id, coalesce(sum(views) {PRESENT}, 0) AS views,
+    coalesce(sum(bought) {PRESENT}, 0) AS bought,
+    least(sum(bought) {PAST} / nullif(sum(views) {PAST}, 0), 0.99) AS share
+  FROM summed JOIN shops USING (shop_id) WHERE weeks >= {LEAST_WEEKS} GROUP BY 1, 2
+), judged AS (
+  SELECT DISTINCT ON (shop_id) shop_id, bought, views * share AS usual, share
+  FROM shares WHERE views * share >= {LEAST_ORDERS} ORDER BY shop_id, hours
 )
-SELECT {TIME},
-  CASE WHEN views < {LEAST_VIEWS} THEN 1 ELSE purchases::double precision / views END AS value
-FROM seen ORDER BY 1"""),
-    CONVERSION,
-    PanelReference(uids.LIVE, "Purchases per page view"),
+SELECT {TIME}, shop_id AS shop,
+  ((bought - usual) / sqrt(usual * (1 - share)))::double precision AS value
+FROM judged""",
+        "judged",
+    ),
+    ORDERS_DEVIATION,
+    PanelReference(uids.SHOPS, "Shops"),
     Severity.CRITICAL,
-    "Only {percent} of page views become a purchase",
-    "Purchases for each page view over half an hour. People look and do not buy: checkout or"
-    f" payment may be broken. Quiet below {LEAST_VIEWS} page views.",
+    "In {label.shop} far fewer page views become a purchase than in the weeks before: {number}"
+    " standard deviations",
+    "People look and do not buy: checkout or payment may be broken. Purchases of the last whole"
+    f" hour against what its page views let expect, {AGAINST}",
     10 * MINUTE,
 )
 

@@ -91,7 +91,7 @@ BUYS = Headline(
     Words(
         "Purchases per page view",
         "Both counted as events" + applies(TRAFFIC_1M),
-        "above 1 %",
+        "",
         "no page views in this range",
     ),
     TRAFFIC_1M,
@@ -102,7 +102,7 @@ BUYS = Headline(
     short="Buys",
     rate=True,
     where=VIEWS_AND_BUYS,
-    threshold=thresholds.CONVERSION,
+    colour=colours.TEAL,
 )
 
 # Distinct visitors add up over segments of one minute (a visitor has one country, channel and

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import sqrt
 from typing import Any
 
 import psycopg
@@ -25,6 +26,7 @@ from tests.support.alert_rows import (
     day_of,
     hour_of,
     insert,
+    looked,
     loss,
     orders,
     outcome,
@@ -52,6 +54,12 @@ def weekly(
         for hour in hours
     ]
     return [*past, day_of(shop, count, weeks, partition)]
+
+
+def looked_weekly(shop: str, views: int, bought: int, weeks: int = 8) -> list[Row]:
+    """Page views and purchases in each of the weeks before, and the shop's first day."""
+    past = [row for week in range(1, weeks + 1) for row in looked(shop, views, bought, week)]
+    return [*past, day_of(shop, views, weeks, table="traffic", measure="events")]
 
 
 @dataclass(frozen=True)
@@ -168,42 +176,43 @@ CASES = [
     fires(
         "people look and do not buy",
         "conversion-collapse",
-        [
-            RUNNING,
-            traffic(before(minutes=10), "PAGE_VIEW", 1_000),
-            traffic(before(minutes=9), "PURCHASE", 4),
-        ],
-        {},
-        value=0.004,
+        [RUNNING, *looked_weekly("uk", 1_000, 20), *looked("uk", 1_000, 3, week=0)],
+        {"shop": "uk"},
+        value=-17 / sqrt(19.6),
     ),
     fires(
-        "nobody buys",
-        "conversion-collapse",
-        [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 1_000)],
-        {},
-        value=0,
-    ),
-    quiet(
-        "one in a hundred buys",
+        "nobody buys in one of two shops",
         "conversion-collapse",
         [
             RUNNING,
-            traffic(before(minutes=10), "PAGE_VIEW", 1_000),
-            traffic(before(minutes=9), "PURCHASE", 10),
+            *looked_weekly("uk", 1_000, 20),
+            *looked_weekly("us", 1_000, 20),
+            *looked("uk", 1_000, 0, week=0),
+            *looked("us", 1_000, 60, week=0),
         ],
-        0.01,
+        {"shop": "uk"},
+        value=-20 / sqrt(19.6),
+    ),
+    quiet(
+        "a shop where one in two hundred and fifty buys, as ever",
+        "conversion-collapse",
+        [RUNNING, *looked_weekly("uk", 10_000, 40), *looked("uk", 10_000, 40, week=0)],
+        0,
+        shop="uk",
     ),
     quiet(
         "too few look",
         "conversion-collapse",
-        [RUNNING, traffic(before(minutes=10), "PAGE_VIEW", 499)],
-        1,
+        [RUNNING, *looked_weekly("uk", 1_000, 20), *looked("uk", 100, 0, week=0)],
+        0,
+        shop="none",
     ),
     quiet(
-        "yesterday's views",
+        "three weeks are no habit",
         "conversion-collapse",
-        [RUNNING, traffic(before(days=1), "PAGE_VIEW", 9_000)],
-        1,
+        [RUNNING, *looked_weekly("uk", 1_000, 20, weeks=3), *looked("uk", 1_000, 0, week=0)],
+        0,
+        shop="none",
     ),
     fires(
         "a quarter comes back",

@@ -37,11 +37,27 @@ def hour_of(shop: str, count: int, week: int, hours_before: int = 0, partition: 
     return GOLD_ROLLUPS["orders_1h"].table, cells
 
 
-def day_of(shop: str, count: int, week: int, partition: int = 0) -> Row:
-    """Orders of a whole day, so many weeks before."""
+def day_of(
+    shop: str,
+    count: int,
+    week: int,
+    partition: int = 0,
+    table: str = "orders",
+    measure: str = "orders",
+) -> Row:
+    """What was counted on a whole day, so many weeks before."""
     at = before(days=7 * week, hours=12)
-    cells = {"window_start": at, "shop_id": shop, "orders": count, "partition": partition}
-    return GOLD_ROLLUPS["orders_1d"].table, cells
+    cells = {"window_start": at, "shop_id": shop, measure: count, "partition": partition}
+    return GOLD_ROLLUPS[f"{table}_1d"].table, cells
+
+
+def looked(shop: str, views: int, bought: int, week: int) -> list[Row]:
+    """Page views and purchases of the last whole hour, so many weeks before."""
+    cells = {"window_start": before(days=7 * week, hours=2), "shop_id": shop, "partition": 0}
+    return [
+        (GOLD_ROLLUPS["traffic_1h"].table, {**cells, "event_type": kind, "events": events})
+        for kind, events in (("PAGE_VIEW", views), ("PURCHASE", bought))
+    ]
 
 
 def traffic(at: datetime, kind: str, events: int, partition: int = 0) -> Row:

@@ -198,6 +198,7 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
 # follows from it
 OTHER_NUMBER = {
     "revenue-drop",
+    "conversion-collapse",
     "flow-down",
     "latency-burn-fast",
     "latency-burn-steady",
