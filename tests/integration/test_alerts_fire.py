@@ -53,13 +53,13 @@ def weekly(
         for week in range(1, weeks + 1)
         for hour in hours
     ]
-    return [*past, day_of(shop, count, weeks, partition)]
+    return [*past, day_of(shop, weeks, partition)]
 
 
 def looked_weekly(shop: str, views: int, bought: int, weeks: int = 8) -> list[Row]:
     """Page views and purchases in each of the weeks before, and the shop's first day."""
     past = [row for week in range(1, weeks + 1) for row in looked(shop, views, bought, week)]
-    return [*past, day_of(shop, views, weeks, table="traffic", measure="events")]
+    return [*past, day_of(shop, weeks, table="traffic")]
 
 
 @dataclass(frozen=True)

@@ -37,17 +37,10 @@ def hour_of(shop: str, count: int, week: int, hours_before: int = 0, partition: 
     return GOLD_ROLLUPS["orders_1h"].table, cells
 
 
-def day_of(
-    shop: str,
-    count: int,
-    week: int,
-    partition: int = 0,
-    table: str = "orders",
-    measure: str = "orders",
-) -> Row:
-    """What was counted on a whole day, so many weeks before."""
+def day_of(shop: str, week: int, partition: int = 0, table: str = "orders") -> Row:
+    """Give a day on which a shop was there, so many weeks before."""
     at = before(days=7 * week, hours=12)
-    cells = {"window_start": at, "shop_id": shop, measure: count, "partition": partition}
+    cells = {"window_start": at, "shop_id": shop, "events": 1, "partition": partition}
     return GOLD_ROLLUPS[f"{table}_1d"].table, cells
 
 
