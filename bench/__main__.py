@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
+from bench import session
 from bench.fill import HEALTHY
 from bench.report import results, show
-from bench.resources import machine
 from bench.runner import STEPS, Bench, Plan
-from bench.sandbox import FOLDER, exclusive_bench
+from bench.sandbox import FOLDER
 from bench.sweeps import FULL, QUICK, SWEEPS
-from flows.domain.errors import ShopstreamError
-from flows.runtime.paths import ROOT
-from flows.runtime.settings import PREFIX, settings_or_exit
+from flows.runtime.settings import PREFIX
 from generators.scenarios import SCENARIOS
-from shopstream.demo.dev_services import native
+from shopstream.demo.dev_services import Services
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 WIDTH = 110  # of the table in a log; a terminal has its own
@@ -37,13 +28,6 @@ PART = FOLDER / "part.json"
 def main(arguments: Sequence[str]) -> int:
     """Measure, write the results, and give the exit code."""
     args = parser().parse_args(arguments)
-    settings_or_exit()
-    services = native()
-    if services is None:
-        print("bench: the real services are not up: run `make services`", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, interrupt)
-    load = os.getloadavg()
     plan = Plan(
         events=args.events,
         repeats=1 if args.quick else args.repeats,
@@ -54,55 +38,21 @@ def main(arguments: Sequence[str]) -> int:
         verified=args.verify,
         extent=QUICK if args.quick else FULL,
     )
-    about = {
-        "machine": machine(),
-        "commit": commit(),
-        "command": shlex.join(["python", "-m", "bench", *arguments]),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_average_before": [round(average, 2) for average in load],
+    described = session.about("bench", arguments) | {
         "form": plan.form,
         "scenario": plan.scenario,
         "events": plan.events,
         "repeats": plan.repeats,
         "settings": {name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
     }
-    try:
-        with exclusive_bench(services):
-            figures = results(Bench(services, plan, lambda line: print(line, flush=True)).run())
-    except KeyboardInterrupt:
-        print("bench: interrupted; its topics and databases are removed", file=sys.stderr)
-        return 130
-    except ShopstreamError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    write(figures | about, args.out or (LATEST if args.only == STEPS else PART))
-    console = Console()
-    show(figures, console if console.is_terminal else Console(width=WIDTH))
-    return 0
 
+    def work(services: Services) -> None:
+        figures = results(Bench(services, plan, lambda line: print(line, flush=True)).run())
+        session.write(figures | described, args.out or (LATEST if args.only == STEPS else PART))
+        console = Console()
+        show(figures, console if console.is_terminal else Console(width=WIDTH))
 
-def write(figures: dict[str, Any], path: Path) -> None:
-    """Write the results, and print where."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Turn the first signal into KeyboardInterrupt, so that everything is removed."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def commit() -> str | None:
-    """Give the commit that is measured; `-dirty` marks a tree that differs from it."""
-    process = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    return process.stdout.strip() or None
+    return session.run(work)
 
 
 def steps(text: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from flows.connectors.postgres import identifier
 from flows.domain.families import CATALOGUE
-from flows.domain.rollups import additive, stem
+from flows.domain.rollups import stem
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 # the longest range that is read from minutes (72 points at most) and from hours (192)
@@ -44,40 +44,25 @@ SPANS = f"({LENGTH} + back * {DAY} - 1) / (back * {DAY})"
 BACK = f"(CASE WHEN back = 0 THEN 0 ELSE {SPANS} END * back * {DAY})"
 """Seconds by which the rows lie before the range."""
 
-QUALITY = {
-    "quality.outcomes": {
-        "flow": "text",
-        "source_topic": "text",
-        "outcome": "text",
-        "code": "text",
-        "records": "bigint",
-    },
-    "quality.rules": {
-        "rule": "text",
-        "dimension": "text",
-        "checked": "bigint",
-        "broken": "bigint",
-    },
-}
-"""Columns of the views of quality, beside their window."""
-
-
-def sources() -> Mapping[str, Mapping[str, str]]:
-    """Give the columns of each source: what its minutes, hours and days all have."""
-    gold = {
-        f"gold.{stem(metric.name)}": {
-            **{d.name: "text" for d in metric.by},
-            **{m.name: "bigint" for m in additive(metric)},
-        }
-        for metric in CATALOGUE
-    }
-    return gold | QUALITY
+BASES = (
+    *(f"gold.{stem(metric.name)}" for metric in CATALOGUE),
+    "quality.outcomes",
+    "quality.rules",
+)
+"""What is read by ranges: `gold.orders` stands for `gold.orders_1m`, `_1h` and `_1d`."""
+COLUMNS = """
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'window_start'
+ORDER BY attnum
+"""
 
 
 def create_ranges(db: psycopg.Connection) -> None:
     """Create or replace the functions of every source, and that of the points."""
     replace_function(db, "ops.points", {}, POINTS, ", whole boolean DEFAULT true")
-    for base, columns in sources().items():
+    for base in BASES:
+        # days have what all grains have: distinct visitors do not add up
+        columns: dict[str, str] = dict(db.execute(COLUMNS, (f"{base}_1d",)).fetchall())
         body = between(base, tuple(columns))
         replace_function(db, f"{base}_between", columns, body, ", back bigint DEFAULT 0")
 

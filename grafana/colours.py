@@ -75,7 +75,6 @@ CODES = {
 # by the order of the registry, so that a new flow has a colour without a line here
 FLOWS = dict(zip(NAMES, (BLUE, GREEN, ORANGE, VIOLET, SKY, PINK, YELLOW, TEAL), strict=False))
 PERCENTILES = {"p50": SKY, "p95": VIOLET, "p99": PINK}
-CHANGES = {"inserted": GREEN, "updated": BLUE, "unchanged": DIM}
 
 ANNOTATIONS = {
     "deployment": BLUE,
@@ -86,18 +85,7 @@ ANNOTATIONS = {
     "alert": RED,
 }
 
-KNOWN = (
-    MEASURES
-    | STEPS
-    | OUTCOMES
-    | CHANNELS
-    | DEVICES
-    | DIMENSIONS
-    | CODES
-    | FLOWS
-    | PERCENTILES
-    | CHANGES
-)
+KNOWN = MEASURES | STEPS | OUTCOMES | CHANNELS | DEVICES | DIMENSIONS | CODES | FLOWS | PERCENTILES
 
 
 def colour(name: str) -> str:

@@ -14,7 +14,7 @@ from grafana import colours
 from grafana.catalogue import source
 from grafana.panels import Panel, Stat, Style, Unit, Words
 from grafana.queries import numbers, series
-from grafana.ranges import LAST_WEEK, TO, YESTERDAY, Source
+from grafana.ranges import LAST_WEEK, YESTERDAY, Source
 from grafana.thresholds import Threshold
 
 CHANGES = {
@@ -55,12 +55,7 @@ def headline(spec: Headline) -> Panel:
     """Make the panel of the number itself."""
     name = spec.words.title
     if spec.rate:
-        line = spec.rows.over_time(f'{spec.value} AS "{name}"', whole=False)
-        text = (
-            line.removesuffix(" ORDER BY 1")
-            + f"\nUNION ALL SELECT to_timestamp({TO}), {spec.value} FROM r HAVING count(*) > 0\n"
-            "ORDER BY 1"
-        )
+        text = spec.rows.rate_over_time(spec.value, name)
     else:
         text = spec.rows.over_time(f'coalesce({spec.value}, 0) AS "{name}"', whole=False)
     return Panel(

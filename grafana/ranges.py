@@ -49,6 +49,15 @@ class Source:
             "WHERE EXISTS (SELECT FROM r)\nGROUP BY 1 ORDER BY 1"
         )
 
+    def rate_over_time(self, value: str, name: str) -> str:
+        """Query a share by point; its last point is that of the whole range, a share of sums."""
+        line = self.over_time(f'\n  {value} AS "{name}"', whole=False)
+        return (
+            line.removesuffix(" ORDER BY 1")
+            + f"\nUNION ALL SELECT to_timestamp({TO}), {value} FROM r HAVING count(*) > 0\n"
+            "ORDER BY 1"
+        )
+
     def by_value(
         self, column: str, value: str, most: str, top: int = 100, label: str = "metric"
     ) -> str:

@@ -8,26 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
-import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.__main__ import commit, interrupt, write
+from bench import session
 from bench.drain import DrainResult, drain
 from bench.fill import HEALTHY, fill
 from bench.peers import flink_sql
 from bench.peers.compare import compare_tables
-from bench.resources import machine
-from bench.sandbox import Sandbox, exclusive_bench, open_sandbox
-from flows.domain.errors import ShopstreamError
+from bench.sandbox import Sandbox, open_sandbox
 from flows.registry import UPSTREAM_FIRST
-from flows.runtime.settings import settings_or_exit
-from shopstream.demo.dev_services import Services, native
+from shopstream.demo.dev_services import Services
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
 FORMS = ("event", "batch")
@@ -97,33 +91,16 @@ def turns(
 def main(arguments: Sequence[str]) -> int:
     """Measure the pairs, write the results, and give the exit code."""
     args = parser().parse_args(arguments)
-    settings_or_exit()
-    services = native()
-    if services is None:
-        print("bench: the real services are not up: run `make services`", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, interrupt)
-    results: dict[str, Any] = {
-        "machine": machine(),
-        "commit": commit(),
-        "command": shlex.join(["python", "-m", "bench.peers", *arguments]),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "events": args.events,
-    }
-    try:
+    results = session.about("bench.peers", arguments) | {"events": args.events}
+
+    def work(services: Services) -> None:
         flink_sql.build()
-        with exclusive_bench(services):
-            for form in args.forms:
-                pairs = measure(services, args.events, args.repeats, form)
-                results[form] = {"medians": medians(pairs), "pairs": pairs}
-    except KeyboardInterrupt:
-        print("bench: interrupted; its topics and databases are removed", file=sys.stderr)
-        return 130
-    except ShopstreamError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    write(results, args.out)
-    return 0
+        for form in args.forms:
+            pairs = measure(services, args.events, args.repeats, form)
+            results[form] = {"medians": medians(pairs), "pairs": pairs}
+        session.write(results, args.out)
+
+    return session.run(work)
 
 
 def parser() -> argparse.ArgumentParser:

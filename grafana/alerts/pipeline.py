@@ -17,6 +17,7 @@ from grafana.alerts.rule import (
     Team,
 )
 from grafana.queries import Prom, series
+from grafana.silence import newest_event
 from grafana.thresholds import (
     BURN_FAST,
     BURN_SLOW,
@@ -86,20 +87,10 @@ FRESHNESS = Rule(
     "freshness",
     "Numbers are stale",
     series(
-        f"""WITH newest AS (
-  SELECT $__timeTo()::timestamptz - coalesce(max(watermark), to_timestamp(0)) AS age
-  FROM ops.progress WHERE flow = 'metrics' AND partition >= 0
-), usual AS (
-  SELECT coalesce(sum(events), 0) AS events FROM gold.traffic_1m_by_partition
-  WHERE partition >= 0 AND window_start >= $__timeTo()::timestamptz - interval '7 days 30 minutes'
-    AND window_start < $__timeTo()::timestamptz - interval '6 days 23 hours 30 minutes'
-), waiting AS (
-  SELECT coalesce(sum(in_flight), 0) AS events FROM ops.gold_account
-)
+        f"""WITH {newest_event("$__timeTo()::timestamptz")}
 SELECT $__timeTo()::timestamptz AS "time",
-  CASE WHEN usual.events >= {LEAST_USUAL_EVENTS} OR waiting.events > 0
-    THEN extract(epoch FROM age)::double precision ELSE 0 END AS value
-FROM newest, usual, waiting ORDER BY 1""",
+  CASE WHEN due THEN extract(epoch FROM age)::double precision ELSE 0 END AS value
+FROM newest, expected ORDER BY 1""",
         "value",
     ),
     FRESHNESS_SECONDS,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from grafana import uids
 from grafana.alerts.rule import MINUTE, Group, OnError, PanelReference, Rule, Severity, Team
+from grafana.boards.quality import PASSED
 from grafana.queries import Prom, Sql, series
 from grafana.thresholds import (
     LATE_SHARE,
@@ -112,12 +113,14 @@ SCORE = Rule(
     "quality-score",
     "Quality score",
     series(
-        f"""WITH scores AS (
-  SELECT dimension, sum(checked - broken)::double precision / nullif(sum(checked), 0) AS score
+        f"""WITH rules AS (
+  SELECT dimension, rule, sum(checked) AS checked, sum(broken) AS broken
   FROM quality.rules_1m_by_partition
   WHERE flow = 'clean' AND {_during(15)}
-  GROUP BY dimension
-  HAVING sum(checked) >= {LEAST_RECORDS}
+  GROUP BY 1, 2
+), scores AS (
+  SELECT dimension, {PASSED} AS score
+  FROM rules GROUP BY 1 HAVING max(checked) >= {LEAST_RECORDS}
 )
 SELECT {NOW} AS "time", dimension, score AS value FROM scores
 UNION ALL
@@ -130,7 +133,8 @@ ORDER BY 1, 2""",
     PanelReference(uids.QUALITY, "Quality score"),
     Severity.WARNING,
     "The quality score of {label.dimension} is {percent}",
-    "Passed checks of all checks of a dimension over a quarter of an hour; overall is their mean.",
+    "Share of records that pass all rules of a dimension, over a quarter of an hour; overall is the"
+    " mean of the dimensions.",
 )
 
 RESIDUE = Rule(

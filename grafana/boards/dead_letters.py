@@ -6,7 +6,7 @@ from grafana import colours, thresholds, uids
 from grafana.dashboard import Board, Variable, choices
 from grafana.panels import Bars, Chart, Grid, Panel, Prose, Stat, Style, Unit, Words, painted_all
 from grafana.queries import Column, numbers, series, table
-from grafana.ranges import FROM, TO, Source
+from grafana.ranges import FROM, Source
 
 REFUSED = "code <> ''"
 CODE = Variable(
@@ -49,13 +49,9 @@ SHARE = Panel(
     Stat("lastNotNull"),
     (
         series(
-            JUDGED.over_time(
-                f'\n  {REFUSED_RECORDS}::double precision / nullif(sum(records), 0) AS "Share"',
-                whole=False,
-            ).removesuffix(" ORDER BY 1")
-            + f"\nUNION ALL SELECT to_timestamp({TO}), {REFUSED_RECORDS}::double precision\n"
-            "  / nullif(sum(records), 0) FROM r HAVING count(*) > 0\n"
-            "ORDER BY 1",
+            JUDGED.rate_over_time(
+                f"{REFUSED_RECORDS}::double precision / nullif(sum(records), 0)", "Share"
+            ),
             "Share",
         ),
     ),
@@ -159,32 +155,31 @@ CODES = Panel(
 SEEN = Panel(
     Words(
         "Since when, by code",
-        "When each code was first and last stored as a dead letter, whatever the range, and how"
-        " many are stored: what waits for repair",
-        "an empty table",
-        "no dead letters are stored",
+        "The first and the last hour in which a code was given, and how often, whatever the range",
+        nothing="nothing was ever refused",
     ),
-    Grid(8, sort=("Last seen", True)),
+    Grid(8, sort=("Last hour", True)),
     (
         table(
-            "SELECT code, min(source_timestamp) AS first, max(source_timestamp) AS last,"
-            " count(*) AS stored\n"
-            f"FROM quality.dead_letters WHERE {CODE.condition}\n"
+            # of hours, for there are few: dead letters can be millions
+            "SELECT code, min(window_start) AS first, max(window_start) AS last,"
+            " sum(records) AS refused\n"
+            f"FROM quality.outcomes_1h WHERE {REFUSED} AND {CODE.condition}\n"
             "GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 20",
             {
                 "code": Column.TEXT,
                 "first": Column.TIME,
                 "last": Column.TIME,
-                "stored": Column.NUMBER,
+                "refused": Column.NUMBER,
             },
         ),
     ),
     Unit.WHOLE,
     styles=(
         Style("code", title="Code"),
-        Style("first", title="First seen", unit=Unit.TIME),
-        Style("last", title="Last seen", unit=Unit.TIME),
-        Style("stored", title="Stored"),
+        Style("first", title="First hour", unit=Unit.TIME),
+        Style("last", title="Last hour", unit=Unit.TIME),
+        Style("refused", title="Refused"),
     ),
 )
 VERSIONS = Panel(

@@ -25,6 +25,7 @@ from grafana.panels import (
 )
 from grafana.queries import Column, Sql, numbers, series, table
 from grafana.ranges import FROM, LAST_WEEK, TO, YESTERDAY
+from grafana.silence import newest_event
 
 VIEWS_AND_BUYS = ("event_type IN ('PAGE_VIEW', 'PURCHASE')",)
 TO_PRODUCTS = (
@@ -136,24 +137,18 @@ VISITORS = Panel(
 NEWEST = Panel(
     Words(
         "Newest event",
-        "Age of the newest event that is counted; coloured when accepted events wait, or when this"
-        f" hour of last week had {thresholds.LEAST_USUAL_EVENTS} events or more",
+        "Age of the newest event that is counted; coloured when accepted events wait, or when the"
+        f" hour around this time of last week had {thresholds.LEAST_USUAL_EVENTS} events or more",
         "below 60 s while people shop",
         "no event has been counted yet",
     ),
     Stat("lastNotNull", sparkline=False),
     (
         series(
-            "WITH newest AS (SELECT max(watermark) AS at\n"
-            "  FROM ops.progress WHERE flow = 'metrics'),\n"
-            f"usual AS (SELECT sum(events) >= {thresholds.LEAST_USUAL_EVENTS} AS much\n"
-            "  FROM gold.traffic_1h\n"
-            "  WHERE window_start = date_trunc('hour', now()) - interval '7 days'),\n"
-            "waits AS (SELECT sum(in_flight) > 0 AS waiting FROM ops.gold_account)\n"
-            "SELECT now() AS time,"
-            " CASE WHEN much OR waiting THEN 'overdue' ELSE 'quiet' END AS metric,\n"
-            "  greatest(extract(epoch FROM now() - at), 0)::double precision AS value\n"
-            "FROM newest, usual, waits WHERE at IS NOT NULL",
+            f"WITH {newest_event('now()')}\n"
+            "SELECT now() AS time, CASE WHEN due THEN 'overdue' ELSE 'quiet' END AS metric,\n"
+            "  greatest(extract(epoch FROM age), 0)::double precision AS value\n"
+            "FROM newest, expected WHERE partitions > 0",
             "value",
             by="metric",
         ),
@@ -170,7 +165,7 @@ def _now(title: str, event: str) -> Panel:
     return Panel(
         Words(
             title,
-            f"{event} events of the newest fifteen minutes that are counted" + applies(TRAFFIC_1M),
+            f"{event} events of the last fifteen minutes of the range" + applies(TRAFFIC_1M),
             nothing="none counted",
         ),
         Stat("lastNotNull", sparkline=False),

@@ -61,7 +61,7 @@ UP = _stat(
         f"{len(NAMES)}",
         NONE,
     ),
-    f"count(count by (flow) (up{{{JOB}}} == 1))",
+    f"sum(max by (flow) (up{{{JOB}}}))",
     Scale(Unit.WHOLE, 0, thresholds.FLOWS_UP),
 )
 STUCK = _stat(
@@ -121,17 +121,6 @@ SEALED = Panel(
     Unit.WHOLE,
     0,
     thresholds.SEALED_CHANGES,
-)
-EVENTS = _stat(
-    Words(
-        "Events a second",
-        "Records of raw.web that clean judged, a second",
-        "near what the shop sends",
-        NONE,
-    ),
-    'sum(shopstream:records:rate1m{flow="clean"})',
-    Scale(Unit.RATE, 1),
-    colours.BLUE,
 )
 P99 = _stat(
     Words(
@@ -246,16 +235,6 @@ LAG_SECONDS = _chart(
     (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),),
     Scale(Unit.SECONDS, 1, thresholds.LAG_SECONDS),
 )
-WATERMARK = _chart(
-    Words(
-        "Watermark delay",
-        "How far the worst partition's event time is behind the clock; a quiet shop's grows too",
-        "below 60 s while people shop",
-        NONE,
-    ),
-    (Prom("max by (flow) (shopstream_watermark_delay_seconds)", "{{flow}}"),),
-    Scale(Unit.SECONDS, 1, thresholds.WATERMARK_DELAY_SECONDS),
-)
 BATCH = _chart(
     Words(
         "Batch size",
@@ -288,18 +267,6 @@ FLUSH = _chart(
     Scale(Unit.SECONDS, 3, thresholds.FLUSH_SECONDS),
     styles=(),
 )
-ROWS = _chart(
-    Words(
-        "Rows a second",
-        "Rows written to the database, by what they changed; unchanged ones cost no write",
-        "mostly updated while windows are open",
-        NONE,
-    ),
-    (Prom(f"sum by (change) (rate(shopstream_rows_total[{RATE}]))", "{{change}}"),),
-    Scale(Unit.RATE, 0),
-    Chart(stacked=True, fill=40, legend_calcs=("mean",)),
-    styles=painted_all(colours.CHANGES),
-)
 RETRIES = _chart(
     Words(
         "Retries",
@@ -327,17 +294,6 @@ UNREAD = _chart(
         ),
     ),
     Scale(Unit.WHOLE, 0, thresholds.UNREAD_PARTITIONS),
-)
-REWINDS = _chart(
-    Words(
-        "Rewinds",
-        "How long a start took to rebuild its state, the newest start of each flow",
-        "a few seconds",
-        NONE,
-    ),
-    (Prom("max by (flow) (shopstream_rewind_seconds)", "{{flow}}"),),
-    Scale(Unit.SECONDS, 1),
-    Chart(step=True, legend_calcs=("max",)),
 )
 MEMORY = _chart(
     Words("Memory", "Resident memory of each flow's processes, the biggest", "below 350 MiB", NONE),
@@ -471,12 +427,12 @@ PIPELINE = Board(
     "Does every flow keep up, how long does an event take, and what do broker, database and"
     " processes say.",
     (
-        (4, ((4, UP), (4, STUCK), (4, LAG), (4, P99), (4, LEFT), (4, EVENTS))),
-        (4, ((6, BUDGET), (6, RESTARTED), (6, ROLLUP_AGE), (6, SEALED))),
+        (4, ((4, UP), (4, STUCK), (4, LAG), (4, P99), (4, LEFT), (4, BUDGET))),
+        (4, ((8, RESTARTED), (8, ROLLUP_AGE), (8, SEALED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
-        (8, ((6, BY_FLOW), (6, LAG_RECORDS), (6, LAG_SECONDS), (6, WATERMARK))),
-        (8, ((6, BATCH), (6, FLUSH), (6, ROWS), (6, RETRIES))),
-        (8, ((6, UNREAD), (6, REWINDS), (6, MEMORY), (6, CPU))),
+        (8, ((8, BY_FLOW), (8, LAG_RECORDS), (8, LAG_SECONDS))),
+        (8, ((8, BATCH), (8, FLUSH), (8, RETRIES))),
+        (8, ((8, UNREAD), (8, MEMORY), (8, CPU))),
         (6, ((8, DATABASE), (10, PARTITIONS), (6, MISPLACED))),
     ),
     since="now-1h",

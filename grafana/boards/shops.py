@@ -20,18 +20,17 @@ PURCHASES = "sum(events) FILTER (WHERE event_type = 'PURCHASE')"
 USUAL = 10
 TO_LIVE = (
     "Live shop",
-    f"/d/{uids.LIVE}?${{__url_time_range}}&var-shop=${{__data.fields.shop}}",
+    f"/d/{uids.LIVE}?${{__url_time_range}}&var-shop=${{__data.fields.shop:percentencode}}",
 )
 
 
-def _spans() -> str:
-    # purchases of each shop: of the range, and of the same times of the day and the week before
-    parts = (("now", 0), ("day", YESTERDAY), ("week", LAST_WEEK))
+def _spans(**backs: int) -> str:
+    # purchases and page views of each shop, of the range or of the same times so many days before
     return ",\n".join(
         f"{name} AS (SELECT shop_id, coalesce({PURCHASES}, 0) AS bought,"
         f" coalesce(sum(events) FILTER (WHERE event_type = 'PAGE_VIEW'), 0) AS views\n"
         f"  FROM {BY_SHOP.rows(back)} GROUP BY 1)"
-        for name, back in parts
+        for name, back in backs.items()
     )
 
 
@@ -63,7 +62,7 @@ SILENT = Panel(
     Stat("lastNotNull", sparkline=False),
     (
         numbers(
-            f"WITH {_spans()}\n"
+            f"WITH {_spans(now=0, week=LAST_WEEK)}\n"
             "SELECT count(*) FILTER (WHERE coalesce(now.bought, 0) = 0"
             f' AND week.bought >= {USUAL}) AS "silent"\n'
             "FROM week LEFT JOIN now USING (shop_id) HAVING count(*) > 0",
@@ -85,7 +84,7 @@ SHOPS = Panel(
     Grid(10),
     (
         table(
-            f"WITH {_spans()}\n"
+            f"WITH {_spans(now=0, day=YESTERDAY, week=LAST_WEEK)}\n"
             "SELECT shop_id AS shop, coalesce(now.bought, 0) AS bought, day.bought AS day,"
             " week.bought AS week,\n"
             "  coalesce(now.bought, 0)::double precision / nullif(week.bought, 0) - 1 AS change,\n"
@@ -150,12 +149,16 @@ WEEK = Panel(
     Grid(7),
     (
         table(
-            "WITH hours AS (SELECT window_start, sum(events) AS bought FROM gold.traffic_1h\n"
-            "  WHERE event_type = 'PURCHASE' AND window_start > now() - interval '56 days'\n"
-            f"    AND {SHOP.condition} GROUP BY 1),\n"
+            "WITH sold AS (SELECT window_start, sum(events) AS bought FROM gold.traffic_1h\n"
+            "  WHERE event_type = 'PURCHASE' AND window_start >= now() - interval '56 days'\n"
+            f"    AND window_start < date_trunc('hour', now()) AND {SHOP.condition} GROUP BY 1),\n"
+            # an hour in which nobody bought has no row, and counts all the same
+            "hours AS (SELECT generate_series((SELECT min(window_start) FROM sold),"
+            " now() - interval '1 hour', '1 hour') AS window_start),\n"
             "means AS (SELECT extract(isodow FROM window_start) AS day,"
             " extract(hour FROM window_start) AS hour,\n"
-            "  avg(bought)::double precision AS mean FROM hours GROUP BY 1, 2)\n"
+            "  avg(coalesce(bought, 0))::double precision AS mean\n"
+            "  FROM hours LEFT JOIN sold USING (window_start) GROUP BY 1, 2)\n"
             "SELECT (ARRAY['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'])[day::int] AS day,\n"
             + ",\n".join(
                 "  "

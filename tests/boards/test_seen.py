@@ -20,6 +20,7 @@ from flows.runtime.paths import ROOT
 from grafana.boards import BOARDS
 from grafana.boards.live import LIVE
 from grafana.boards.products import PRODUCTS
+from grafana.boards.shops import SHOPS_BOARD
 from grafana.colours import AMBER, GREEN
 from grafana.dashboard import GRAFANA
 from grafana.macros import Surroundings
@@ -200,3 +201,25 @@ def test_the_judge_is_of_the_version_that_compose_runs() -> None:
     assert compose["services"]["grafana"]["image"] == f"grafana/grafana:{GRAFANA}"
     package = json.loads((JUDGE.parent / "package.json").read_text())
     assert package["dependencies"]["@grafana/data"] == GRAFANA
+
+
+@pytest.mark.parametrize("kind", ["plain"])
+def test_an_hour_without_purchases_counts_in_the_mean_of_the_week(
+    embedded_services: Services, kind: str
+) -> None:
+    with new_database(embedded_services) as database, database.connect() as db:
+        ((hour,),) = db.execute("SELECT date_trunc('hour', now()) - interval '21 days'").fetchall()
+        db.execute(
+            "INSERT INTO gold.traffic_1h_rows (window_start, partition, shop_id, event_type,"
+            " channel, device, country, events) VALUES (%s, 0, 'uk', 'PURCHASE', '', '', '', 9)",
+            (hour,),
+        )
+        with grafana_session(database) as reader:
+            around = Surroundings(hour, hour + timedelta(hours=1))
+            shown = look((SHOPS_BOARD,), reader, around)["Hours of the week"].shown
+    row = next(row for row in shown["rows"] if row[0] == f"{hour:%a}")
+    assert row[1 + hour.hour] == "3"  # nine in one of three weeks
+    others = [
+        cell for r in shown["rows"] for n, cell in enumerate(r) if n and cell not in ("0", "3")
+    ]
+    assert not others

@@ -372,6 +372,17 @@ CASES = [
         {"dimension": "completeness"},
         value=0.94,
     ),
+    fires(
+        "one of many rules breaks",
+        "quality-score",
+        [
+            checked(before(minutes=5), "CURRENCY_MISSING", "completeness", 1_000, 60),
+            *(checked(before(minutes=5), f"R{n}", "completeness", 1_000) for n in range(16)),
+        ],
+        {"dimension": "completeness"},
+        {"dimension": "overall"},
+        value=0.94,
+    ),
     quiet(
         "all is well",
         "quality-score",

@@ -154,10 +154,8 @@ const look = {
       points: field.values.length,
       missing: field.values.filter((value) => value === null).length,
       range: [field.config.min ?? null, field.config.max ?? null],
-      color: field.config.color,
     }))),
 };
-look.heatmap = look.timeseries;
 
 async function judged({ panel, frames }) {
   if (!look[panel.type]) return null;
