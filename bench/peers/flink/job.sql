@@ -88,45 +88,55 @@ SELECT e.event_type, e.event_time, e.shop_id, e.currency,
   i.product_id, i.category, i.quantity, i.unit_price_minor, i.once
 FROM accepted_web AS e, LATERAL TABLE(ITEMS(e.items)) AS i;
 
--- What all tables are written with.
-CREATE TABLE sink (unused BIGINT) WITH (
-  'connector' = 'jdbc',
-  'url' = '${PEER_JDBC_URL}',
-  'username' = '${PEER_USER}',
-  'password' = '${PEER_PASSWORD}',
-  'sink.buffer-flush.max-rows' = '5000',
-  'sink.buffer-flush.interval' = '1 s'
-);
-
 CREATE TABLE traffic_1m (
   window_start TIMESTAMP(3), shop_id STRING, event_type STRING, channel STRING, device STRING,
   country STRING, events BIGINT, visitors BIGINT,
   PRIMARY KEY (window_start, shop_id, event_type, channel, device, country) NOT ENFORCED
-) WITH ('table-name' = 'traffic_1m') LIKE sink (EXCLUDING ALL INCLUDING OPTIONS);
+) WITH (
+  'connector' = 'jdbc', 'url' = '${PEER_JDBC_URL}', 'table-name' = 'traffic_1m',
+  'username' = '${PEER_USER}', 'password' = '${PEER_PASSWORD}',
+  'sink.buffer-flush.max-rows' = '5000', 'sink.buffer-flush.interval' = '1 s'
+);
 
 CREATE TABLE orders_1m (
   window_start TIMESTAMP(3), shop_id STRING, currency STRING, country STRING, channel STRING,
   device STRING, orders BIGINT, units BIGINT, gross_minor BIGINT, discount_minor BIGINT,
   tax_minor BIGINT, shipping_minor BIGINT, refunds BIGINT, refund_minor BIGINT,
   PRIMARY KEY (window_start, shop_id, currency, country, channel, device) NOT ENFORCED
-) WITH ('table-name' = 'orders_1m') LIKE sink (EXCLUDING ALL INCLUDING OPTIONS);
+) WITH (
+  'connector' = 'jdbc', 'url' = '${PEER_JDBC_URL}', 'table-name' = 'orders_1m',
+  'username' = '${PEER_USER}', 'password' = '${PEER_PASSWORD}',
+  'sink.buffer-flush.max-rows' = '5000', 'sink.buffer-flush.interval' = '1 s'
+);
 
 CREATE TABLE sales_1m (
   window_start TIMESTAMP(3), shop_id STRING, currency STRING, product_id STRING, category STRING,
   units BIGINT, gross_minor BIGINT, refund_units BIGINT, refund_minor BIGINT,
   PRIMARY KEY (window_start, shop_id, currency, product_id, category) NOT ENFORCED
-) WITH ('table-name' = 'sales_1m') LIKE sink (EXCLUDING ALL INCLUDING OPTIONS);
+) WITH (
+  'connector' = 'jdbc', 'url' = '${PEER_JDBC_URL}', 'table-name' = 'sales_1m',
+  'username' = '${PEER_USER}', 'password' = '${PEER_PASSWORD}',
+  'sink.buffer-flush.max-rows' = '5000', 'sink.buffer-flush.interval' = '1 s'
+);
 
 CREATE TABLE products_1m (
   window_start TIMESTAMP(3), shop_id STRING, product_id STRING, category STRING,
   `views` BIGINT, carts BIGINT, cart_units BIGINT, checkouts BIGINT, purchases BIGINT,
   PRIMARY KEY (window_start, shop_id, product_id, category) NOT ENFORCED
-) WITH ('table-name' = 'products_1m') LIKE sink (EXCLUDING ALL INCLUDING OPTIONS);
+) WITH (
+  'connector' = 'jdbc', 'url' = '${PEER_JDBC_URL}', 'table-name' = 'products_1m',
+  'username' = '${PEER_USER}', 'password' = '${PEER_PASSWORD}',
+  'sink.buffer-flush.max-rows' = '5000', 'sink.buffer-flush.interval' = '1 s'
+);
 
 CREATE TABLE searches_1m (
   window_start TIMESTAMP(3), shop_id STRING, query STRING, searches BIGINT, zero_results BIGINT,
   PRIMARY KEY (window_start, shop_id, query) NOT ENFORCED
-) WITH ('table-name' = 'searches_1m') LIKE sink (EXCLUDING ALL INCLUDING OPTIONS);
+) WITH (
+  'connector' = 'jdbc', 'url' = '${PEER_JDBC_URL}', 'table-name' = 'searches_1m',
+  'username' = '${PEER_USER}', 'password' = '${PEER_PASSWORD}',
+  'sink.buffer-flush.max-rows' = '5000', 'sink.buffer-flush.interval' = '1 s'
+);
 
 INSERT INTO traffic_1m
 SELECT window_start, shop_id,
