@@ -32,6 +32,23 @@ CREATE TABLE IF NOT EXISTS ops.sealed_changes (
     PRIMARY KEY (source, window_start)
 );
 
+-- Limits of alerts that differ from those that the alerts come with: for all (shop_id ''), or for one shop.
+CREATE TABLE IF NOT EXISTS ops.thresholds (
+    name text NOT NULL,
+    shop_id text NOT NULL DEFAULT '',
+    act double precision NOT NULL CHECK (act > '-Infinity' AND act < 'Infinity'),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (name, shop_id)
+);
+
+CREATE OR REPLACE FUNCTION ops.threshold(of_name text, of_shop text, otherwise double precision) RETURNS double precision
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(
+        (SELECT act FROM ops.thresholds WHERE name = of_name AND shop_id = of_shop),
+        (SELECT act FROM ops.thresholds WHERE name = of_name AND shop_id = ''),
+        otherwise)
+$$;
+
 -- What a dashboard marks on its time axis.
 CREATE TABLE IF NOT EXISTS ops.annotations (
     time timestamptz NOT NULL DEFAULT clock_timestamp(),

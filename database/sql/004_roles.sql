@@ -20,7 +20,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'shopstream_writer') THEN
         GRANT USAGE ON SCHEMA gold, quality, ops TO shopstream_writer;
         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA gold, quality, ops TO shopstream_writer;
-        GRANT DELETE ON ops.changes TO shopstream_writer;
+        GRANT DELETE ON ops.changes, ops.thresholds TO shopstream_writer;
         GRANT EXECUTE ON FUNCTION ops.forget TO shopstream_writer;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'shopstream_reader') THEN

@@ -407,6 +407,9 @@ class Reader(StatefulSourcePartition[Batch, None]):
         for name, known in topic["partitions"].items():
             if known["fetchq_cnt"] == 0 and 0 <= known["ls_offset"] <= known["next_offset"]:
                 self._exhausted[int(name)] = known["hi_offset"]
+        # negative until the client has asked
+        oldest = {int(name): known["lo_offset"] for name, known in topic["partitions"].items()}
+        self._observer.log_starts_at({p: low for p, low in oldest.items() if low >= 0})
 
     def next_awake(self) -> datetime:
         """Ask to be polled at once.

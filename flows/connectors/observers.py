@@ -72,6 +72,9 @@ class SourceObserver(Protocol):
     def nothing_readable(self, partition: int, end: int) -> None:
         """Note that no record is left before the partition's end, whatever the offsets say."""
 
+    def log_starts_at(self, starts: Mapping[int, int]) -> None:
+        """Note the oldest offset that the broker still holds, by partition."""
+
     def broker_silent(self, bootstrap: str, error: str) -> None:
         """Note that a start waits for a broker."""
 

@@ -14,10 +14,13 @@ from grafana.thresholds import (
     LEAST_ORDERS,
     LEAST_REFUNDS,
     LEAST_SEARCHES,
+    LEAST_USUAL_EVENTS,
     LEAST_WEEKS,
     MOST_WEEKS,
     ORDERS_DEVIATION,
+    PURCHASES_DEVIATION,
     REFUND_SHARE,
+    SILENT_SHOPS,
     ZERO_RESULT_SHARE,
 )
 
@@ -108,9 +111,9 @@ FROM judged""",
     10 * MINUTE,
 )
 
-CONVERSION_COLLAPSE = Rule(
-    "conversion-collapse",
-    "Conversion collapse",
+PURCHASES_PER_VIEW = Rule(
+    "purchases-per-view",
+    "Purchases per view",
     _per(
         "shop",
         f"""{
@@ -133,14 +136,39 @@ SELECT {TIME}, shop_id AS shop,
 FROM judged""",
         "judged",
     ),
-    ORDERS_DEVIATION,
+    PURCHASES_DEVIATION,
     PanelReference(uids.SHOPS, "Shops"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "In {label.shop} far fewer page views become a purchase than in the weeks before: {number}"
     " standard deviations",
     "People look and do not buy: checkout or payment may be broken. Purchases of the last whole"
     f" hour against what its page views let expect, {AGAINST}",
     10 * MINUTE,
+)
+
+SILENT_SHOP = Rule(
+    "shop-silent",
+    "A shop is silent",
+    _per(
+        "shop",
+        f"""{_weeks("traffic", "sum(events) AS events")}, judged AS (
+  SELECT shop_id, sum(events) {PAST} / weeks AS usual, coalesce(sum(events) {PRESENT}, 0) AS events
+  FROM summed JOIN shops USING (shop_id)
+  WHERE hours = 1 AND weeks >= {LEAST_WEEKS} GROUP BY shop_id, weeks
+)
+SELECT {TIME}, shop_id AS shop,
+  CASE WHEN events = 0 AND usual >= {LEAST_USUAL_EVENTS} THEN 1 ELSE 0 END AS value
+FROM judged""",
+        "judged",
+    ),
+    SILENT_SHOPS,
+    PanelReference(uids.SHOPS, "Silent shops"),
+    Severity.WARNING,
+    "Nothing at all comes from {label.shop}",
+    "No event of a shop in the last whole hour, though the same hour of four to eight weeks before"
+    f" had {LEAST_USUAL_EVENTS} or more on the mean: its site is down, or it no longer sends.",
+    5 * MINUTE,
+    whole=True,
 )
 
 REFUND_SPIKE = Rule(
@@ -191,5 +219,7 @@ FROM searched ORDER BY 1"""),
 )
 
 BUSINESS = Group(
-    "business", Team.SHOP, (REVENUE_DROP, CONVERSION_COLLAPSE, REFUND_SPIKE, ZERO_RESULTS)
+    "business",
+    Team.SHOP,
+    (REVENUE_DROP, PURCHASES_PER_VIEW, SILENT_SHOP, REFUND_SPIKE, ZERO_RESULTS),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from flows.registry import NAMES
 from grafana import uids
@@ -19,6 +20,7 @@ from grafana.alerts.rule import (
 from grafana.queries import Prom, series
 from grafana.silence import newest_event
 from grafana.thresholds import (
+    BURN_DAY,
     BURN_FAST,
     BURN_SLOW,
     BURN_STEADY,
@@ -29,7 +31,10 @@ from grafana.thresholds import (
     LEAST_RECORDS,
     LEAST_USUAL_EVENTS,
     RETRIES,
+    ROLLUP_AGE_SECONDS,
+    STUCK_FLOWS,
     UNREAD_PARTITIONS,
+    UNREAD_SHARE,
     Threshold,
 )
 
@@ -54,13 +59,14 @@ class Burn:
     speed: str
     long: str
     short: str
+    hold: timedelta
     threshold: Threshold
     severity: Severity
     spends: str
 
 
 def _burn(burn: Burn) -> Rule:
-    # the short span ends the alert soon after events are fast again
+    # the short span ends the alert soon after events are fast again, and has to have enough of them
     budget, limit = f"{round(1 - LATENCY_OBJECTIVE, 6):g}", f"{burn.threshold.act:g}"
     return Rule(
         f"latency-burn-{burn.speed}",
@@ -68,7 +74,7 @@ def _burn(burn: Burn) -> Rule:
         Prom(
             f"max({ERRORS}{burn.long} / {budget}"
             f" and on () ({ERRORS}{burn.short} / {budget} > {limit})"
-            f" and on () (sum(increase({EVENTS}[{burn.long}])) >= {LEAST_RECORDS}))"
+            f" and on () (sum(increase({EVENTS}[{burn.short}])) >= {LEAST_RECORDS}))"
             " or vector(0)",
             instant=True,
         ),
@@ -79,7 +85,7 @@ def _burn(burn: Burn) -> Rule:
         f"{LATENCY_OBJECTIVE:.0%} of events are to be on the dashboard within 0.25 s. Over"
         f" {burn.long}, and still over {burn.short}, slow ones are more than {limit} times what"
         f" that allows: {burn.spends}.",
-        2 * MINUTE,
+        burn.hold,
     )
 
 
@@ -134,10 +140,65 @@ LAG = Rule(
     ),
     LAG_SECONDS,
     PanelReference(uids.PIPELINE, "Lag in seconds"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "{label.flow} is {duration} behind and falls further",
     "Age of the oldest unread record of a flow, in its worst partition of those where that age has"
     " grown over ten minutes. A flow that is behind but catches up does not fire.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+)
+
+NEAR_LOSS = Rule(
+    "near-loss",
+    "Records are about to be lost",
+    _each(
+        "flow",
+        NAMES,
+        "max by (flow) (shopstream_lag_records"
+        " / (shopstream_log_end_offset - shopstream_log_start_offset > 0)"
+        " and shopstream_log_start_offset > 0)",
+    ),
+    UNREAD_SHARE,
+    PanelReference(uids.PIPELINE, "Unread share of the log"),
+    Severity.CRITICAL,
+    "{label.flow} has not read {percent} of what Kafka still holds",
+    "Retention deletes the oldest records of a partition, and most of what is left waits for the"
+    " flow: when it reaches the unread ones, they are gone. Quiet while retention has deleted"
+    " nothing.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+)
+
+STUCK = Rule(
+    "flow-stuck",
+    "Flow stuck",
+    _each("flow", NAMES, "1 - min by (flow) (shopstream_healthy)"),
+    STUCK_FLOWS,
+    PanelReference(uids.PIPELINE, "Stuck flows"),
+    Severity.CRITICAL,
+    "The flow {label.flow} runs and does nothing",
+    "A process of the flow answers, and its /healthz says that it has made no progress though"
+    " records wait, or that it is not ready yet.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+    whole=True,
+)
+
+ROLLUP = Rule(
+    "rollup-stale",
+    "Hours and days are stale",
+    series(
+        """SELECT $__timeTo()::timestamptz AS "time", coalesce(max(extract(
+  epoch FROM $__timeTo()::timestamptz - finished_at)), 0)::double precision AS value
+FROM ops.jobs WHERE job = 'rollup' ORDER BY 1""",
+        "value",
+    ),
+    ROLLUP_AGE_SECONDS,
+    PanelReference(uids.PIPELINE, "Roll-up age"),
+    Severity.WARNING,
+    "Hours and days were last brought up to date {duration} ago",
+    "Since when the roll-up job last made hours and days equal to their minutes: longer ranges show"
+    " less than was counted. Quiet where it never ran.",
     5 * MINUTE,
     on_error=OnError.ERROR,
 )
@@ -177,18 +238,56 @@ RETRIED = Rule(
 )
 
 BURNS = (
-    Burn("fast", "1h", "5m", BURN_FAST, Severity.CRITICAL, "a month's budget would last two days"),
+    Burn(
+        "fast",
+        "1h",
+        "5m",
+        2 * MINUTE,
+        BURN_FAST,
+        Severity.CRITICAL,
+        "a month's budget would last two days",
+    ),
     Burn(
         "steady",
         "6h",
         "30m",
+        15 * MINUTE,
         BURN_STEADY,
-        Severity.CRITICAL,
+        Severity.WARNING,
         "a month's budget would last five days",
     ),
-    Burn("slow", "3d", "6h", BURN_SLOW, Severity.WARNING, "the budget will not last the month"),
+    Burn(
+        "day",
+        "1d",
+        "2h",
+        60 * MINUTE,
+        BURN_DAY,
+        Severity.WARNING,
+        "a month's budget would last ten days",
+    ),
+    Burn(
+        "slow",
+        "3d",
+        "6h",
+        180 * MINUTE,
+        BURN_SLOW,
+        Severity.WARNING,
+        "the budget will not last the month",
+    ),
 )
 
 PIPELINE = Group(
-    "pipeline", Team.PLATFORM, (FRESHNESS, FLOW_DOWN, LAG, UNREAD, *map(_burn, BURNS), RETRIED)
+    "pipeline",
+    Team.PLATFORM,
+    (
+        FRESHNESS,
+        FLOW_DOWN,
+        STUCK,
+        LAG,
+        NEAR_LOSS,
+        UNREAD,
+        ROLLUP,
+        *map(_burn, BURNS),
+        RETRIED,
+    ),
 )

@@ -13,6 +13,7 @@ from grafana.thresholds import (
     LATE_SHARE,
     LEAST_RECORDS,
     LOST_RECORDS,
+    MANY_REFUSED,
     MISPLACED_SHARE,
     NEW_CODES,
     QUALITY_SCORE,
@@ -25,14 +26,17 @@ NOW = "$__timeTo()::timestamptz"
 CODED = "flow = 'clean' AND partition >= 0 AND code <> ''"
 
 
+REFUSED = "outcome IN ('rejected', 'late')"
+
+
 def _during(minutes: int) -> str:
     # rows that are not synthetic, of the newest whole minutes
     since, until = f"{NOW} - interval '{minutes + 1} minutes'", f"{NOW} - interval '1 minute'"
     return f"partition >= 0 AND window_start >= {since} AND window_start < {until}"
 
 
-def _share(of: str) -> Sql:
-    # records for which `of` holds as a share of all
+def _share(of: str, least: int = 0) -> Sql:
+    # records for which `of` holds as a share of all, from so many of them on
     return series(
         f"""WITH judged AS (
   SELECT coalesce(sum(records), 0) AS records,
@@ -41,7 +45,8 @@ def _share(of: str) -> Sql:
   WHERE flow = 'clean' AND {_during(15)}
 )
 SELECT {NOW} AS "time",
-  CASE WHEN records < {LEAST_RECORDS} THEN 0 ELSE found::double precision / records END AS value
+  CASE WHEN records < {LEAST_RECORDS} OR found < {least} THEN 0
+    ELSE found::double precision / records END AS value
 FROM judged ORDER BY 1""",
         "value",
     )
@@ -50,13 +55,25 @@ FROM judged ORDER BY 1""",
 DEAD_LETTER_SHARE = Rule(
     "dead-letter-share",
     "Dead-letter share",
-    _share("outcome IN ('rejected', 'late')"),
+    _share(REFUSED),
     REFUSED_SHARE,
     PanelReference(uids.QUALITY, "Share not counted"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "{percent} of the records are refused",
     "Rejected and late records as a share of all over a quarter of an hour. Quiet below"
     f" {LEAST_RECORDS} records.",
+)
+
+FLOOD = Rule(
+    "dead-letter-flood",
+    "Many dead letters",
+    _share(REFUSED, MANY_REFUSED),
+    REFUSED_SHARE,
+    PanelReference(uids.QUALITY, "Share not counted"),
+    Severity.CRITICAL,
+    "{percent} of the records are refused, and they are many",
+    "Rejected and late records as a share of all over a quarter of an hour, once they are"
+    f" {MANY_REFUSED} or more.",
 )
 
 LATE = Rule(
@@ -149,7 +166,7 @@ ORDER BY 1""",
     ),
     RESIDUE_RECORDS,
     PanelReference(uids.QUALITY, "Accounting residue"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "{number} records have no outcome, or more than one",
     "Offsets that clean went past less the outcomes it told of, minute by minute over six hours:"
     " each must be 0. The newest three minutes are left out, because their counts may still be on"
@@ -172,7 +189,7 @@ ORDER BY 1""",
     ),
     RESIDUE_RECORDS,
     PanelReference(uids.QUALITY, "Gold residue"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "{number} accepted events are not in the numbers, or in them twice",
     "Events that clean accepted, up to where metrics stands, less those that gold counts and those"
     " that the ledger of losses holds, by partition; and, minute by minute over six hours, what was"
@@ -192,7 +209,7 @@ ORDER BY 1""",
     ),
     LOST_RECORDS,
     PanelReference(uids.QUALITY, "Ledger of losses"),
-    Severity.CRITICAL,
+    Severity.WARNING,
     "{number} records were gone before a flow had read them",
     "Rows of ops.losses of the last day: what retention deleted, or a crash of a broker took,"
     " before it was read.",
@@ -235,5 +252,16 @@ MISPLACED = Rule(
 QUALITY = Group(
     "quality",
     Team.DATA,
-    (DEAD_LETTER_SHARE, LATE, NEW_CODE, SCORE, RESIDUE, GOLD_RESIDUE, LOST, MISPLACED, BUDGET),
+    (
+        DEAD_LETTER_SHARE,
+        FLOOD,
+        LATE,
+        NEW_CODE,
+        SCORE,
+        RESIDUE,
+        GOLD_RESIDUE,
+        LOST,
+        MISPLACED,
+        BUDGET,
+    ),
 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from grafana.queries import Prom, Query
+from database.thresholds import LIMITS, Limit
+from grafana.queries import Prom, Query, Sql
 from grafana.thresholds import Threshold
 
 MINUTE = timedelta(minutes=1)
@@ -86,6 +87,11 @@ class Rule:
         with `act` less a half.
         """
         return self.threshold.act - 0.5 if self.whole else self.threshold.act
+
+    @property
+    def movable(self) -> Limit | None:
+        """The limit, where `shopstream thresholds` can move it."""
+        return LIMITS.get(self.slug) if isinstance(self.query, Sql) else None
 
     @property
     def uid(self) -> str:

@@ -170,16 +170,25 @@ RECORDS = _chart(
     Chart(stacked=True, fill=40, legend_calcs=("mean", "max")),
     styles=painted_all(colours.OUTCOMES),
 )
-BY_FLOW = _chart(
+IN_AND_OUT = _chart(
     Words(
         "Records a second by flow",
-        "How fast each flow reads its topic",
-        "the same lines as those of what comes in",
+        "How fast each flow reads its topic; dashed, how fast the topic grows",
+        "each line on its dashed one",
         NONE,
     ),
-    (Prom("sum by (flow) (shopstream:records:rate1m)", "{{flow}}"),),
+    (
+        Prom("sum by (flow) (shopstream:records:rate1m)", "{{flow}}"),
+        Prom(
+            f"sum by (flow) (rate(shopstream_log_end_offset[{RATE}]))", "{{flow}} comes in", ref="B"
+        ),
+    ),
     Scale(Unit.RATE, 0),
     Chart(legend_calcs=("mean", "max")),
+    styles=(
+        *FLOWS,
+        *(Style(f"{flow} comes in", tone, line="dashed") for flow, tone in colours.FLOWS.items()),
+    ),
 )
 HEAT = Panel(
     Words(
@@ -235,34 +244,38 @@ LAG_SECONDS = _chart(
     (Prom("max by (flow) (shopstream_lag_seconds)", "{{flow}}"),),
     Scale(Unit.SECONDS, 1, thresholds.LAG_SECONDS),
 )
-BATCH = _chart(
+UNREAD_SHARE = _chart(
     Words(
-        "Batch size",
-        "Records in a batch, the median and the 95th percentile of each flow",
-        "small when caught up, full when behind",
-        NONE,
+        "Unread share of the log",
+        "What a flow has not read of the records that Kafka still holds, the worst partition where"
+        " retention has begun to delete: at 100 % the next ones are lost",
+        "below 50 %",
+        "retention has deleted nothing yet",
     ),
     (
-        Prom(_quantile(0.5, "shopstream_batch_records", "flow"), "{{flow}}"),
-        Prom(_quantile(0.95, "shopstream_batch_records", "flow"), "{{flow}} p95", ref="B"),
+        Prom(
+            "max by (flow) (shopstream_lag_records"
+            " / (shopstream_log_end_offset - shopstream_log_start_offset > 0)"
+            " and shopstream_log_start_offset > 0)",
+            "{{flow}}",
+        ),
     ),
-    Scale(Unit.WHOLE, 0),
-    Chart(legend_calcs=("lastNotNull",), fill=0),
-    styles=(
-        *FLOWS,
-        *(Style(f"{flow} p95", tone, line="dashed") for flow, tone in colours.FLOWS.items()),
-    ),
+    Scale(Unit.RATIO, 0, thresholds.UNREAD_SHARE),
 )
-FLUSH = _chart(
+STEPS = _chart(
     Words(
-        "Flush and commit",
-        "95th percentile of writing a batch to a sink, and of committing offsets",
+        "Steps, flushes and commits",
+        "95th percentile of each step over a batch, of writing a batch to a sink, and of committing"
+        " offsets",
         "below 0.25 s",
         NONE,
     ),
     (
-        Prom(_quantile(0.95, "shopstream_flush_seconds", "flow, sink"), "{{flow}} {{sink}}"),
+        Prom(_quantile(0.95, "shopstream_flush_seconds", "flow, sink"), "{{flow}} to {{sink}}"),
         Prom(_quantile(0.95, "shopstream_commit_seconds", "flow"), "{{flow}} commit", ref="B"),
+        Prom(
+            _quantile(0.95, "shopstream_step_seconds", "flow, step"), "{{flow}} {{step}}", ref="C"
+        ),
     ),
     Scale(Unit.SECONDS, 3, thresholds.FLUSH_SECONDS),
     styles=(),
@@ -296,9 +309,25 @@ UNREAD = _chart(
     Scale(Unit.WHOLE, 0, thresholds.UNREAD_PARTITIONS),
 )
 MEMORY = _chart(
-    Words("Memory", "Resident memory of each flow's processes, the biggest", "below 350 MiB", NONE),
-    (Prom(f"max by (flow) (process_resident_memory_bytes{{{JOB}}})", "{{flow}}"),),
+    Words(
+        "Memory and state",
+        "Resident memory of each flow's processes, the biggest; on the right axis, the entries of"
+        " their state",
+        "below 350 MiB",
+        NONE,
+    ),
+    (
+        Prom(f"max by (flow) (process_resident_memory_bytes{{{JOB}}})", "{{flow}}"),
+        Prom("sum by (flow) (shopstream_state_entries)", "{{flow}} entries", ref="B"),
+    ),
     Scale(Unit.BYTES, 0, thresholds.MEMORY_BYTES),
+    styles=(
+        *FLOWS,
+        *(
+            Style(f"{flow} entries", tone, line="dashed", right_axis=True, unit=Unit.WHOLE)
+            for flow, tone in colours.FLOWS.items()
+        ),
+    ),
 )
 CPU = _chart(
     Words(
@@ -343,6 +372,9 @@ DATABASE = Panel(
             " / current_setting('max_connections')::integer AS connections,\n"
             "  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS cached,"
             " deadlocks, temp_bytes AS spilled,\n"
+            "  (SELECT sum(n_dead_tup)::double precision / nullif(sum(n_live_tup + n_dead_tup), 0)"
+            " FROM pg_stat_user_tables) AS dead,\n"
+            "  (SELECT wal_bytes FROM pg_stat_wal) AS wal,\n"
             "  extract(epoch FROM now() - pg_postmaster_start_time())::double precision AS up\n"
             "FROM pg_stat_database WHERE datname = current_database()",
             {
@@ -351,6 +383,8 @@ DATABASE = Panel(
                 "cached": Column.NUMBER,
                 "deadlocks": Column.NUMBER,
                 "spilled": Column.NUMBER,
+                "dead": Column.NUMBER,
+                "wal": Column.NUMBER,
                 "up": Column.NUMBER,
             },
         ),
@@ -376,6 +410,8 @@ DATABASE = Panel(
         ),
         Style("deadlocks", title="Deadlocks"),
         Style("spilled", title="Spilled to disk", unit=Unit.BYTES),
+        Style("dead", title="Dead rows", unit=Unit.RATIO, decimals=0),
+        Style("wal", title="Log written", unit=Unit.BYTES, decimals=1),
         Style("up", title="Up for", unit=Unit.SECONDS, decimals=1),
     ),
 )
@@ -430,8 +466,8 @@ PIPELINE = Board(
         (4, ((4, UP), (4, STUCK), (4, LAG), (4, P99), (4, LEFT), (4, BUDGET))),
         (4, ((8, RESTARTED), (8, ROLLUP_AGE), (8, SEALED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
-        (8, ((8, BY_FLOW), (8, LAG_RECORDS), (8, LAG_SECONDS))),
-        (8, ((8, BATCH), (8, FLUSH), (8, RETRIES))),
+        (8, ((8, IN_AND_OUT), (8, LAG_RECORDS), (8, LAG_SECONDS))),
+        (8, ((8, UNREAD_SHARE), (8, STEPS), (8, RETRIES))),
         (8, ((8, UNREAD), (8, MEMORY), (8, CPU))),
         (6, ((8, DATABASE), (10, PARTITIONS), (6, MISPLACED))),
     ),

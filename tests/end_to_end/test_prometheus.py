@@ -28,7 +28,7 @@ from tests.support.traffic import mixed
 
 CONFIGURATION = ROOT / "prometheus"
 RULES = re.findall(r"record: (\S+)", (CONFIGURATION / "rules" / "recording.yml").read_text())
-WINDOWS = ("5m", "30m", "1h", "6h", "3d")
+WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 
 def test_the_rules_are_those_that_boards_and_alerts_ask_for() -> None:

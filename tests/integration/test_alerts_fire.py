@@ -14,6 +14,7 @@ import pytest
 import yaml
 from psycopg import sql
 
+from database.thresholds import reset_limit, set_limit
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
 from grafana.queries import Sql
@@ -26,6 +27,7 @@ from tests.support.alert_rows import (
     day_of,
     hour_of,
     insert,
+    job,
     looked,
     loss,
     orders,
@@ -175,14 +177,14 @@ CASES = [
     ),
     fires(
         "people look and do not buy",
-        "conversion-collapse",
+        "purchases-per-view",
         [RUNNING, *looked_weekly("uk", 1_000, 20), *looked("uk", 1_000, 3, week=0)],
         {"shop": "uk"},
         value=-17 / sqrt(19.6),
     ),
     fires(
         "nobody buys in one of two shops",
-        "conversion-collapse",
+        "purchases-per-view",
         [
             RUNNING,
             *looked_weekly("uk", 1_000, 20),
@@ -195,24 +197,78 @@ CASES = [
     ),
     quiet(
         "a shop where one in two hundred and fifty buys, as ever",
-        "conversion-collapse",
+        "purchases-per-view",
         [RUNNING, *looked_weekly("uk", 10_000, 40), *looked("uk", 10_000, 40, week=0)],
         0,
         shop="uk",
     ),
     quiet(
         "too few look",
-        "conversion-collapse",
+        "purchases-per-view",
         [RUNNING, *looked_weekly("uk", 1_000, 20), *looked("uk", 100, 0, week=0)],
         0,
         shop="none",
     ),
     quiet(
         "three weeks are no habit",
-        "conversion-collapse",
+        "purchases-per-view",
         [RUNNING, *looked_weekly("uk", 1_000, 20, weeks=3), *looked("uk", 1_000, 0, week=0)],
         0,
         shop="none",
+    ),
+    fires(
+        "nothing comes from one of two shops",
+        "shop-silent",
+        [
+            RUNNING,
+            *looked_weekly("uk", 100, 2),
+            *looked_weekly("us", 100, 2),
+            *looked("us", 1, 0, week=0),
+        ],
+        {"shop": "uk"},
+        value=1,
+    ),
+    quiet(
+        "an hour in which little comes anyway",
+        "shop-silent",
+        [RUNNING, *looked_weekly("uk", 27, 2)],
+        0,
+        shop="uk",
+    ),
+    quiet(
+        "three weeks are no habit",
+        "shop-silent",
+        [RUNNING, *looked_weekly("uk", 100, 2, weeks=3)],
+        0,
+        shop="none",
+    ),
+    fires(
+        "hours are ten minutes old",
+        "rollup-stale",
+        [job(before(minutes=10))],
+        {},
+        value=600,
+    ),
+    quiet("hours are four minutes old", "rollup-stale", [job(before(minutes=4))], 240),
+    quiet("another job is old", "rollup-stale", [job(before(days=1), "retention")], 0),
+    fires(
+        "fifty of a thousand and one",
+        "dead-letter-flood",
+        [
+            outcome(before(minutes=2), "accepted", 900),
+            outcome(before(minutes=2), "rejected", 50, "INVALID"),
+        ],
+        {},
+        value=50 / 950,
+    ),
+    quiet(
+        "a third, but forty-nine",
+        "dead-letter-flood",
+        [
+            outcome(before(minutes=2), "accepted", 98),
+            outcome(before(minutes=2), "rejected", 49, "INVALID"),
+        ],
+        0,
     ),
     fires(
         "a quarter comes back",
@@ -568,6 +624,29 @@ def test_an_alert_fires_on_what_it_is_about_and_on_nothing_else(
             check(case, reader)
             for table in {table.name for table, _ in case.rows}:
                 owner.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(*table.split("."))))
+
+
+def test_a_limit_that_was_moved_holds_for_its_shop_and_no_other(database: Database) -> None:
+    rows = [RUNNING, *weekly("uk", 16), *weekly("us", 16)]
+    with database.connect() as owner, grafana_session(database) as reader:
+        insert(owner, rows)
+        uk, us, late = key({"shop": "uk"}), key({"shop": "us"}), "late-share"
+        fired = results(reader, "revenue-drop")
+        assert (fired[uk].state, fired[us].state) == (State.ALERTING, State.ALERTING)
+        set_limit(owner, "revenue-drop", "uk", -4.5)
+        after = results(reader, "revenue-drop")
+        assert (after[uk].state, after[us].state) == (State.NORMAL, State.ALERTING)
+        set_limit(owner, "revenue-drop", "", -5)
+        set_limit(owner, "revenue-drop", "uk", -3)
+        after = results(reader, "revenue-drop")
+        assert (after[uk].state, after[us].state) == (State.ALERTING, State.NORMAL)
+        assert reset_limit(owner, "revenue-drop", "uk")
+        assert results(reader, "revenue-drop")[uk].state is State.NORMAL
+        insert(owner, [outcome(before(minutes=2), "late", 10, "LATE")])
+        insert(owner, [outcome(before(minutes=2), "accepted", 990)])
+        assert results(reader, late)[()].state is State.NORMAL
+        set_limit(owner, late, "", 0.005)
+        assert results(reader, late)[()].state is State.ALERTING
 
 
 def test_an_empty_database_is_what_the_rules_say_it_is(database: Database) -> None:

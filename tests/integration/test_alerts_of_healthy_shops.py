@@ -59,8 +59,8 @@ FAULTS = (
     Fault("revenue-drop", "big", 0.7, 3),
     Fault("revenue-drop", "middle", 0.0, 7),
     Fault("revenue-drop", "small", 0.0, 26),
-    Fault("conversion-collapse", "big", 0.5, 2),
-    Fault("conversion-collapse", "middle", 0.2, 7),
+    Fault("purchases-per-view", "big", 0.5, 2),
+    Fault("purchases-per-view", "middle", 0.2, 7),
 )
 
 
@@ -125,7 +125,7 @@ def firing(reader: Session, slug: str, now: datetime) -> set[str]:
     return {dict(labels)["shop"] for labels, r in results.items() if r.state is State.ALERTING}
 
 
-@pytest.mark.parametrize("slug", ["revenue-drop", "conversion-collapse"])
+@pytest.mark.parametrize("slug", ["revenue-drop", "purchases-per-view"])
 def test_a_healthy_month_has_at_most_one_false_alarm(
     sessions: tuple[Session, Session], slug: str
 ) -> None:

@@ -27,6 +27,7 @@ from tests.support.grafana_eval import (
     State,
     Watch,
     evaluate,
+    seconds,
 )
 from tests.support.prometheus import load, serving
 from tests.support.time_of_day import seeded_end
@@ -36,7 +37,9 @@ RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rul
 ASKED = [r.slug for g in GROUPS for r in g.rules if isinstance(r.query, Prom)]
 HOUR = timedelta(hours=1)
 END = seeded_end()
-WELL, ILL, SILENT = END - 7 * HOUR, END - 4 * HOUR, END
+WELL, ILL, SILENT = END - 14 * HOUR, END - 7 * HOUR, END
+# an alert of the slowest burn holds three hours before it fires
+LASTING = 5 * HOUR
 BURN = "shopstream:latency_slo_errors:ratio_rate"
 
 # each a series: name, labels, where it begins and how it grows a minute, when all is well and when
@@ -57,9 +60,38 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
     (
         "shopstream_lag_seconds",
         {"flow": "metrics", "topic": "clean.web", "partition": "0"},
-        (90, -1),
-        (900, -10),
+        (400, -1),
+        (4_000, -10),
     ),
+    (
+        "shopstream_lag_records",
+        {"flow": "clean", "topic": "raw.web", "partition": "0"},
+        (5, 0),
+        (900, 0),
+    ),
+    (
+        "shopstream_lag_records",
+        {"flow": "metrics", "topic": "clean.web", "partition": "0"},
+        (900, 0),
+        (900, 0),
+    ),
+    *[
+        (
+            f"shopstream_log_{side}_offset",
+            {"flow": flow, "topic": topic, "partition": "0"},
+            (offset, 0),
+            (offset, 0),
+        )
+        for flow, topic, side, offset in (
+            ("clean", "raw.web", "start", 500),
+            ("clean", "raw.web", "end", 1_500),
+            # nothing was deleted, so nothing is in danger
+            ("metrics", "clean.web", "start", 0),
+            ("metrics", "clean.web", "end", 1_000),
+        )
+    ],
+    ("shopstream_healthy", {"flow": "clean"}, (1, 0), (1, 0)),
+    ("shopstream_healthy", {"flow": "quality"}, (1, 0), (0, 0)),
     ("shopstream_topic_partitions", {"flow": "quality", "topic": "tallies"}, (1, 0), (2, 0)),
     ("shopstream_rewind_records", {"flow": "quality", "partition": "0"}, (0, 0), (0, 0)),
     ("shopstream_retries_total", {"flow": "metrics", "target": "database"}, (0, 0), (0, 12)),
@@ -70,7 +102,7 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
     ("shopstream_event_latency_seconds_count", {"flow": "metrics"}, (0, 600), (0, 600)),
     *[
         (f"{BURN}{span}", {"flow": "metrics"}, (0.002, 0), (0.2, 0))
-        for span in ("5m", "30m", "1h", "6h", "3d")
+        for span in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
     ],
 ]
 FIRING: dict[str, list[dict[str, str]]] = {
@@ -82,7 +114,10 @@ FIRING: dict[str, list[dict[str, str]]] = {
     "misplaced-events": [{}],
     "latency-burn-fast": [{}],
     "latency-burn-steady": [{}],
+    "latency-burn-day": [{}],
     "latency-burn-slow": [{}],
+    "near-loss": [{"flow": "clean"}],
+    "flow-stuck": [{"flow": "quality"}],
 }
 
 
@@ -91,8 +126,8 @@ def openmetrics() -> str:
     for name, labels, well, ill in NUMBERS:
         text = ",".join(f'{k}="{v}"' for k, v in labels.items())
         for begin, (first, step) in ((WELL, well), (ILL, ill)):
-            for minute in range(121):
-                at = int((begin - HOUR + timedelta(minutes=minute)).timestamp())
+            for minute in range(LASTING // timedelta(minutes=1) + 1):
+                at = int((begin - LASTING + HOUR + timedelta(minutes=minute)).timestamp())
                 lines.setdefault(name, []).append(
                     f"{name}{{{text}}} {first + step * minute:g} {at}"
                 )
@@ -135,10 +170,10 @@ def prometheus(
 
 
 def watched(prometheus: Prometheus, slug: str, around: datetime) -> dict[Labels, State]:
-    """What Grafana shows after a quarter of an hour of looking every minute."""
+    """What Grafana shows after a look a minute, for the rule's time and a quarter of an hour."""
     watch = Watch(RULES[f"shopstream-{slug}"])
     states: dict[Labels, State] = {}
-    for minute in range(-15, 1):
+    for minute in range(-15 - seconds(watch.rule["for"]) // timedelta(minutes=1), 1):
         now = around + timedelta(minutes=minute)
         states = watch.look(evaluate(watch.rule, now, prometheus.ask), now)
     return states

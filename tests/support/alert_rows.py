@@ -15,7 +15,7 @@ from flows.domain.rollups import GOLD_ROLLUPS
 from flows.domain.tables import COUNTED, GOLD, LOSSES, OFFSETS, OUTCOMES, PROGRESS, RULES, Table
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
-EMPTY: dict[str, Any] = {"text": "", "bigint": 0, "integer": 0}
+EMPTY: dict[str, Any] = {"text": "", "bigint": 0, "integer": 0, "double precision": 0}
 Row = tuple[Table, dict[str, Any]]
 
 
@@ -102,6 +102,23 @@ def loss(records: int) -> Row:
 def progress(watermark: datetime, partition: int = 0, accepted: int = 0) -> Row:
     cells = {"flow": "metrics", "source_topic": "raw.web", "partition": partition}
     return PROGRESS, {"watermark": watermark, "source_offset": 9, "accepted": accepted} | cells
+
+
+JOBS = Table(
+    "ops.jobs",
+    {
+        "job": "text",
+        "finished_at": "timestamptz",
+        "took_seconds": "double precision",
+        "said": "text",
+    },
+    ("job",),
+    None,
+)
+
+
+def job(finished_at: datetime, name: str = "rollup") -> Row:
+    return JOBS, {"job": name, "finished_at": finished_at}
 
 
 def insert(db: psycopg.Connection[Any], rows: list[Row]) -> None:

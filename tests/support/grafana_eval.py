@@ -1,13 +1,15 @@
 """A rule of a provisioning file, evaluated as Grafana does: query, reduce, threshold, state.
 
 Written after Grafana 11.6: `sql_engine.go` of the PostgreSQL datasource,
-`expr/mathexp/reduce.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and `ngalert/state/state.go`.
+`expr/mathexp/reduce.go`, `expr/mathexp/union.go`, `expr/threshold.go`, `ngalert/eval/eval.go` and
+`ngalert/state/state.go`.
 It reads the rendered file, not our rules.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -96,6 +98,8 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "gt": lambda a, b: a > b,
     "lt": lambda a, b: a < b,
 }
+COMPARE |= {">": COMPARE["gt"], "<": COMPARE["lt"]}
+MATH = re.compile(r"\$(\w) ([<>]) \$(\w)")
 
 
 def evaluate(
@@ -105,28 +109,44 @@ def evaluate(
 ) -> dict[Labels, Result]:
     """One evaluation of the chain that the rule's `condition` names."""
     nodes = {node["refId"]: node for node in rule["data"]}
+
+    def reduced(ref: str) -> dict[Labels, float | None]:
+        reduce = nodes[ref]["model"]
+        source = nodes[reduce["expression"]]
+        assert (reduce["type"], reduce["reducer"]) == ("reduce", "last")
+        span = source["relativeTimeRange"]
+        since, until = (now - timedelta(seconds=span[end]) for end in ("from", "to"))
+        return reduce_last(query(source["model"], since, until), reduce["settings"]["mode"])
+
     compare = nodes[rule["condition"]]["model"]
-    reduce = nodes[compare["expression"]]["model"]
-    source = nodes[reduce["expression"]]
-    assert (compare["type"], reduce["type"], reduce["reducer"]) == ("threshold", "reduce", "last")
-    span = source["relativeTimeRange"]
     try:
-        series = query(
-            source["model"],
-            now - timedelta(seconds=span["from"]),
-            now - timedelta(seconds=span["to"]),
-        )
+        if compare["type"] == "math":
+            first, holds, second = MATH.fullmatch(compare["expression"]).groups()  # type: ignore[union-attr]
+            values, limits = reduced(first), reduced(second)
+            compared = {
+                labels: (value, limit, COMPARE[holds])
+                for labels, value in values.items()
+                for of, limit in limits.items()
+                # series are matched where the labels of one are among those of the other
+                if set(of) <= set(labels) or set(labels) <= set(of)
+            }
+        else:
+            assert compare["type"] == "threshold"
+            (condition,) = compare["conditions"]
+            (limit,) = condition["evaluator"]["params"]
+            compared = {
+                labels: (value, limit, COMPARE[condition["evaluator"]["type"]])
+                for labels, value in reduced(compare["expression"]).items()
+            }
     except EvaluationError:
         return {(): Result(State.ERROR)}
-    if not series:
+    if not compared:
         return {(): Result(State.NO_DATA)}
-    (condition,) = compare["conditions"]
-    holds, (limit,) = COMPARE[condition["evaluator"]["type"]], condition["evaluator"]["params"]
     return {
         labels: Result(State.NO_DATA)
-        if value is None
-        else Result(State.ALERTING if holds(value, limit) else State.NORMAL, value)
-        for labels, value in reduce_last(series, reduce["settings"]["mode"]).items()
+        if value is None or limit is None
+        else Result(State.ALERTING if beyond(value, limit) else State.NORMAL, value)
+        for labels, (value, limit, beyond) in compared.items()
     }
 
 

@@ -68,6 +68,8 @@ def moment(t: float) -> Iterator[Sample]:
         for partition in range(2):
             at = f'{job},topic="raw.web",partition="{partition}"'
             yield f"shopstream_lag_records{{{at}}}", max(0, wave(t, 60 * share, n + partition))
+            yield f"shopstream_log_start_offset{{{at}}}", 50_000
+            yield f"shopstream_log_end_offset{{{at}}}", 250_000 + round(490 * share * t)
             yield f"shopstream_lag_seconds{{{at}}}", max(0, wave(t, 0.12, n + partition))
             yield (
                 f'shopstream_watermark_delay_seconds{{{job},partition="{partition}"}}',
@@ -81,6 +83,10 @@ def moment(t: float) -> Iterator[Sample]:
             1_000 + (60 if flow == "metrics" and t > 4_000 else 0),
         )
         yield f"shopstream_rewind_seconds{{{job}}}", 2.1 if flow == "metrics" and t > 4_000 else 0.8
+        yield f'shopstream_state_entries{{{job},state="ids"}}', 40_000 + round(share * t)
+        yield from histogram(
+            "shopstream_step_seconds", job + ',step="decode"', 8 * t, 0.003, BUCKETS
+        )
         yield f"process_resident_memory_bytes{{{job}}}", wave(t, (260 - 40 * n) * 2**20, n)
         yield f"process_cpu_seconds_total{{{job}}}", 0.31 * share * t
         for change, rate in (("inserted", 40), ("updated", 210), ("unchanged", 15)):

@@ -37,6 +37,8 @@ class PartitionBacklog:
     """The Kafka timestamp of the last record that was read."""
     drained_at: int | None = None
     """When the partition was last seen read to its end."""
+    oldest: int | None = None
+    """The oldest offset that the broker still holds."""
 
     @property
     def working_on(self) -> int | None:
@@ -116,6 +118,21 @@ class Backlog:
                 partition.end = max(partition.end, end)
                 if partition.end <= max(partition.position, partition.resume):
                     partition.drained_at = now
+
+    def log_starts_at(self, starts: Mapping[int, int]) -> None:
+        """Note the oldest offset that the broker still holds, of the partitions that are read."""
+        with self._lock:
+            for p in starts.keys() & self._partitions.keys():
+                self._partitions[p].oldest = starts[p]
+
+    def logs(self) -> dict[int, tuple[int, int]]:
+        """Map each partition to its log's first offset and its end, where they are known."""
+        with self._lock:
+            return {
+                p: (partition.oldest, partition.end)
+                for p, partition in self._partitions.items()
+                if partition.oldest is not None
+            }
 
     def nothing_readable(self, partition: int, end: int) -> None:
         """Note that a partition has no record up to its end, only markers of transactions."""

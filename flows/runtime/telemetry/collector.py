@@ -48,10 +48,12 @@ class StateCollector(Collector):
 
     def _values(self) -> dict[MetricFamily, Mapping[tuple[str, ...], float]]:
         now = time.time_ns() // 1_000_000
-        topic, state = self._backlog.topic, self.state
+        topic, state, logs = self._backlog.topic, self.state, self._backlog.logs()
         return {
             names.LAG_RECORDS: {(topic, str(p)): n for p, n in self._backlog.unread().items()},
             names.LAG_SECONDS: {(topic, str(p)): s for p, s in self._backlog.ages(now).items()},
+            names.LOG_START: {(topic, str(p)): start for p, (start, _) in logs.items()},
+            names.LOG_END: {(topic, str(p)): end for p, (_, end) in logs.items()},
             names.WATERMARK_DELAY: {
                 (str(p),): (now - watermark) / 1000 for p, watermark in state.watermarks().items()
             },

@@ -124,6 +124,10 @@ class KafkaSourceObserver:
         """Note that no record is left before the partition's end."""
         self._backlog.nothing_readable(partition, end)
 
+    def log_starts_at(self, starts: Mapping[int, int]) -> None:
+        """Note the oldest offset that the broker still holds, by partition."""
+        self._backlog.log_starts_at(starts)
+
     def broker_silent(self, bootstrap: str, error: str) -> None:
         """Note that the start waits for a broker."""
         self._retries.inc()

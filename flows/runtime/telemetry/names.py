@@ -116,6 +116,18 @@ LAG_SECONDS = MetricFamily(
     " known.",
     ("topic", "partition"),
 )
+LOG_START = MetricFamily(
+    "shopstream_log_start_offset",
+    Kind.GAUGE,
+    "The oldest offset that Kafka still holds: above 0, retention has begun to delete.",
+    ("topic", "partition"),
+)
+LOG_END = MetricFamily(
+    "shopstream_log_end_offset",
+    Kind.GAUGE,
+    "The end of the topic's log as the flow knows it; how fast it grows is what comes in.",
+    ("topic", "partition"),
+)
 WATERMARK_DELAY = MetricFamily(
     "shopstream_watermark_delay_seconds",
     Kind.GAUGE,
@@ -221,6 +233,8 @@ METRIC_FAMILIES = (
     LATENCY,
     LAG_RECORDS,
     LAG_SECONDS,
+    LOG_START,
+    LOG_END,
     WATERMARK_DELAY,
     TOPIC_PARTITIONS,
     BATCH_RECORDS,

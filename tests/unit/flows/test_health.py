@@ -168,6 +168,13 @@ def test_a_clock_ahead_of_ours_makes_no_negative_age() -> None:
     assert backlog.ages(NOON) == {0: 0.0}
 
 
+def test_where_a_log_begins_is_known_once_the_broker_said_so() -> None:
+    backlog = backlog_of(0, 0, 9)
+    assert backlog.logs() == {}
+    backlog.log_starts_at({0: 3, 7: 5})  # partition 7 is another process's
+    assert backlog.logs() == {0: (3, 9)}
+
+
 def test_marks_of_a_transaction_are_no_lag() -> None:
     backlog = backlog_of(0, 0, 11)
     backlog.take(batch_of(*((0, n, NOON) for n in range(10))), {0: 11}, NOON)

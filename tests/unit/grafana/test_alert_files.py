@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog import runtime
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting, expr, prometheus
 
+from database.thresholds import LIMITS
 from grafana import uids
 from grafana.alerts import GROUPS, notifying, render
 from grafana.alerts.files import ALERTING
@@ -90,7 +91,7 @@ def test_all_that_was_asked_for_is_watched() -> None:
     assert [g.name for g in GROUPS] == ["business", "quality", "pipeline"]
     assert {r.slug for g in GROUPS for r in g.rules} >= {
         "revenue-drop",
-        "conversion-collapse",
+        "purchases-per-view",
         "refund-spike",
         "zero-result-searches",
         "dead-letter-share",
@@ -104,11 +105,21 @@ def test_all_that_was_asked_for_is_watched() -> None:
         "unread-partitions",
         "latency-burn-fast",
         "latency-burn-steady",
+        "latency-burn-day",
         "latency-burn-slow",
         "flow-down",
+        "flow-stuck",
+        "near-loss",
+        "rollup-stale",
+        "shop-silent",
+        "dead-letter-flood",
         "retries",
     }
-    assert len(RULES) >= 14
+
+
+def test_half_of_the_rules_at_most_wake_someone() -> None:
+    critical = [r["uid"] for r in RULES if r["labels"]["severity"] == "critical"]
+    assert 2 * len(critical) <= len(RULES), critical
 
 
 @pytest.mark.parametrize("rule", RULES, ids=by_uid)
@@ -137,21 +148,47 @@ def test_a_rule_waits_for_two_evaluations_at_least(rule: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("rule", RULES, ids=by_uid)
 def test_a_rule_asks_reduces_and_compares(rule: dict[str, Any]) -> None:
-    query, reduced, compared = rule["data"]
-    assert rule["condition"] == "C" == compared["refId"]
-    assert (reduced["model"]["expression"], compared["model"]["expression"]) == ("A", "B")
-    assert [n["datasourceUid"] for n in (reduced, compared)] == ["__expr__"] * 2
-    assert query["datasourceUid"] == query["model"]["datasource"]["uid"]
-    assert query["datasourceUid"] in (uids.TIMESCALE, uids.PROMETHEUS)
-    assert all(n["model"]["refId"] == n["refId"] for n in rule["data"])
-    span = query["relativeTimeRange"]
-    assert span["from"] > span["to"] == 0
+    nodes = {node["refId"]: node for node in rule["data"]}
     spec = SPECS[rule["uid"]]
-    (condition,) = compared["model"]["conditions"]
+    limited = {"D": "A", "E": "D"} if spec.movable else {}
+    assert set(nodes) == {"A", "B", "C", *limited}
+    assert rule["condition"] == "C"
+    assert nodes["B"]["model"]["expression"] == "A"
+    assert [nodes[n]["datasourceUid"] for n in ("B", "C")] == ["__expr__"] * 2
+    for ref in {"A", "D"} & nodes.keys():
+        query = nodes[ref]
+        assert query["datasourceUid"] == query["model"]["datasource"]["uid"]
+        assert query["datasourceUid"] in (uids.TIMESCALE, uids.PROMETHEUS)
+        span = query["relativeTimeRange"]
+        assert span["from"] > span["to"] == 0
+    assert all(n["model"]["refId"] == ref for ref, n in nodes.items())
+    compared = nodes["C"]["model"]
+    if spec.movable:
+        assert nodes["E"]["model"]["expression"] == "D"
+        assert compared["type"] == "math"
+        assert re.fullmatch(r"\$B [<>] \$E", compared["expression"])
+        return
+    assert compared["expression"] == "B"
+    (condition,) = compared["conditions"]
     assert condition["evaluator"]["params"] == [spec.limit]
     assert condition["evaluator"]["type"] in ("gt", "lt"), (
         "Grafana 11.6 knows no others that compare with one number"
     )
+
+
+def test_every_limit_that_can_be_moved_belongs_to_an_alert() -> None:
+    assert {s.slug for s in SPECS.values() if s.movable} == set(LIMITS)
+    for spec in SPECS.values():
+        if spec.movable:
+            assert spec.threshold.act == spec.movable.act
+            assert isinstance(spec.query, Sql)
+            assert bool(spec.movable.of_shops) == ("shop" in spec.query.columns)
+
+
+def test_a_retired_rule_is_deleted_and_no_rule_of_today_is() -> None:
+    gone = {d["uid"] for file in FILES.values() for d in file.get("deleteRules", ())}
+    assert gone
+    assert not gone & set(SPECS)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +202,8 @@ def test_sql_of_a_rule_is_for_alerts(rule: dict[str, Any]) -> None:
     assert len(macros) == sql.count("$"), "no dashboard variables, no fill"
     assert set(macros) <= {"$__timeTo()", "$__timeFrom()"}, "nothing in brackets, so nothing nested"
     assert re.search(r"ORDER BY 1(, 2)?$", sql)
-    assert "partition >= 0" in sql or "residue_1m_by_partition" in sql, (
+    of_real_rows = ("partition >= 0", "partition = 0", "residue_1m_by_partition", "ops.jobs")
+    assert any(condition in sql for condition in of_real_rows), (
         "made-up history is no reason to wake anyone"
     )
 
@@ -198,10 +236,11 @@ def test_a_rule_leads_to_its_panel_and_to_its_section(rule: dict[str, Any]) -> N
 # follows from it
 OTHER_NUMBER = {
     "revenue-drop",
-    "conversion-collapse",
+    "purchases-per-view",
     "flow-down",
     "latency-burn-fast",
     "latency-burn-steady",
+    "latency-burn-day",
     "latency-burn-slow",
 }
 
@@ -245,14 +284,15 @@ def test_rules_load_into_the_models_of_the_sdk() -> None:
             "isPaused",
         ):
             assert model[key] == rule[key], key
-        assert [q["refId"] for q in model["data"]] == ["A", "B", "C"]
+        assert [q["refId"] for q in model["data"]] == [q["refId"] for q in rule["data"]]
         assert [q["relativeTimeRange"] for q in model["data"]] == [
             q["relativeTimeRange"] for q in rule["data"]
         ]
         assert loaded.data is not None
-        kinds = [type(q.model).__name__ for q in loaded.data]
-        assert kinds[1:] == ["TypeReduce", "TypeThreshold"]
-        assert kinds[0] in ("dict", "Dataquery")
+        kinds = {q.ref_id: type(q.model).__name__ for q in loaded.data}
+        assert kinds["B"] == kinds.get("E", "TypeReduce") == "TypeReduce"
+        assert kinds["C"] == ("TypeMath" if "E" in kinds else "TypeThreshold")
+        assert {kinds[ref] for ref in {"A", "D"} & kinds.keys()} <= {"dict", "Dataquery"}
 
 
 def raw(data: dict[str, Any]) -> Any:
