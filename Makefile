@@ -42,8 +42,8 @@ check: .venv/.installed ## check format, style and types
 
 render: .venv/.installed ## write what follows from code: contracts, boards, alerts, pages of docs/, .env.example (ARGS=--check compares)
 	@$(py) -m tools.contracts $(ARGS)
-	@$(py) -m grafana render $(ARGS)
 	@$(py) -m tools.docs_pages $(ARGS)
+	@$(py) -m grafana render $(ARGS)
 
 drills: .venv/.installed ## make every fault on the real services, and prove the numbers (half an hour)
 	@exec $(py) -m shopstream drill all --keep $(ARGS)

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from flows.domain.families import CATALOGUE, RULES
 from flows.domain.metrics import MetricTable
@@ -29,24 +30,65 @@ def pages() -> dict[Path, str]:
         docs / "settings.md": _settings(),
         docs / "telemetry.md": _telemetry(),
         docs / "guarantees.md": _guarantees((docs / "guarantees.md").read_text()),
+        docs / "runbook.md": _runbook((docs / "runbook.md").read_text()),
         ROOT / ".env.example": environment_example(),
     }
 
 
 def _guarantees(page: str) -> str:
     """Put the outcomes of the drills between their marks."""
-    begin, end = "<!-- drills -->\n", "<!-- end of drills -->"
-    before, _, rest = page.partition(begin)
-    results = ROOT / "bench" / "results" / "drills.json"
-    if not results.exists():
-        return page  # a copy without results keeps what it says
-    known = json.loads(results.read_text())
+    known = _results("drills")
+    if known is None:
+        return page
     rows = (
         f"| `{name}` | {o['about']} | {'passed' if o['passed'] else 'FAILED'} | {o['seed']} |"
         for name, o in known.items()
     )
-    table = _table(("drill", "what it does", "last outcome", "seed"), rows)
-    return f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
+    return _between(page, "drills", _table(("drill", "what it does", "last outcome", "seed"), rows))
+
+
+def _runbook(page: str) -> str:
+    """Put what the simulation of alarms found between its marks."""
+    known = _results("alarms")
+    if known is None:
+        return page
+    wrong = (
+        f"| {rule} | {' | '.join(str(len(times)) for times in by_shop.values())} |"
+        for rule, by_shop in known["false_alarms"].items()
+    )
+    found = (
+        f"| {f['rule']} | the {f['shop']} shop: {f['what']} | {_span(f['found_minutes'])} |"
+        f" {_span(f['within_minutes'])} |"
+        for f in known["faults"]
+    )
+    shops = next(iter(known["false_alarms"].values()))
+    return _between(
+        page,
+        "alarms",
+        _table((f"false alarms in {known['days']} days", *shops), wrong)
+        + "\n\n"
+        + _table(("alert", "what breaks at noon", "fires after", "promised"), found),
+    )
+
+
+def _span(minutes: float | None) -> str:
+    if minutes is None:
+        return "NOT FOUND"
+    return (
+        f"{int(minutes // 60)} h {int(minutes % 60)} min" if minutes >= 60 else f"{minutes:g} min"
+    )
+
+
+def _results(name: str) -> Any:
+    """Read results; a copy without them keeps what its pages say."""
+    path = ROOT / "bench" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _between(page: str, name: str, text: str) -> str:
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[str]) -> str:

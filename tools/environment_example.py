@@ -30,6 +30,7 @@ COMPOSE = {
     "GRAFANA_SMTP_ENABLED": "true: Grafana sends mail.",
     "GRAFANA_SMTP_HOST": "Mail server that takes mail without a password.",
     "GRAFANA_SMTP_FROM": "Sender of that mail.",
+    "SHOPSTREAM_RUNBOOK_URL": "The runbook that messages link to, if not the board; of Compose.",
     "SHOPSTREAM_ALERT_WEBHOOK_URL": "URL that alerts are posted to; of Compose alone.",
     "SHOPSTREAM_ALERT_EMAIL": "Address that alerts are mailed to; of Compose alone.",
 }

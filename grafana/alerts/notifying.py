@@ -13,6 +13,7 @@ from typing import Any
 
 WEBHOOK, EMAIL, NIGHTS = "shopstream-webhook", "shopstream-email", "shopstream-nights"
 WEBHOOK_VARIABLE, EMAIL_VARIABLE = "SHOPSTREAM_ALERT_WEBHOOK_URL", "SHOPSTREAM_ALERT_EMAIL"
+RUNBOOK_VARIABLE = "SHOPSTREAM_RUNBOOK_URL"
 # when people sleep; Grafana expands no variables here
 NIGHT = (("22:00", "24:00"), ("00:00", "07:00"))
 NIGHT_LOCATION = "UTC"
@@ -22,12 +23,17 @@ TITLE = """{{ define "shopstream.title" -}}
 {{- with .GroupLabels.area }} {{ . }}{{ end }}
 {{- with .GroupLabels.severity }} ({{ . }}){{ end }}
 {{- end }}"""
-MESSAGE = """{{ define "shopstream.alert" }}
+# a path: the message puts the root of the Grafana that sends it before it
+BOARD = '{{ reReplaceAll "/d/.*" "" .DashboardURL }}{{ .Annotations.runbook_url }}'
+MESSAGE = (
+    f"""{{{{ define "shopstream.runbook" }}}}{BOARD}{{{{ end }}}}
+"""
+    + """{{ define "shopstream.alert" }}
 {{ .Labels.alertname }}: {{ .Annotations.summary }}
   {{ .Annotations.description }}
   since {{ .StartsAt.UTC.Format "2006-01-02 15:04 UTC" }}, {{ .Labels.severity }}, \
 team {{ .Labels.team }}
-  runbook: {{ reReplaceAll "/d/.*" "" .DashboardURL }}{{ .Annotations.runbook_url }}
+  runbook: {{ template "shopstream.runbook" . }}
 {{- if .PanelURL }}
   panel: {{ .PanelURL }}{{ end }}
 {{- if .SilenceURL }}
@@ -42,9 +48,15 @@ Resolved:
 {{- end }}
 {{- end }}
 {{- end }}"""
-TITLE_OF, MESSAGE_OF = (
-    '{{ template "shopstream.title" . }}',
-    '{{ template "shopstream.message" . }}',
+)
+TITLE_OF = '{{ template "shopstream.title" . }}'
+# Grafana expands variables in contact points, and in no template: so the message of a contact point
+# says where the runbook is, in the place of what the template says.
+_OWN = f"${{{RUNBOOK_VARIABLE}}}"
+MESSAGE_OF = (
+    f'{{{{ define "shopstream.runbook" }}}}{{{{ if "{_OWN}" }}}}{_OWN}#'
+    f"{{{{ .Annotations.runbook_section }}}}{{{{ else }}}}{BOARD}{{{{ end }}}}{{{{ end }}}}"
+    '{{ template "shopstream.message" . }}'
 )
 
 

@@ -69,8 +69,8 @@ def _rule(rule: Rule, group: Group) -> dict[str, Any]:
         "annotations": {
             "summary": for_grafana(rule.summary),
             "description": rule.description,
-            # a path: the message puts the root of the Grafana that sends it before it
             "runbook_url": f"/d/{uids.RUNBOOK_BOARD}?viewPanel={PANELS[rule.slug]}",
+            "runbook_section": rule.slug,
             "__dashboardUid__": board,
             "__panelId__": str(panel_id),
         },

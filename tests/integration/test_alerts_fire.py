@@ -38,7 +38,7 @@ from tests.support.alert_rows import (
     traffic,
 )
 from tests.support.databases import Database, grafana_session
-from tests.support.grafana_eval import Labels, Result, State, Watch, ask, evaluate
+from tools.alarms.evaluate import Labels, Result, State, Watch, ask, evaluate
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}

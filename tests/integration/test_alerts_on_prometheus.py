@@ -19,7 +19,9 @@ from flows.registry import NAMES
 from grafana.alerts import GROUPS
 from grafana.alerts.files import ALERTING
 from grafana.queries import Prom
-from tests.support.grafana_eval import (
+from tests.support.prometheus import load, serving
+from tests.support.time_of_day import seeded_end
+from tools.alarms.evaluate import (
     EvaluationError,
     Labels,
     Result,
@@ -29,8 +31,6 @@ from tests.support.grafana_eval import (
     evaluate,
     seconds,
 )
-from tests.support.prometheus import load, serving
-from tests.support.time_of_day import seeded_end
 
 FILES = [yaml.safe_load(path.read_text()) for path in sorted(ALERTING.glob("rules-*.yaml"))]
 RULES = {rule["uid"]: rule for file in FILES for group in file["groups"] for rule in group["rules"]}

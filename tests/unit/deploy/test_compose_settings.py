@@ -229,6 +229,7 @@ def test_what_must_outlive_a_container_is_on_a_named_volume() -> None:
         ("kafka-data", environment("kafka")["KAFKA_LOG_DIRS"]),
         ("timescaledb-data", "/var/lib/postgresql/data"),  # the -ha image has /home/postgres/pgdata
         ("prometheus-data", "/prometheus"),
+        ("grafana-data", "/var/lib/grafana"),
     }
     assert "-ha" not in SERVICES["timescaledb"]["image"]
     assert "--storage.tsdb.path=/prometheus" in SERVICES["prometheus"]["command"]

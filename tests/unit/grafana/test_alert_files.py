@@ -346,7 +346,8 @@ def test_messages_use_templates_that_are_there() -> None:
         for text in texts([FILES[n] for n in NOTICES])
         for u in re.findall(r'\{\{ *template "([^"]+)"', text)
     }
-    assert used == {"shopstream.title", "shopstream.message", "shopstream.alert"} == defined
+    assert used == defined
+    assert used == {f"shopstream.{name}" for name in ("title", "message", "alert", "runbook")}
     opened = re.findall(r"\{\{-? *(?:define|if|range|with)\b", templates["template"])
     closed = re.findall(r"\{\{-? *end *-?\}\}", templates["template"])
     assert len(opened) == len(closed)
@@ -415,6 +416,20 @@ def taken(
             if not child.get("continue", False):
                 break
     return routes or [route]
+
+
+@pytest.mark.parametrize("point", [notifying.WEBHOOK, notifying.EMAIL])
+def test_a_message_leads_to_a_runbook_of_ones_own_or_to_the_board(point: str) -> None:
+    (receiver,) = next(
+        p for p in FILES["contact-points.yaml"]["contactPoints"] if p["name"] == point
+    )["receivers"]
+    message = receiver["settings"]["message"]
+    own = grafanas(message, {"SHOPSTREAM_RUNBOOK_URL": "https://wiki.example/alerts"})
+    assert '{{ if "https://wiki.example/alerts" }}https://wiki.example/alerts#{{' in own
+    assert '{{ if "" }}#{{ .Annotations.runbook_section }}{{ else }}{{ reReplaceAll' in grafanas(
+        message, {}
+    )
+    assert {r["annotations"]["runbook_section"] for r in RULES} == {s.slug for s in SPECS.values()}
 
 
 def test_a_webhook_is_called_where_it_was_asked_for() -> None:

@@ -26,6 +26,8 @@ Series = dict[Labels, list[tuple[datetime, float | None]]]
 
 
 class State(StrEnum):
+    """Grafana's states of a series."""
+
     NORMAL = "Normal"
     PENDING = "Pending"
     ALERTING = "Alerting"
@@ -151,6 +153,7 @@ def evaluate(
 
 
 def seconds(written_span: str) -> timedelta:
+    """Read a span of a rule's file, `300s`."""
     assert written_span.endswith("s")
     return timedelta(seconds=int(written_span[:-1]))
 
