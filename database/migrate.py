@@ -33,7 +33,11 @@ from flows.domain.tables import OTHER_TABLES, Table
 SQL = Path(__file__).parent / "sql"
 TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), *OTHER_TABLES)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
-NULLABLE = {"source_key", "payload", "schema_fingerprint", "app_version"}
+# of dead letters; keys of other tables that are called so are never null
+NULLABLE = {
+    *("source_key", "payload", "schema_fingerprint", "app_version"),
+    *("event_type", "amount_minor", "amount_currency"),
+}
 
 # A row of an open window is replaced many times a second. With room in its page the new version
 # stays there and no index changes; without, an upsert wades through dead entries (three times the
@@ -125,7 +129,13 @@ def create_table(db: psycopg.Connection, table: Table, edition: Edition) -> None
         )
     )
     for name, kind in table.columns.items():
-        if kind == "bigint":
+        if name in NULLABLE:
+            db.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
+                    identifier(table.name), sql.Identifier(name), sql.SQL(kind)
+                )
+            )
+        elif kind == "bigint":
             db.execute(
                 sql.SQL(
                     "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint NOT NULL DEFAULT 0"

@@ -91,4 +91,5 @@ LEAST_REFUNDS = 10
 LEAST_SEARCHES = 50
 LEAST_RECORDS = 100
 MANY_REFUSED = 50  # of a quarter of an hour: worth waking someone
-LEAST_USUAL_EVENTS = 30  # in the hour around this time of last week
+LEAST_USUAL_EVENTS = 30  # of a shop in an hour
+LEAST_MISSED_EVENTS = 15  # that should have come since the newest one

@@ -63,3 +63,4 @@ CREATE INDEX IF NOT EXISTS annotations_by_time ON ops.annotations (time);
 
 -- Retention and the boards ask for letters by time.
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON quality.dead_letters (source_timestamp);
+CREATE INDEX IF NOT EXISTS refused_purchases_by_time ON quality.dead_letters (source_timestamp) WHERE event_type = 'PURCHASE';

@@ -35,6 +35,7 @@ class RefusedEvents:
     def __init__(self, family: Family, origin: Origin) -> None:
         self._origin = origin
         self._pointer = Pointer(family)
+        self._stake = family.stake
         every = (*family.rules, *family.item_rules, *rules.JUDGED_RULES)
         self._rules = {rule.name: rule for rule in every}
 
@@ -64,9 +65,18 @@ class RefusedEvents:
                     if event
                     else judged.refused_fingerprints.get(row),
                     "app_version": _version(event),
+                    **self._at_stake(event),
                 }
             )
         return letters
+
+    def _at_stake(self, event: dict[str, Any] | None) -> dict[str, Any]:
+        """Say what the event is and what it was worth, where it could be read."""
+        if event is None:
+            return {}
+        stake = self._stake(event)
+        worth = stake and {"amount_minor": stake.amount_minor, "amount_currency": stake.currency}
+        return {"event_type": event.get("event_type"), **(worth or {})}
 
     def _violations(
         self, cleaned: Cleaned, row: int, index: int | None, event: dict[str, Any] | None
@@ -118,6 +128,9 @@ def _dead_letter(batch: Batch, row: int, origin: Origin) -> DeadLetter:
         "schema_fingerprint": None,
         "app_version": None,
         "attempt": 1,
+        "event_type": None,
+        "amount_minor": None,
+        "amount_currency": None,
         "source_incarnation": batch.incarnation(int(batch.partition[row])),
     }
 

@@ -8,8 +8,9 @@ To add a family, write its contract and its value, and add the value to families
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -42,6 +43,19 @@ class Items:
         return f"{self.name}_count"
 
 
+@dataclass(frozen=True)
+class Stake:
+    """What a refused event was worth: minor units of a currency, which may be unreadable ('')."""
+
+    amount_minor: int
+    currency: str
+
+
+def no_stake(_: Mapping[str, Any]) -> Stake | None:
+    """Say that no money was at stake."""
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """A family of events.
@@ -49,8 +63,9 @@ class Family:
     Its contract is `avro/<name>_event.avsc`: a record with an `event_id` (a UUID), an `event_time`
     (UTC milliseconds) and the field named by `key`, whose value is the key of the Kafka record: so
     all events of one key are in one partition, in order. `texts` are its fields of type string, in
-    the order in which a broken one is looked for. Where the contract has an enum `event_type`, a
-    newer writer may know types that this version does not.
+    the order in which a broken one is looked for. `stake` says what a refused event was worth.
+    Where the contract has an enum `event_type`, a newer writer may know types that this version
+    does not.
     """
 
     name: str
@@ -60,6 +75,7 @@ class Family:
     rules: tuple[Rule, ...]
     metrics: tuple[MetricTable, ...]
     items: Items | None = None
+    stake: Callable[[Mapping[str, Any]], Stake | None] = no_stake
 
     def __post_init__(self) -> None:
         # what a restart must read again is remembered per longest window (Counting)

@@ -28,8 +28,8 @@ from grafana.thresholds import (
     FRESHNESS_SECONDS,
     LAG_SECONDS,
     LATENCY_OBJECTIVE,
+    LEAST_MISSED_EVENTS,
     LEAST_RECORDS,
-    LEAST_USUAL_EVENTS,
     RETRIES,
     ROLLUP_AGE_SECONDS,
     STUCK_FLOWS,
@@ -103,8 +103,8 @@ FROM newest, expected ORDER BY 1""",
     PanelReference(uids.LIVE, "Newest event"),
     Severity.CRITICAL,
     "The newest counted event is {duration} old",
-    "Age of the newest event in the tables that people look at, while accepted events wait or the"
-    f" hour around this time of last week had {LEAST_USUAL_EVENTS} events or more. Either nobody"
+    "Age of the newest event in the tables that people look at, while accepted events wait or"
+    f" {LEAST_MISSED_EVENTS} should have come since, by this hour of last week. Either nobody"
     " sends, or something between Kafka and the database stands still. A quiet shop is no alert.",
     2 * MINUTE,
     NoData.ALERTING,

@@ -35,8 +35,8 @@ def _during(minutes: int) -> str:
     return f"partition >= 0 AND window_start >= {since} AND window_start < {until}"
 
 
-def _share(of: str, least: int = 0) -> Sql:
-    # records for which `of` holds as a share of all, from so many of them on
+def _share(of: str, enough: str = "true") -> Sql:
+    # records for which `of` holds as a share of all, where these are enough
     return series(
         f"""WITH judged AS (
   SELECT coalesce(sum(records), 0) AS records,
@@ -45,7 +45,7 @@ def _share(of: str, least: int = 0) -> Sql:
   WHERE flow = 'clean' AND {_during(15)}
 )
 SELECT {NOW} AS "time",
-  CASE WHEN records < {LEAST_RECORDS} OR found < {least} THEN 0
+  CASE WHEN records < {LEAST_RECORDS} OR NOT {enough} THEN 0
     ELSE found::double precision / records END AS value
 FROM judged ORDER BY 1""",
         "value",
@@ -67,13 +67,18 @@ DEAD_LETTER_SHARE = Rule(
 FLOOD = Rule(
     "dead-letter-flood",
     "Many dead letters",
-    _share(REFUSED, MANY_REFUSED),
+    _share(
+        REFUSED,
+        f"""(found >= {MANY_REFUSED} OR EXISTS (
+    SELECT FROM quality.dead_letters WHERE event_type = 'PURCHASE'
+      AND source_timestamp >= {NOW} - interval '16 minutes' AND source_timestamp < {NOW}))""",
+    ),
     REFUSED_SHARE,
     PanelReference(uids.QUALITY, "Share not counted"),
     Severity.CRITICAL,
-    "{percent} of the records are refused, and they are many",
+    "{percent} of the records are refused, and they are many or purchases",
     "Rejected and late records as a share of all over a quarter of an hour, once they are"
-    f" {MANY_REFUSED} or more.",
+    f" {MANY_REFUSED} or more, or a purchase is among them. Quiet below {LEAST_RECORDS} records.",
 )
 
 LATE = Rule(

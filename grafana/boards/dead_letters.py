@@ -131,13 +131,6 @@ BY_CODE = _stacked(
     colours.CODES,
     "no rising bar and no new colour",
 )
-BY_STAGE = _stacked(
-    "By stage",
-    "Refused records over time by the flow that refused them",
-    "flow",
-    colours.FLOWS,
-    "only clean, which judges what comes in",
-)
 CODES = Panel(
     Words("Codes", "Refused records of the range by code, the commonest first", nothing=NOTHING),
     Bars(rows=True),
@@ -180,6 +173,39 @@ SEEN = Panel(
         Style("first", title="First hour", unit=Unit.TIME),
         Style("last", title="Last hour", unit=Unit.TIME),
         Style("refused", title="Refused"),
+    ),
+)
+PURCHASES = Panel(
+    Words(
+        "Refused purchases",
+        "Purchases among the range's dead letters that could be read, and their price times"
+        " quantity, which is in no number",
+        "an empty table",
+        "no purchase was refused in this range",
+    ),
+    Grid(5),
+    (
+        table(
+            "SELECT coalesce(nullif(amount_currency, ''), '(none)') AS currency,"
+            " count(*) AS purchases,\n"
+            "  gold.in_major(sum(amount_minor), amount_currency) AS worth,"
+            " max(source_timestamp) AS last\n"
+            f"FROM {STORED} AND event_type = 'PURCHASE'\n"
+            "GROUP BY amount_currency ORDER BY 2 DESC, 1 LIMIT 20",
+            {
+                "currency": Column.TEXT,
+                "purchases": Column.NUMBER,
+                "worth": Column.NUMBER,
+                "last": Column.TIME,
+            },
+        ),
+    ),
+    Unit.WHOLE,
+    styles=(
+        Style("currency", title="Currency"),
+        Style("purchases", title="Purchases"),
+        Style("worth", title="Worth", decimals=2),
+        Style("last", title="Last", unit=Unit.TIME),
     ),
 )
 VERSIONS = Panel(
@@ -294,7 +320,7 @@ DEAD_LETTERS = Board(
     (
         (5, ((4, TOTAL), (4, SHARE), (4, OLDEST), (4, NEW_CODES), (8, HELP))),
         (10, ((8, SEEN), (10, BY_CODE), (6, CODES))),
-        (8, ((8, BY_STAGE), (8, VERSIONS), (8, RULES))),
+        (8, ((8, PURCHASES), (8, VERSIONS), (8, RULES))),
         (14, ((24, NEWEST),)),
     ),
     (CODE,),

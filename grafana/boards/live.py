@@ -137,8 +137,8 @@ VISITORS = Panel(
 NEWEST = Panel(
     Words(
         "Newest event",
-        "Age of the newest event that is counted; coloured when accepted events wait, or when the"
-        f" hour around this time of last week had {thresholds.LEAST_USUAL_EVENTS} events or more",
+        "Age of the newest event that is counted; coloured when accepted events wait, or when"
+        f" {thresholds.LEAST_MISSED_EVENTS} should have come since, by this hour of last week",
         "below 60 s while people shop",
         "no event has been counted yet",
     ),

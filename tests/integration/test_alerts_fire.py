@@ -34,6 +34,7 @@ from tests.support.alert_rows import (
     outcome,
     passed,
     progress,
+    refused,
     searched,
     traffic,
 )
@@ -267,6 +268,28 @@ CASES = [
         [
             outcome(before(minutes=2), "accepted", 98),
             outcome(before(minutes=2), "rejected", 49, "INVALID"),
+        ],
+        0,
+    ),
+    fires(
+        "six of a hundred and six, and one is a purchase",
+        "dead-letter-flood",
+        [
+            outcome(before(minutes=2), "accepted", 100),
+            outcome(before(minutes=2), "rejected", 6, "INVALID"),
+            refused(before(minutes=2), "PURCHASE"),
+        ],
+        {},
+        value=6 / 106,
+    ),
+    quiet(
+        "six of a hundred and six, and the purchase is an hour old",
+        "dead-letter-flood",
+        [
+            outcome(before(minutes=2), "accepted", 100),
+            outcome(before(minutes=2), "rejected", 6, "INVALID"),
+            refused(before(minutes=2), "PAGE_VIEW"),
+            refused(before(hours=1), "PURCHASE"),
         ],
         0,
     ),
@@ -544,8 +567,8 @@ CASES = [
         [
             progress(before(minutes=6)),
             progress(before(minutes=9), 1),
-            traffic(before(days=7, minutes=20), "PAGE_VIEW", 18),
-            traffic(before(days=6, hours=23, minutes=40), "SEARCH", 12),
+            traffic(before(days=7, minutes=20), "PAGE_VIEW", 90),
+            traffic(before(days=6, hours=23, minutes=40), "SEARCH", 60),
         ],
         {},
         value=360,
@@ -556,7 +579,7 @@ CASES = [
         [
             progress(before(minutes=5)),
             progress(before(days=1), 1),
-            traffic(before(days=7), "PAGE_VIEW", 30),
+            traffic(before(days=7), "PAGE_VIEW", 180),
         ],
         300,
     ),
@@ -567,10 +590,17 @@ CASES = [
         {},
         value=420,
     ),
+    fires(
+        "a quiet shop is missed later",
+        "freshness",
+        [progress(before(minutes=30)), traffic(before(days=7), "PAGE_VIEW", 30)],
+        {},
+        value=1800,
+    ),
     quiet(
         "a quiet shop in a quiet hour",
         "freshness",
-        [progress(before(hours=9)), traffic(before(days=7), "PAGE_VIEW", 29)],
+        [progress(before(minutes=30)), traffic(before(days=7), "PAGE_VIEW", 29)],
         0,
     ),
     quiet(

@@ -12,7 +12,17 @@ import psycopg
 from psycopg import sql
 
 from flows.domain.rollups import GOLD_ROLLUPS
-from flows.domain.tables import COUNTED, GOLD, LOSSES, OFFSETS, OUTCOMES, PROGRESS, RULES, Table
+from flows.domain.tables import (
+    COUNTED,
+    DEAD_LETTERS,
+    GOLD,
+    LOSSES,
+    OFFSETS,
+    OUTCOMES,
+    PROGRESS,
+    RULES,
+    Table,
+)
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
 EMPTY: dict[str, Any] = {"text": "", "bigint": 0, "integer": 0, "double precision": 0}
@@ -74,6 +84,14 @@ def searched(at: datetime, searches: int, nothing: int, query: str = "shoes") ->
 def outcome(at: datetime, what: str, records: int, code: str = "", partition: int = 0) -> Row:
     cells = {"flow": "clean", "source_topic": "raw.web", "outcome": what, "code": code}
     return OUTCOMES, {"window_start": at, "records": records, "partition": partition} | cells
+
+
+def refused(at: datetime, event_type: str) -> Row:
+    """Give a dead letter, at an offset of its own."""
+    offset = int((NOON - at).total_seconds())
+    cells = {"source_topic": "raw.web", "source_offset": offset, "flow": "clean", "code": "INVALID"}
+    more = {"source_timestamp": at, "event_type": event_type, "violations": "[]", "payload": b""}
+    return DEAD_LETTERS, {**cells, **more, "source_key": b""}
 
 
 def checked(

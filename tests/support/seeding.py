@@ -169,7 +169,8 @@ FROM gold.traffic_1m_by_partition GROUP BY 1, 4;
 
 DEAD_LETTERS = """
 INSERT INTO quality.dead_letters (source_topic, source_partition, source_offset, source_timestamp,
-  source_key, payload, flow, code, violations, schema_fingerprint, app_version, attempt)
+  source_key, payload, flow, code, violations, schema_fingerprint, app_version, attempt,
+  event_type, amount_minor, amount_currency)
 SELECT 'raw.web', partition, row_number() OVER (PARTITION BY partition ORDER BY window_start, code,
     i),
   window_start + i * interval '1 second' / 2, convert_to('v-' || i, 'UTF8'),
@@ -184,7 +185,11 @@ SELECT 'raw.web', partition, row_number() OVER (PARTITION BY partition ORDER BY 
   '9c2f64b1d0aa35e7',
   CASE WHEN code IN ('NOT_AVRO', 'TRUNCATED') THEN NULL
     ELSE (ARRAY['4.2.0', '4.1.3', '4.1.2', '3.9.8'])[1 + (i * 7 + partition) %% 4] END,
-  1
+  1,
+  CASE WHEN code IN ('INVALID', 'LATE')
+    THEN CASE i %% 3 WHEN 0 THEN 'PURCHASE' ELSE 'PAGE_VIEW' END END,
+  CASE WHEN code IN ('INVALID', 'LATE') AND i %% 3 = 0 THEN 1999 END,
+  CASE WHEN code IN ('INVALID', 'LATE') AND i %% 3 = 0 THEN 'GBP' END
 FROM quality.outcomes_1m_by_partition, generate_series(1, records) AS i
 WHERE code <> '' AND window_start >= %(letters)s;
 """

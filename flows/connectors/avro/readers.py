@@ -277,9 +277,9 @@ class DeadLetterContract:
             {k: v and printable(v) for k, v in violation.items()}
             for violation in record["violations"]
         ]
-        values = (
-            record | texts | {"violations": json.dumps(violations), "source_partition": partition}
-        )
+        # letters of before these fields have none of them
+        values = dict.fromkeys(("event_type", "amount_minor", "amount_currency")) | record | texts
+        values |= {"violations": json.dumps(violations), "source_partition": partition}
         return DEAD_LETTERS, tuple(values[c] for c in DEAD_LETTERS.columns)
 
 

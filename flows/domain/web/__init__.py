@@ -7,6 +7,7 @@ import polars as pl
 from flows.domain.family import Family, Items
 from flows.domain.web.metrics import AMOUNT, METRICS, QUANTITY
 from flows.domain.web.rules import EVENT_RULES, ITEM_RULES, MAX_PRICE_MINOR, MAX_QUANTITY
+from flows.domain.web.stake import stake
 
 WEB = Family(
     name="web",
@@ -26,6 +27,7 @@ WEB = Family(
     ),
     rules=EVENT_RULES,
     metrics=METRICS,
+    stake=stake,
     items=Items(
         name="items",
         columns={

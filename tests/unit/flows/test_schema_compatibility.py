@@ -148,6 +148,9 @@ def sample(name: str, version: dict[str, Any]) -> dict[str, Any]:
         "schema_fingerprint": "00",
         "app_version": "1",
         "attempt": 1,
+        "event_type": "PURCHASE",
+        "amount_minor": 1_999,
+        "amount_currency": "GBP",
     }
     tally = {
         "flow": "clean",
