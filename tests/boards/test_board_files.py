@@ -230,9 +230,9 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
         shares = re.search(r"_minor\)::double precision / nullif\(sum\(gross_minor\)", text)
         if panel.amounts or (minor and not shares and panel.unit is not Unit.RATIO):
             assert "gold.in_major(" in text, panel.title
-            assert "currency = '$currency'" in text or "GROUP BY amount_currency" in text, (
-                panel.title
-            )
+            if "in_major(sum(amount_minor), amount_currency)" in text:
+                continue  # a row for each currency, with its name beside
+            assert "currency = '$currency'" in text, panel.title
             raw = next(p for p in checked_in(board)["panels"] if p["title"] == panel.title)
             assert any(t["id"] == "configFromData" for t in raw["transformations"])
         if "gold.orders" in text or "gold.sales" in text:

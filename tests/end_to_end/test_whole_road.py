@@ -168,6 +168,11 @@ def test_a_record_that_the_database_would_refuse_is_refused_by_a_rule(stack: Sta
     stack.drain()
     assert [process.poll() for process in flows.values()] == [None] * 4
     assert {v.code for v in stack.verify().values()} == {"INVALID", "FUTURE_TIME"}
+    told = "event_type, amount_minor, amount_currency, count(*)"
+    assert stack.query(f"SELECT {told} FROM quality.dead_letters GROUP BY 1, 2, 3 ORDER BY 1") == [
+        ("PURCHASE", 2_500, "EUR", 3),
+        ("SEARCH", None, None, 1),
+    ]
     assert stack.query("SELECT count(*) FROM gold.traffic_1m") == [(0,)]
 
 
