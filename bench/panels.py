@@ -28,10 +28,12 @@ from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
 from grafana.to_grafana import queries_of
 from shopstream.demo.dev_services import native
-from tools.pictures.data import choose
+from tools.panels.frames import choose
 
 RESULTS = Path(__file__).parent / "results" / "panels.json"
 P95_MS = 150.0
+VIEWERS, MOST_CORES = 10, 0.25  # who look at one board, and what the database may need for them
+OPENED_HOURS = {"now-1h": 1, "now-6h": 6, "now-24h": 24, "now/d": 24}
 RANGES = {"1h": 1, "6h": 6, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
 BIG = (
     "gold.traffic",
@@ -99,6 +101,41 @@ def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Ti
                 timing.runs.append((time.perf_counter() - before) * 1000)
             timings.append(timing)
     return timings
+
+
+def spent(pid: int) -> float:
+    """Give the CPU seconds of a backend, with those of workers that its server has waited for."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    server = Path(f"/proc/{stat[1]}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(stat[11]) + int(stat[12]) + int(server[13]) + int(server[14])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def load_of_viewers(
+    db: psycopg.Connection[Any], end: datetime, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Measure what the database spends on a board at the range it opens with, by board.
+
+    Units: CPU milliseconds a refresh; cores for ten viewers who refresh as the board does.
+    """
+    found = {}
+    for board in BOARDS:
+        around = Surroundings(end - timedelta(hours=OPENED_HOURS[board.since]), end)
+        chosen = choose(db, board, around, {})
+        queries = [expand(q.sql.text, chosen).encode() for q in board_queries(board)]
+        for sql in queries:
+            db.execute(sql).fetchall()
+        before = spent(db.info.backend_pid)
+        for _ in range(repeats * 4):
+            for sql in queries:
+                db.execute(sql).fetchall()
+        seconds = (spent(db.info.backend_pid) - before) / (repeats * 4)
+        every = int(board.refresh.removesuffix("s"))
+        found[board.uid] = {
+            "cpu_ms": round(1000 * seconds, 1),
+            "ten_viewers_cores": round(VIEWERS * seconds / every, 3),
+        }
+    return found
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -179,7 +216,9 @@ def main(arguments: Sequence[str]) -> int:
             )
             return 2
         timings = measure(db, datetime.now(UTC), args.repeats)
+        viewers = load_of_viewers(db, datetime.now(UTC), args.repeats)
     results = report(timings, rows) | {
+        "viewers": viewers,
         "machine": machine(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_average_before": [round(average, 2) for average in load],
@@ -193,7 +232,10 @@ def main(arguments: Sequence[str]) -> int:
         f"p95 {results['p95_ms']} ms of {len(timings)} queries and ranges, limit {P95_MS:g} ms;"
         f" written to {args.out}"
     )
-    return 0 if results["p95_ms"] <= P95_MS else 1
+    for uid, load_of in viewers.items():
+        print(f"{uid}: {load_of['ten_viewers_cores']} cores of the database for ten viewers")
+    kept = all(v["ten_viewers_cores"] <= MOST_CORES for v in viewers.values())
+    return 0 if kept and results["p95_ms"] <= P95_MS else 1
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ ORDERS = Headline(
     "sum(orders)",
     Unit.WHOLE,
     0,
-    short="Orders",
+    short="Order",
     change=thresholds.REVENUE_CHANGE,
     colour=colours.colour("Orders"),
 )
@@ -84,7 +84,7 @@ AOV = Headline(
     f"{major('sum(gross_minor - discount_minor)')} / nullif(sum(orders), 0)",
     Unit.CURRENCY,
     2,
-    short="Average",
+    short="AOV",
     rate=True,
     colour=colours.TEAL,
 )

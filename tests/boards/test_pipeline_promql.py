@@ -17,7 +17,7 @@ from grafana.queries import Prom
 from tests.support.prometheus import load, serving
 from tests.support.telemetry_sample import names, open_metrics
 from tests.support.time_of_day import seeded_end
-from tools.pictures.data import query_prometheus
+from tools.panels.frames import query_prometheus
 
 END = seeded_end()
 CASES = [

@@ -1,80 +1,158 @@
-"""`python -m tools.pictures`: draw each board to a PNG, from a database that has rows."""
+"""`python -m tools.pictures`: draw each board to a PNG, by Grafana's own components in Chromium.
+
+Needs Node.js with npm (`sh tools/pictures/install.sh`, once) and Chromium. What Grafana's packages
+do not have, pies, heat maps and lists of alerts, is said in words.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import psycopg
 
-from flows.runtime.paths import ROOT
+from flows.runtime.paths import ROOT, WORK
 from grafana.boards import BY_UID
+from grafana.dashboard import Board
 from grafana.macros import Surroundings
+from tools.panels.frames import Datasources, choose, frames, rendered
 
+MODULES = WORK / "tools" / "pictures" / "node_modules"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SHOWN_HOURS = {"now-1h": 1, "now-6h": 6, "now-24h": 24, "now/d": 14}
+WIDTH, ROW = 1600, 38
+PATIENCE_SECONDS, DRAWING_MS = 120, 20_000
+PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="draw.css"><style>
+body {{ background: #111217; margin: 0; font-family: Inter, sans-serif }}
+#board {{ position: relative }}
+</style><div id="board"></div><script>
+window.process = {{ env: {{ NODE_ENV: 'production' }} }}; window.board = {board};
+</script><script src="draw.js"></script>"""
+
+
+def missing() -> str | None:
+    """Say what the machine lacks to draw, if anything."""
+    if not MODULES.exists():
+        return "Grafana's components are not here: sh tools/pictures/install.sh"
+    if not any(map(shutil.which, BROWSERS)):
+        return f"no browser: install {BROWSERS[0]}"
+    return None
+
+
+def bundle(folder: Path) -> None:
+    """Bundle what draws, with Grafana's packages, into `draw.js` of a folder."""
+    subprocess.run(
+        [
+            *(str(MODULES / "esbuild" / "bin" / "esbuild"), str(ROOT / "tools/pictures/draw.jsx")),
+            *("--bundle", "--platform=browser", "--jsx=automatic", "--loader:.svg=dataurl"),
+            *("--loader:.ttf=empty", "--external:node:*"),
+            *("--define:process.env.NODE_ENV='production'", "--log-level=error"),
+            f"--outfile={folder / 'draw.js'}",
+        ],
+        env={**os.environ, "NODE_PATH": str(MODULES)},
+        check=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def draw(folder: Path, page: Mapping[str, Any], path: Path) -> None:
+    """Draw the panels of a page into a PNG; `folder` has the bundle."""
+    last = max(p["panel"]["gridPos"]["y"] + p["panel"]["gridPos"]["h"] for p in page["panels"])
+    text = json.dumps(page).replace("</", "<\\/")
+    (folder / "page.html").write_text(PAGE.format(board=text))
+    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
+    subprocess.run(
+        [
+            *(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *("--force-device-scale-factor=1", f"--virtual-time-budget={DRAWING_MS}"),
+            *(f"--user-data-dir={folder / 'profile'}", "--allow-file-access-from-files"),
+            *(f"--window-size={WIDTH},{last * ROW}", f"--screenshot={path}"),
+            (folder / "page.html").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def page_of(
+    board: Board, sources: Datasources, around: Surroundings, wanted: Mapping[str, str]
+) -> dict[str, Any]:
+    """Fetch the data of a board's panels."""
+    chosen, by_title = choose(sources.database, board, around, wanted), rendered(board)
+    return {
+        "from": around.start.timestamp() * 1000,
+        "to": around.end.timestamp() * 1000,
+        "panels": [
+            {"panel": by_title[panel.title], "frames": frames(sources, panel, chosen)}
+            for panel in board.panels
+        ],
+    }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and give its exit code."""
     args = _parser().parse_args(arguments)
-    if not args.database:
-        print("pictures: name a database: --database or DATABASE_URL", file=sys.stderr)
-        return 2
-    try:
-        # these need matplotlib, which only the extra `dev` installs
-        from tools.pictures.data import Datasources
-        from tools.pictures.page import picture
-    except ModuleNotFoundError as error:
-        print(f"pictures: they need {error.name}, which the extra `dev` has", file=sys.stderr)
+    lacking = missing() if args.database else "name a database: --database or DATABASE_URL"
+    if lacking:
+        print(f"pictures: {lacking}", file=sys.stderr)
         return 2
     end = args.end or datetime.now(UTC)
     wanted = dict(pair.split("=", 1) for pair in args.set)
-    with psycopg.connect(args.database, autocommit=True, options="-c timezone=UTC") as db:
+    with (
+        TemporaryDirectory(prefix="shopstream-pictures-") as folder,
+        psycopg.connect(args.database, autocommit=True, options="-c timezone=UTC") as db,
+    ):
+        bundle(Path(folder))
         for uid in args.board or BY_UID:
-            board, path = BY_UID[uid], args.to / f"{uid}.png"
+            board, path = BY_UID[uid], (args.to / f"{uid}.png").resolve()
             hours = args.hours or SHOWN_HOURS[board.since]
             around = Surroundings(end - timedelta(hours=hours), end)
-            picture(board, Datasources(db, args.prometheus), around, wanted, path)
+            sources = Datasources(db, args.prometheus)
+            draw(Path(folder), page_of(board, sources, around, wanted), path)
             print(path)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
-    parser.add_argument(
-        "--database",
-        default=os.environ.get("DATABASE_URL"),
-        metavar="URL",
-        help="default: DATABASE_URL",
-    )
-    parser.add_argument(
-        "--prometheus",
-        metavar="URL",
-        help="for panels of telemetry; without it they say that they need it",
-    )
-    parser.add_argument(
-        "--board",
-        choices=sorted(BY_UID),
-        action="append",
-        metavar="UID",
-        help="only this one; may be repeated",
-    )
-    parser.add_argument(
-        "--hours", type=float, metavar="N", help="length of the range (the board's own)"
-    )
-    parser.add_argument(
-        "--end", type=_aware, metavar="TIME", help="end of the range, UTC unless it says (now)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a variable's value"
-    )
-    parser.add_argument(
-        "--to", type=Path, default=ROOT / "docs" / "pictures", metavar="DIR", help="docs/pictures"
-    )
+    database, boards = os.environ.get("DATABASE_URL"), ROOT / "docs" / "pictures"
+    for name, options in {
+        "--database": {"default": database, "metavar": "URL", "help": "default: DATABASE_URL"},
+        "--prometheus": {
+            "metavar": "URL",
+            "help": "for panels of telemetry; without it they are empty",
+        },
+        "--board": {
+            "choices": sorted(BY_UID),
+            "action": "append",
+            "metavar": "UID",
+            "help": "only this one; may be repeated",
+        },
+        "--hours": {"type": float, "metavar": "N", "help": "length of the range (the board's own)"},
+        "--end": {
+            "type": _aware,
+            "metavar": "TIME",
+            "help": "end of the range, UTC unless it says (now)",
+        },
+        "--set": {
+            "action": "append",
+            "default": [],
+            "metavar": "NAME=VALUE",
+            "help": "a variable's value",
+        },
+        "--to": {"type": Path, "default": boards, "metavar": "DIR", "help": "docs/pictures"},
+    }.items():
+        parser.add_argument(name, **options)  # type: ignore[arg-type]
     return parser
 
 

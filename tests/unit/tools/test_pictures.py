@@ -1,53 +1,55 @@
-"""Pictures write values as Grafana does, and their command says what it lacks."""
+"""Pictures: a board drawn by Grafana's own components in a real browser, and what the command says
+that it lacks."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from grafana.panels import Unit
-from tools.pictures.__main__ import main
-from tools.pictures.formats import formatted
-from tools.pictures.view import reduced
+from grafana.boards.live import LIVE
+from tools.panels.frames import rendered
+from tools.pictures.__main__ import ROW, WIDTH, bundle, draw, main, missing
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "decimals", "text"),
-    [
-        (None, Unit.WHOLE, 0, "-"),
-        (float("nan"), Unit.RATIO, 1, "-"),
-        ("shop-uk", Unit.WHOLE, 0, "shop-uk"),
-        (NOON, Unit.TIME, 0, "2026-03-01 12:00:00"),
-        (0.1234, Unit.RATIO, 1, "12.3 %"),
-        (1_234_567, Unit.WHOLE, 0, "1,234,567"),
-        (12, Unit.RATE, 1, "12.0 rec/s"),
-        (500 * 2**20, Unit.BYTES, 0, "500 MiB"),
-        (0.25, Unit.SECONDS, 2, "250 ms"),
-        (0, Unit.SECONDS, 0, "0 s"),
-        (5_400, Unit.SECONDS, 1, "1.5 hours"),
-        (0.95, Unit.PLAIN, 2, "0.95"),
-        (-1_234.5, "currencyGBP", 2, "-£1.23K"),
-        (9.5, "currency:KWD ", 2, "KWD 9.50"),
-    ],
-)
-def test_a_value_is_written_as_grafana_writes_it(
-    value: Any, unit: str, decimals: int, text: str
-) -> None:
-    assert formatted(value, unit, decimals) == text
+MINUTE_MS = 60_000
+NOON_MS = 1_780_488_000_000
 
 
-@pytest.mark.parametrize(
-    ("calc", "number"), [("sum", 6), ("lastNotNull", 4), ("max", 4), ("min", 2), ("mean", 3)]
-)
-def test_a_series_is_reduced_over_the_points_that_it_has(calc: str, number: float) -> None:
-    values = (2, None, 4, float("nan"))
-    points = [(NOON + timedelta(minutes=i), value) for i, value in enumerate(values)]
-    assert reduced(points, calc) == number
-    assert reduced([], calc) is None
+def page(titles: list[str], frames: list[dict[str, Any]]) -> dict[str, Any]:
+    panels = [{"panel": rendered(LIVE)[title], "frames": frames} for title in titles]
+    return {"from": NOON_MS - 60 * MINUTE_MS, "to": NOON_MS, "panels": panels}
+
+
+def frame(name: str, points: list[float]) -> dict[str, Any]:
+    times = [NOON_MS - MINUTE_MS * n for n in range(len(points), 0, -1)]
+    return {
+        "refId": "A",
+        "fields": [
+            {"name": "time", "type": "time", "values": times},
+            {"name": name, "type": "number", "values": points},
+        ],
+    }
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    width, height = struct.unpack(">II", png.read_bytes()[16:24])
+    return width, height
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no pictures here: {missing()}")
+def test_what_a_panel_shows_is_in_the_picture(tmp_path: Path) -> None:
+    bundle(tmp_path)
+    pictures = []
+    for n, points in enumerate(([], [1.0, 9.0, 4.0], [9.0, 1.0, 2.0])):
+        path = tmp_path / f"{n}.png"
+        draw(tmp_path, page(["Orders"], [frame("Orders", points)]), path)
+        pictures.append(path.read_bytes())
+    assert len(set(pictures)) == 3
+    width, height = size_of(tmp_path / "0.png")
+    place = rendered(LIVE)["Orders"]["gridPos"]
+    assert (width, height) == (WIDTH, (place["y"] + place["h"]) * ROW)
 
 
 def test_without_a_database_the_command_asks_for_one(
