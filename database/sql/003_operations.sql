@@ -32,6 +32,17 @@ CREATE TABLE IF NOT EXISTS ops.sealed_changes (
     PRIMARY KEY (source, window_start)
 );
 
+-- What people call the products, for boards.
+CREATE TABLE IF NOT EXISTS gold.product_names (
+    product_id text PRIMARY KEY,
+    name text NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION gold.product_name(of_product text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce((SELECT name FROM gold.product_names WHERE product_id = of_product), '-')
+$$;
+
 -- Limits of alerts that differ from those that the alerts come with: for all (shop_id ''), or for one shop.
 CREATE TABLE IF NOT EXISTS ops.thresholds (
     name text NOT NULL,

@@ -279,17 +279,23 @@ TOP = Panel(
     Grid(10, join="product", sort=("Gross sales", True)),
     (
         table(
-            f"SELECT product_id AS product, {major('sum(gross_minor)')} AS gross,"
-            " sum(units) AS units\n"
+            "SELECT product_id AS product, gold.product_name(product_id) AS name,\n"
+            f"  {major('sum(gross_minor)')} AS gross, sum(units) AS units\n"
             f"FROM {source(SALES_1M, 'product_id', 'gross_minor', 'units').rows()}\n"
             "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY sum(gross_minor) DESC, 1 LIMIT 10",
-            {"product": Column.TEXT, "gross": Column.NUMBER, "units": Column.NUMBER},
+            {
+                "product": Column.TEXT,
+                "name": Column.TEXT,
+                "gross": Column.NUMBER,
+                "units": Column.NUMBER,
+            },
         ),
         trend(SALES_1M, "product_id", "gross_minor", 10),
     ),
     Unit.WHOLE,
     styles=(
         Style("product", title="Product", link=TO_PRODUCTS),
+        Style("name", title="Name"),
         Style("gross", title="Gross sales", decimals=2, unit=Unit.CURRENCY),
         Style("units", title="Units", decimals=0),
         Style(

@@ -131,13 +131,15 @@ TABLE = Panel(
             " sum(purchases) AS purchases\n"
             f"  FROM {SEEN.rows()}\n"
             "  WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\n"
-            f"SELECT product_id AS product, category, {major('gross')} AS gross, units,\n"
+            "SELECT product_id AS product, gold.product_name(product_id) AS name, category,\n"
+            f"  {major('gross')} AS gross, units,\n"
             "  refunded::double precision / nullif(gross, 0) AS refunded, views,\n"
             "  carts::double precision / nullif(views, 0) AS carted,\n"
             "  purchases::double precision / nullif(carts, 0) AS bought\n"
             "FROM sold LEFT JOIN seen USING (product_id) ORDER BY sold.gross DESC, 1",
             {
                 "product": Column.TEXT,
+                "name": Column.TEXT,
                 "category": Column.TEXT,
                 "gross": Column.NUMBER,
                 "units": Column.NUMBER,
@@ -152,6 +154,7 @@ TABLE = Panel(
     Unit.WHOLE,
     styles=(
         Style("product", title="Product", width=110),
+        Style("name", title="Name"),
         Style("category", title="Category", width=120),
         Style("gross", title="Gross sales", unit=Unit.CURRENCY, decimals=2),
         Style("units", title="Units"),
@@ -272,7 +275,8 @@ UNBOUGHT = Panel(
             "  GROUP BY 1, 2),\n"
             "usual AS (SELECT category, sum(purchases) / nullif(sum(views), 0) AS share"
             " FROM seen GROUP BY 1)\n"
-            "SELECT product_id AS product, category, views, purchases,\n"
+            "SELECT product_id AS product, gold.product_name(product_id) AS name, category, views,"
+            " purchases,\n"
             "  purchases::double precision / views AS bought,\n"
             "  (views * share - purchases)::double precision AS missed\n"
             "FROM seen JOIN usual USING (category)\n"
@@ -280,6 +284,7 @@ UNBOUGHT = Panel(
             "ORDER BY missed DESC, 1 LIMIT 8",
             {
                 "product": Column.TEXT,
+                "name": Column.TEXT,
                 "category": Column.TEXT,
                 "views": Column.NUMBER,
                 "purchases": Column.NUMBER,
@@ -291,6 +296,7 @@ UNBOUGHT = Panel(
     Unit.WHOLE,
     styles=(
         Style("product", title="Product"),
+        Style("name", title="Name"),
         Style("category", title="Category"),
         Style("views", title="Views"),
         Style("purchases", title="Purchases"),

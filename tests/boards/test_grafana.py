@@ -10,33 +10,46 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from flows.runtime.paths import WORK
 from grafana import uids
 from grafana.alerts import GROUPS
 from grafana.boards import BOARDS
 from grafana.dashboard import Board
+from tests.support.signed_in import signed_in
+from tools.pictures.__main__ import BROWSERS, photograph
 
 URL = os.environ.get("GRAFANA_URL", "")
 pytestmark = pytest.mark.skipif(not URL, reason="needs a Grafana: set GRAFANA_URL")
 
 
-def call(path: str, body: dict[str, Any] | None = None) -> Any:
+def login() -> dict[str, str]:
     parts = urlsplit(URL)
-    headers = {"Content-Type": "application/json"}
     if token := os.environ.get("GRAFANA_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    elif parts.username:
+        return {"Authorization": f"Bearer {token}"}
+    if parts.username:
         pair = f"{parts.username}:{parts.password or ''}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    return {}
+
+
+def base() -> str:
+    parts = urlsplit(URL)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+def call(path: str, body: dict[str, Any] | None = None) -> Any:
+    headers = {"Content-Type": "application/json"} | login()
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(
-        urllib.request.Request(base + path, data, headers), timeout=30
+        urllib.request.Request(base() + path, data, headers), timeout=30
     ) as answer:
         return json.load(answer)
 
@@ -100,3 +113,17 @@ def test_every_rule_was_evaluated_without_an_error() -> None:
     }
     assert health.keys() == {rule.title for group in GROUPS for rule in group.rules}
     assert not {name: h for name, h in health.items() if h[0] not in ("ok", "nodata", "unknown")}
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
+def test_a_screenshot_of_a_board_for_people_to_look_at(board: Board, tmp_path: Path) -> None:
+    """In .shopstream/screenshots; a browser is all that it needs beside the Grafana."""
+    if not any(map(shutil.which, BROWSERS)):
+        pytest.skip(f"no browser: install {BROWSERS[0]}")
+    folder = WORK / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{board.uid}.png"
+    path.unlink(missing_ok=True)
+    with signed_in(base(), login()) as address:
+        photograph(f"{address}/d/{board.uid}?kiosk", 2_400, tmp_path, path)
+    assert path.stat().st_size > 50_000, "an empty page, or a login"

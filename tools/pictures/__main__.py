@@ -69,14 +69,18 @@ def draw(folder: Path, page: Mapping[str, Any], path: Path) -> None:
     last = max(p["panel"]["gridPos"]["y"] + p["panel"]["gridPos"]["h"] for p in page["panels"])
     text = json.dumps(page).replace("</", "<\\/")
     (folder / "page.html").write_text(PAGE.format(board=text))
+    photograph((folder / "page.html").as_uri(), last * ROW, folder / "profile", path)
+
+
+def photograph(address: str, height: int, profile: Path, path: Path) -> None:
+    """Open an address in a headless browser, and store what it shows after a while as a PNG."""
     browser = next(found for name in BROWSERS if (found := shutil.which(name)))
     subprocess.run(
         [
             *(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
             *("--force-device-scale-factor=1", f"--virtual-time-budget={DRAWING_MS}"),
-            *(f"--user-data-dir={folder / 'profile'}", "--allow-file-access-from-files"),
-            *(f"--window-size={WIDTH},{last * ROW}", f"--screenshot={path}"),
-            (folder / "page.html").as_uri(),
+            *(f"--user-data-dir={profile}", "--allow-file-access-from-files"),
+            *(f"--window-size={WIDTH},{height}", f"--screenshot={path}", address),
         ],
         check=True,
         capture_output=True,
