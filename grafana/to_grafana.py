@@ -292,6 +292,9 @@ def _pie(panel: Panel) -> Any:
     )
 
 
+NARROWEST = 50  # pixels of a column; at Grafana's 150 a table of eight needs scrolling
+
+
 def _grid(panel: Panel) -> Any:
     look = panel.look
     assert isinstance(look, Grid)
@@ -302,7 +305,9 @@ def _grid(panel: Panel) -> Any:
     )
     built.color_scheme(builders.FieldColor().mode(d.FieldColorModeId.THRESHOLDS)).inspect(
         False
-    ).align(c.FieldTextAlignment.AUTO)
+    ).align(c.FieldTextAlignment.AUTO).min_width(NARROWEST)
+    # the panel's own words are for a table without rows
+    built.override_by_regexp("/.*/", [d.DynamicConfigValue("noValue", "-")])
     if look.sort:
         name, descending = look.sort
         built.sort_by([common.TableSortByFieldState().display_name(name).desc(descending)])

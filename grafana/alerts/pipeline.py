@@ -17,6 +17,7 @@ from grafana.alerts.rule import (
     Severity,
     Team,
 )
+from grafana.boards.pipeline import DISK_USED
 from grafana.queries import Prom, series
 from grafana.silence import newest_event
 from grafana.thresholds import (
@@ -24,6 +25,7 @@ from grafana.thresholds import (
     BURN_FAST,
     BURN_SLOW,
     BURN_STEADY,
+    DISK_SHARE,
     FLOW_UP,
     FRESHNESS_SECONDS,
     LAG_SECONDS,
@@ -169,6 +171,20 @@ NEAR_LOSS = Rule(
     on_error=OnError.ERROR,
 )
 
+DISK = Rule(
+    "disk-full",
+    "A disk is nearly full",
+    Prom(f"{DISK_USED} or vector(0)", instant=True),
+    DISK_SHARE,
+    PanelReference(uids.PIPELINE, "Disk used"),
+    Severity.CRITICAL,
+    "A disk is {percent} full",
+    "The fullest disk that the exporter of disks sees (under compose those of Kafka's and"
+    " TimescaleDB's volumes). On a full one both stop. Quiet without an exporter.",
+    5 * MINUTE,
+    on_error=OnError.ERROR,
+)
+
 STUCK = Rule(
     "flow-stuck",
     "Flow stuck",
@@ -287,6 +303,7 @@ PIPELINE = Group(
         NEAR_LOSS,
         UNREAD,
         ROLLUP,
+        DISK,
         *map(_burn, BURNS),
         RETRIED,
     ),

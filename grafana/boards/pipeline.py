@@ -15,6 +15,8 @@ JOB = 'job="shopstream"'
 NONE = "no telemetry: is Prometheus scraping the flows?"
 FLOWS = painted_all(colours.FLOWS)
 RATE = "$__rate_interval"
+REAL = '{job="disks",fstype!~"tmpfs|overlay|squashfs|ramfs"}'
+DISK_USED = f"max(1 - node_filesystem_avail_bytes{REAL} / node_filesystem_size_bytes{REAL})"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def _chart(
 
 
 def _quantile(q: float, metric: str, by: str) -> str:
-    return f"histogram_quantile({q:g}, sum by (le, {by}) (rate({metric}_bucket[{RATE}])))"
+    # without events it is no number: the comparison drops that
+    return f"histogram_quantile({q:g}, sum by (le, {by}) (rate({metric}_bucket[{RATE}]))) >= 0"
 
 
 UP = _stat(
@@ -152,10 +155,16 @@ BUDGET = _stat(
     "max(shopstream_budget_ratio)",
     Scale(Unit.RATIO, 0, thresholds.REJECT_BUDGET_RATIO),
 )
-RESTARTED = _stat(
-    Words("Restarts", "Starts of flow processes in the last hour, beyond the first", "0", NONE),
-    f"sum(changes(shopstream_start_time_seconds{{{JOB}}}[1h]))",
-    Scale(Unit.WHOLE, 0, thresholds.RESTARTS),
+DISK = _stat(
+    Words(
+        "Disk used",
+        "The fullest disk that Prometheus' exporter of disks sees: those of Kafka and TimescaleDB"
+        " under compose, else those of the machine where node_exporter runs",
+        "below 80 %",
+        "no exporter of disks",
+    ),
+    DISK_USED,
+    Scale(Unit.RATIO, 0, thresholds.DISK_SHARE),
 )
 
 RECORDS = _chart(
@@ -278,6 +287,7 @@ STEPS = _chart(
         ),
     ),
     Scale(Unit.SECONDS, 3, thresholds.FLUSH_SECONDS),
+    Chart(limits=True),
     styles=(),
 )
 RETRIES = _chart(
@@ -464,7 +474,7 @@ PIPELINE = Board(
     " processes say.",
     (
         (4, ((4, UP), (4, STUCK), (4, LAG), (4, P99), (4, LEFT), (4, BUDGET))),
-        (4, ((8, RESTARTED), (8, ROLLUP_AGE), (8, SEALED))),
+        (4, ((8, DISK), (8, ROLLUP_AGE), (8, SEALED))),
         (8, ((8, RECORDS), (8, HEAT), (8, PERCENTILES))),
         (8, ((8, IN_AND_OUT), (8, LAG_RECORDS), (8, LAG_SECONDS))),
         (8, ((8, UNREAD_SHARE), (8, STEPS), (8, RETRIES))),

@@ -13,7 +13,7 @@ from grafana.queries import Column, series, table
 
 OFFERED = ("shop", "currency")
 NOT_BY = applies(PRODUCTS_1M, OFFERED)
-SHORT = {"carts": "Carted", "purchases": "Bought"}
+SHORT = {"carts": "Carts", "purchases": "Paid"}
 LEAST_VIEWS = 50  # below that a share is chance
 
 
@@ -73,7 +73,7 @@ REFUND_SHARE = Headline(
     "sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)",
     Unit.RATIO,
     1,
-    short="Refunded",
+    short="Back",
     rate=True,
     threshold=thresholds.REFUND_SHARE,
 )
@@ -88,7 +88,7 @@ SOLD = Headline(
     "nullif(count(DISTINCT product_id) FILTER (WHERE units > 0), 0)",
     Unit.WHOLE,
     0,
-    short="Products",
+    short="Sold",
     rate=True,
     colour=colours.GREY,
 )

@@ -318,12 +318,29 @@ NOT_COUNTED_SHARE = _share(
     thresholds.REFUSED_SHARE,
     "below 1 %",
 )
-ACCEPTED = _share(
-    "Accepted",
-    "Records that were trusted and counted, of all records of raw.web",
-    "outcome = 'accepted'",
-    thresholds.ACCEPTED_SHARE,
-    "above 95 %",
+PURCHASES = Panel(
+    Words(
+        "Purchases not counted",
+        "Refused and late purchases that could be read; their worth is on the board Dead letters",
+        "0",
+        "no record was refused in this range",
+    ),
+    Stat("lastNotNull", sparkline=False),
+    (
+        numbers(
+            # by the index of purchases: a storm can leave millions of letters
+            "SELECT (SELECT count(*) FROM quality.dead_letters\n"
+            "  WHERE event_type = 'PURCHASE' AND $__timeFilter(source_timestamp))"
+            ' AS "Purchases"\n'
+            "WHERE EXISTS (SELECT FROM quality.dead_letters"
+            " WHERE $__timeFilter(source_timestamp))",
+            "Purchases",
+        ),
+    ),
+    Unit.WHOLE,
+    0,
+    thresholds.REFUSED_PURCHASES,
+    link=TO_DEAD_LETTERS,
 )
 LATE = _share(
     "Late",
@@ -359,7 +376,7 @@ QUALITY = Board(
         (
             4,
             (
-                (4, ACCEPTED),
+                (4, PURCHASES),
                 (5, LATE),
                 (5, DUPLICATES),
                 (5, GOLD_BY_MINUTE),

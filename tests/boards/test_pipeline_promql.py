@@ -31,7 +31,7 @@ CASES = [
     for query in panel.queries
     if isinstance(query, Prom)
 ]
-NAME = re.compile(r"\b(?:shopstream[a-z_:0-9]*|process_[a-z_]+|up)\b(?=[{\[)( ]|$)")
+NAME = re.compile(r"\b(?:shopstream[a-z_:0-9]*|process_[a-z_]+|node_[a-z_]+|up)\b(?=[{\[)( ]|$)")
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,15 @@ NUMBERS: list[tuple[str, dict[str, str], tuple[float, float], tuple[float, float
             ("metrics", "clean.web", "end", 1_000),
         )
     ],
+    *[
+        (f"node_filesystem_{what}_bytes", {"job": "disks", "fstype": fs, "mountpoint": at}, w, i)
+        for what, fs, at, w, i in (
+            ("size", "ext4", "/disks/kafka", (100, 0), (100, 0)),
+            ("avail", "ext4", "/disks/kafka", (30, 0), (5, 0)),
+            ("size", "tmpfs", "/tmp", (100, 0), (100, 0)),
+            ("avail", "tmpfs", "/tmp", (1, 0), (1, 0)),
+        )
+    ],
     ("shopstream_healthy", {"flow": "clean"}, (1, 0), (1, 0)),
     ("shopstream_healthy", {"flow": "quality"}, (1, 0), (0, 0)),
     ("shopstream_topic_partitions", {"flow": "quality", "topic": "tallies"}, (1, 0), (2, 0)),
@@ -118,6 +127,7 @@ FIRING: dict[str, list[dict[str, str]]] = {
     "latency-burn-slow": [{}],
     "near-loss": [{"flow": "clean"}],
     "flow-stuck": [{"flow": "quality"}],
+    "disk-full": [{}],
 }
 
 

@@ -99,6 +99,9 @@ def moment(t: float) -> Iterator[Sample]:
                 f'shopstream_retries_total{{{job},target="{target}"}}',
                 3 if target == "database" and t > 4_000 else 0,
             )
+    disk = 'job="disks",instance="a",device="/dev/vda",fstype="ext4",mountpoint="/disks/kafka"'
+    yield f"node_filesystem_size_bytes{{{disk}}}", 1e11
+    yield f"node_filesystem_avail_bytes{{{disk}}}", 6e10 - 1e6 * t
     for place, share in (("right", 0.999), ("wrong", 0.001)):
         yield f'shopstream_placed_total{{flow="clean",job="shopstream",place="{place}"}}', share * t
     yield "shopstream:latency_slo_errors:ratio_rate3d", 0.002

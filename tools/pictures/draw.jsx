@@ -45,7 +45,9 @@ const look = {
       />
     ));
   },
-  table: ({ data }, width, height) => <Table {...{ data: data[0], width, height }} showTypeIcons={false} enablePagination={false} />,
+  table: ({ panel, data }, width, height) => (
+    <Table {...{ data: data[0], width, height }} columnMinWidth={panel.fieldConfig.defaults.custom.minWidth} showTypeIcons={false} />
+  ),
   timeseries: ({ panel, data }, width, height) => {
     const { from, to } = window.board;
     const range = { from: dateTime(from), to: dateTime(to), raw: { from: dateTime(from), to: dateTime(to) } };

@@ -15,14 +15,15 @@ CURRENCY = re.compile("[A-Z]{3}")
 def stake(event: Mapping[str, Any]) -> Stake | None:
     """Sum up a purchase as far as it can be trusted; None for any other event.
 
-    Quantities and prices count within their valid range, as the rules read them.
+    An item with a quantity or a price out of its valid range counts nothing: what it says is not
+    what somebody would have paid.
     """
     if event["event_type"] != "PURCHASE":
         return None
     amount = sum(
-        min(max(item["quantity"], 0), MAX_QUANTITY)
-        * min(max(item["unit_price_minor"], 0), MAX_PRICE_MINOR)
+        item["quantity"] * item["unit_price_minor"]
         for item in event["items"]
+        if 0 < item["quantity"] <= MAX_QUANTITY and 0 <= item["unit_price_minor"] <= MAX_PRICE_MINOR
     )
     currency = event["currency"] or ""
     return Stake(amount, currency if CURRENCY.fullmatch(currency) else "")

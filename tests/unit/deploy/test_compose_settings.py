@@ -63,6 +63,7 @@ KNOWN = {
         "TIMESCALEDB_TELEMETRY",
     },
     "prometheus": set(),
+    "node-exporter": set(),
     # GF_<section>_<key> of grafana.ini; two underscores before FILE, one would be a setting that
     # nobody knows
     "grafana": {
@@ -221,9 +222,9 @@ def test_kafka_says_outside_the_port_under_which_it_is_published() -> None:
 def test_what_must_outlive_a_container_is_on_a_named_volume() -> None:
     places = {
         (source, target)
-        for service in SERVICES.values()
+        for name, service in SERVICES.items()
         for source, target, _ in mounts(service)
-        if not source.startswith(".")
+        if not source.startswith(".") and name != "node-exporter"
     }
     assert places == {
         ("kafka-data", environment("kafka")["KAFKA_LOG_DIRS"]),
@@ -233,6 +234,15 @@ def test_what_must_outlive_a_container_is_on_a_named_volume() -> None:
     }
     assert "-ha" not in SERVICES["timescaledb"]["image"]
     assert "--storage.tsdb.path=/prometheus" in SERVICES["prometheus"]["command"]
+
+
+def test_the_exporter_of_disks_only_looks_at_the_disks_that_fill() -> None:
+    exporter = SERVICES["node-exporter"]
+    assert {(source, mode) for source, _, mode in mounts(exporter)} == {
+        ("kafka-data", "ro"),
+        ("timescaledb-data", "ro"),
+    }
+    assert "ports" not in exporter
 
 
 def test_java_can_run_what_it_unpacks() -> None:

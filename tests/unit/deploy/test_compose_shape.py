@@ -82,6 +82,7 @@ def test_the_services_are_those_of_the_issue() -> None:
         "migrate",
         "rollup",
         "prometheus",
+        "node-exporter",
         "grafana",
     }
     assert by_profile == {}
