@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from flows.runtime.paths import ROOT
+from tests.support.commands import shopstream
 from tests.support.databases import Database, grafana_session
 
 
 def products(database: Database, *words: str) -> tuple[int, str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "shopstream", "products", *words],
-        env={**os.environ, "DATABASE_URL": database.url},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return ran.returncode, (ran.stdout or ran.stderr).strip()
+    ran = shopstream(database, "products", *words)
+    return ran.code, ran.out or ran.error
 
 
 def name_of(database: Database, product: str) -> str:

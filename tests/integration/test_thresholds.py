@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from database.thresholds import LIMITS
-from flows.runtime.paths import ROOT
 from tests.support.alert_rows import day_of, insert
+from tests.support.commands import shopstream
 from tests.support.databases import Database
 
 
 def thresholds(database: Database, *words: str) -> tuple[int, str, str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "shopstream", "thresholds", *words],
-        env={**os.environ, "DATABASE_URL": database.url},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return ran.returncode, ran.stdout, ran.stderr.strip()
+    ran = shopstream(database, "thresholds", *words)
+    return ran.code, ran.out, ran.error
 
 
 def line_of(name: str, shown: str) -> str:

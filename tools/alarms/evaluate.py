@@ -123,7 +123,9 @@ def evaluate(
     compare = nodes[rule["condition"]]["model"]
     try:
         if compare["type"] == "math":
-            first, holds, second = MATH.fullmatch(compare["expression"]).groups()  # type: ignore[union-attr]
+            understood = MATH.fullmatch(compare["expression"])
+            assert understood, compare["expression"]
+            first, holds, second = understood.groups()
             values, limits = reduced(first), reduced(second)
             compared = {
                 labels: (value, limit, COMPARE[holds])

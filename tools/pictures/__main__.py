@@ -129,34 +129,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
-    database, boards = os.environ.get("DATABASE_URL"), ROOT / "docs" / "pictures"
-    for name, options in {
-        "--database": {"default": database, "metavar": "URL", "help": "default: DATABASE_URL"},
-        "--prometheus": {
-            "metavar": "URL",
-            "help": "for panels of telemetry; without it they are empty",
-        },
-        "--board": {
-            "choices": sorted(BY_UID),
-            "action": "append",
-            "metavar": "UID",
-            "help": "only this one; may be repeated",
-        },
-        "--hours": {"type": float, "metavar": "N", "help": "length of the range (the board's own)"},
-        "--end": {
-            "type": _aware,
-            "metavar": "TIME",
-            "help": "end of the range, UTC unless it says (now)",
-        },
-        "--set": {
-            "action": "append",
-            "default": [],
-            "metavar": "NAME=VALUE",
-            "help": "a variable's value",
-        },
-        "--to": {"type": Path, "default": boards, "metavar": "DIR", "help": "docs/pictures"},
-    }.items():
-        parser.add_argument(name, **options)  # type: ignore[arg-type]
+    add = parser.add_argument
+    add("--database", default=os.environ.get("DATABASE_URL"), metavar="URL", help="DATABASE_URL")
+    add("--prometheus", metavar="URL", help="for panels of telemetry; without it they are empty")
+    add("--board", choices=sorted(BY_UID), action="append", metavar="UID", help="only these")
+    add("--hours", type=float, metavar="N", help="length of the range (the board's own)")
+    add("--end", type=_aware, metavar="TIME", help="end of the range, UTC unless it says (now)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable's value")
+    add("--to", type=Path, default=ROOT / "docs/pictures", metavar="DIR", help="docs/pictures")
     return parser
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts Grafana's own components into .shopstream/tools/pictures (640 MB), and bundles what draws with them.
+# Puts Grafana's own components into .shopstream/tools/pictures (640 MB); the lock names each version and its hash.
 set -eu
 cd "$(dirname "$0")"
 folder=../../.shopstream/tools/pictures
