@@ -69,11 +69,12 @@ def over_time(
     healthy: str = "",
     by: str | None = None,
     top: int = 8,
+    more: tuple[str, ...] = (),
 ) -> Panel:
     """Chart a measure over time; with `by`, stacked by the `top` biggest values of a dimension."""
     table, measure = find(path)
     columns = (measure.name,) if by is None else (measure.name, by)
-    rows = source(table, *columns)
+    rows = source(table, *columns, more=more)
     words = Words(
         measure.title,
         f"{measure.help.rstrip('.')}, bars of a minute to a day by the time range",
@@ -103,12 +104,12 @@ def over_time(
     )
 
 
-def trend(table: MetricTable, key: str, measure: str, top: int) -> Sql:
+def trend(table: MetricTable, key: str, measure: str, top: int, more: tuple[str, ...] = ()) -> Sql:
     """Query a line per value of a column, for the sparklines of a table.
 
     Shape: the `top` values with the biggest sums, as a table that ranks by the same sum has them.
     """
     value = summed({m.name: m for m in table.measures}[measure])
-    rows = source(table, key, measure)
+    rows = source(table, key, measure, more=more)
     text = rows.by_value(key, f"coalesce({value}, 0)", f"sum({measure})", top, label="product")
     return series(text, "value", by="product", ref="trend")

@@ -42,14 +42,17 @@ class Variable:
         return f"{self.column} = '${self.name}'"
 
 
-def choices(base: str, column: str, where: str = "true", first: str = "") -> Sql:
-    """Query all values that a column ever had, in their own order or by `first`.
+def choices(
+    base: str, column: str, where: str = "true", first: str = "", most: int | None = None
+) -> Sql:
+    """Query all values that a column ever had, or `most` of them, in their own order or by `first`.
 
     Whatever the range: a choice must not change because the range does. What came just now is in no
     roll-up yet.
     """
     columns = f"{column}, {first}" if first else column
     order = f"sum({first}) DESC, 1" if first else "1"
+    limit = f" LIMIT {most}" if most else ""
     return table(
         f"SELECT {column} AS __text, {column} AS __value FROM (\n"
         f"  SELECT {columns} FROM {base}_1d WHERE {where}\n"
@@ -57,7 +60,7 @@ def choices(base: str, column: str, where: str = "true", first: str = "") -> Sql
         f" WHERE {where} AND window_start > now() - interval '2 days'\n"
         f"  UNION ALL SELECT {columns} FROM {base}_1m"
         f" WHERE {where} AND window_start > now() - interval '20 minutes'\n"
-        f") AS ever\nGROUP BY {column} ORDER BY {order}",
+        f") AS ever\nGROUP BY {column} ORDER BY {order}{limit}",
         {"__text": Column.TEXT, "__value": Column.TEXT},
     )
 

@@ -32,6 +32,7 @@ TO_PRODUCTS = (
     "Products and categories",
     f"/d/{uids.PRODUCTS}?${{__url_time_range}}&${{shop:queryparam}}&${{currency:queryparam}}",
 )
+TO_PRODUCT = ("This product", f"{TO_PRODUCTS[1]}&var-product=${{__value.raw:percentencode}}")
 TO_PIPELINE = ("Pipeline", f"/d/{uids.PIPELINE}?${{__url_time_range}}")
 
 
@@ -294,7 +295,7 @@ TOP = Panel(
     ),
     Unit.WHOLE,
     styles=(
-        Style("product", title="Product", link=TO_PRODUCTS),
+        Style("product", title="Product", link=TO_PRODUCT),
         Style("name", title="Name"),
         Style("gross", title="Gross sales", decimals=2, unit=Unit.CURRENCY),
         Style("units", title="Units", decimals=0),

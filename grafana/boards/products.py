@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flows.domain.web.metrics import PRODUCTS_1M, SALES_1M
 from grafana import colours, thresholds, uids
 from grafana.catalogue import applies, over_time, source, trend
 from grafana.currency import major
-from grafana.dashboard import CURRENCY, SHOP, Board
+from grafana.dashboard import CURRENCY, SHOP, Board, Variable, choices
 from grafana.headline import Headline, changes, headline
 from grafana.panels import Bars, Chart, Grid, Panel, Style, Unit, Words, painted
 from grafana.queries import Column, series, table
@@ -14,6 +16,19 @@ from grafana.queries import Column, series, table
 OFFERED = ("shop", "currency")
 NOT_BY = applies(PRODUCTS_1M, OFFERED)
 SHORT = {"carts": "Carts", "purchases": "Paid"}
+# of a catalogue without end the ones that sell; any other can be typed
+PRODUCT = Variable(
+    "product",
+    "product_id",
+    "Product",
+    choices("gold.sales", "product_id", first="units", most=500),
+)
+CHOSEN = (PRODUCT.condition,)
+TO_ITSELF = (
+    "This product alone",
+    f"/d/{uids.PRODUCTS}?${{__url_time_range}}&${{shop:queryparam}}&${{currency:queryparam}}"
+    "&var-product=${__value.raw:percentencode}",
+)
 LEAST_VIEWS = 50  # below that a share is chance
 
 
@@ -106,10 +121,14 @@ TO_PURCHASE = _rate(
     "purchases",
     colours.GREEN,
 )
-FIRST = (GROSS, UNITS, REFUND_SHARE, TO_CART, TO_PURCHASE, SOLD)
+FIRST = tuple(
+    replace(spec, where=CHOSEN) for spec in (GROSS, UNITS, REFUND_SHARE, TO_CART, TO_PURCHASE, SOLD)
+)
 
-SALES = source(SALES_1M, "product_id", "category", "gross_minor", "units", "refund_minor")
-SEEN = source(PRODUCTS_1M, "product_id", "views", "carts", "purchases")
+SALES = source(
+    SALES_1M, "product_id", "category", "gross_minor", "units", "refund_minor", more=CHOSEN
+)
+SEEN = source(PRODUCTS_1M, "product_id", "views", "carts", "purchases", more=CHOSEN)
 SEEN_BY_CATEGORY = source(PRODUCTS_1M, "product_id", "category", "views", "carts", "purchases")
 TABLE = Panel(
     Words(
@@ -124,7 +143,9 @@ TABLE = Panel(
         table(
             "WITH sold AS (SELECT product_id, max(category) AS category,"
             " sum(gross_minor) AS gross, sum(units) AS units,\n"
-            "    sum(refund_minor) AS refunded\n"
+            "    sum(refund_minor) AS refunded, sum(sum(gross_minor)) OVER"
+            " (ORDER BY sum(gross_minor) DESC, product_id)\n"
+            "      / nullif(sum(sum(gross_minor)) OVER (), 0) AS summed\n"
             f"  FROM {SALES.rows()}\n"
             "  GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 3 DESC, 1 LIMIT 10),\n"
             "seen AS (SELECT product_id, sum(views) AS views, sum(carts) AS carts,"
@@ -132,7 +153,7 @@ TABLE = Panel(
             f"  FROM {SEEN.rows()}\n"
             "  WHERE product_id IN (SELECT product_id FROM sold) GROUP BY 1)\n"
             "SELECT product_id AS product, gold.product_name(product_id) AS name, category,\n"
-            f"  {major('gross')} AS gross, units,\n"
+            f"  {major('gross')} AS gross, summed::double precision AS summed, units,\n"
             "  refunded::double precision / nullif(gross, 0) AS refunded, views,\n"
             "  carts::double precision / nullif(views, 0) AS carted,\n"
             "  purchases::double precision / nullif(carts, 0) AS bought\n"
@@ -142,6 +163,7 @@ TABLE = Panel(
                 "name": Column.TEXT,
                 "category": Column.TEXT,
                 "gross": Column.NUMBER,
+                "summed": Column.NUMBER,
                 "units": Column.NUMBER,
                 "refunded": Column.NUMBER,
                 "views": Column.NUMBER,
@@ -149,14 +171,15 @@ TABLE = Panel(
                 "bought": Column.NUMBER,
             },
         ),
-        trend(SALES_1M, "product_id", "gross_minor", 10),
+        trend(SALES_1M, "product_id", "gross_minor", 10, CHOSEN),
     ),
     Unit.WHOLE,
     styles=(
-        Style("product", title="Product", width=110),
+        Style("product", title="Product", width=110, link=TO_ITSELF),
         Style("name", title="Name"),
         Style("category", title="Category", width=120),
         Style("gross", title="Gross sales", unit=Unit.CURRENCY, decimals=2),
+        Style("summed", title="Of all, summed", unit=Unit.RATIO, decimals=1, cell="gauge"),
         Style("units", title="Units"),
         Style(
             "refunded",
@@ -189,7 +212,7 @@ RATES = Panel(
     Chart(legend_calcs=("lastNotNull",)),
     (
         series(
-            source(PRODUCTS_1M, "views", "carts", "purchases").over_time(
+            source(PRODUCTS_1M, "views", "carts", "purchases", more=CHOSEN).over_time(
                 'sum(carts)::double precision / nullif(sum(views), 0) AS "View to cart"',
                 "\n  sum(purchases)::double precision / nullif(sum(carts), 0)"
                 ' AS "Cart to purchase"',
@@ -216,7 +239,7 @@ REFUNDS = Panel(
     Chart(bars=True, legend_calcs=("lastNotNull",)),
     (
         series(
-            source(SALES_1M, "refund_minor", "gross_minor").over_time(
+            source(SALES_1M, "refund_minor", "gross_minor", more=CHOSEN).over_time(
                 f'coalesce({major("sum(refund_minor)")}, 0) AS "Refunded"',
                 "\n  sum(refund_minor)::double precision / nullif(sum(gross_minor), 0)"
                 ' AS "Refunded share"',
@@ -250,7 +273,7 @@ CATEGORIES = Panel(
     (
         table(
             f"SELECT category AS name, {major('sum(gross_minor)')} AS value\n"
-            f"FROM {source(SALES_1M, 'category', 'gross_minor').rows()}\n"
+            f"FROM {source(SALES_1M, 'category', 'gross_minor', more=CHOSEN).rows()}\n"
             "GROUP BY 1 HAVING sum(gross_minor) > 0 ORDER BY 2 DESC, 1 LIMIT 10",
             {"name": Column.TEXT, "value": Column.NUMBER},
         ),
@@ -263,7 +286,7 @@ UNBOUGHT = Panel(
     Words(
         "Looked at, not bought",
         f"Products with at least {LEAST_VIEWS} views that miss most purchases against the average"
-        " of their category: candidates for a better price, picture or stock" + NOT_BY,
+        " of their category, whichever product is chosen" + NOT_BY,
         nothing=f"no product has {LEAST_VIEWS} views in this range",
     ),
     Grid(8, sort=("Missed purchases", True)),
@@ -295,7 +318,7 @@ UNBOUGHT = Panel(
     ),
     Unit.WHOLE,
     styles=(
-        Style("product", title="Product"),
+        Style("product", title="Product", link=TO_ITSELF),
         Style("name", title="Name"),
         Style("category", title="Category"),
         Style("views", title="Views"),
@@ -315,14 +338,14 @@ PRODUCTS = Board(
         (
             10,
             (
-                (12, over_time("sales_1m.gross_minor", by="category")),
-                (12, over_time("sales_1m.gross_minor", by="product_id")),
+                (12, over_time("sales_1m.gross_minor", by="category", more=CHOSEN)),
+                (12, over_time("sales_1m.gross_minor", by="product_id", more=CHOSEN)),
             ),
         ),
         (12, ((24, TABLE),)),
         (9, ((8, CATEGORIES), (8, RATES), (8, REFUNDS))),
-        (10, ((12, UNBOUGHT), (12, over_time("products_1m.views", by="category")))),
+        (10, ((12, UNBOUGHT), (12, over_time("products_1m.views", by="category", more=CHOSEN)))),
     ),
-    (SHOP, CURRENCY),
+    (SHOP, CURRENCY, PRODUCT),
     since="now-24h",
 )

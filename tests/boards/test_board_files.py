@@ -151,6 +151,7 @@ def test_every_reference_resolves(board: Board) -> None:
         "__timeTo",
         "__unixEpochFrom",
         "__unixEpochTo",
+        "__value",
     }
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(raw)))
     assert used - own <= offered
@@ -244,9 +245,7 @@ def test_amounts_follow_the_currency_and_its_exponent() -> None:
             many = variable["name"] != "currency"
             assert (variable["multi"], variable["includeAll"]) == (many, many)
             assert variable.get("allValue") == (
-                VARIABLES[variable["name"]].column
-                if variable["name"] in VARIABLES and many
-                else "code"
+                {v.name: v.column for b in BOARDS for v in b.variables}[variable["name"]]
                 if many
                 else None
             )

@@ -73,6 +73,7 @@ ALL = {
     name: Value(column, raw=True, text="All")
     for name, column in (
         ("shop", "shop_id"),
+        ("product", "product_id"),
         ("country", "country"),
         ("channel", "channel"),
         ("device", "device"),
@@ -83,6 +84,7 @@ STATES = {
     "all": {**ALL, "currency": Value("EUR")},
     "one": {
         "shop": Value(("shop-uk",)),
+        "product": Value(("p-0007",)),
         "country": Value(("GB",)),
         "channel": Value(("SEARCH",)),
         "device": Value(("MOBILE",)),
@@ -91,6 +93,7 @@ STATES = {
     },
     "many, with a quote": {
         "shop": Value(("shop o'neill", "shop-eu")),
+        "product": Value(("p'1", "p-0007", "p-0001")),
         "country": Value(("KW", "DE")),
         "channel": Value(("ADS", "DIRECT")),
         "device": Value(("MOBILE", "DESKTOP")),

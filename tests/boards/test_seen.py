@@ -192,7 +192,10 @@ def test_money_has_its_sign_and_numbers_their_digits(shop: Shop) -> None:
     assert re.fullmatch(r"[\d,]+", seen["Orders"].shown[0]["text"])
     assert re.fullmatch(r"\d+\.\d\d%", seen["Purchases per page view"].shown[0]["text"])
     (header, *_) = (seen["Products"].shown["columns"],)
-    assert header[:5] == ["Product", "Name", "Category", "Gross sales", "Units"]
+    assert header[:4] == ["Product", "Name", "Category", "Gross sales"]
+    sums = [float(row[4].removesuffix("%")) for row in seen["Products"].shown["rows"]]
+    assert sums == sorted(sums)
+    assert 0 < sums[-1] <= 100
     assert all(row[3][0] in "£€$" for row in seen["Products"].shown["rows"])
 
 
