@@ -169,10 +169,10 @@ SEEN = Panel(
     ),
     Unit.WHOLE,
     styles=(
-        Style("code", title="Code"),
+        Style("code", title="Code", width=120),
         Style("first", title="First hour", unit=Unit.TIME),
         Style("last", title="Last hour", unit=Unit.TIME),
-        Style("refused", title="Refused"),
+        Style("refused", title="Refused", width=75),
     ),
 )
 PURCHASES = Panel(
@@ -202,10 +202,10 @@ PURCHASES = Panel(
     ),
     Unit.WHOLE,
     styles=(
-        Style("currency", title="Currency"),
-        Style("purchases", title="Purchases"),
+        Style("currency", title="Currency", width=80),
+        Style("purchases", title="Purchases", width=90),
         Style("worth", title="Worth", decimals=2),
-        Style("last", title="Last", unit=Unit.TIME),
+        Style("last", title="Last", unit=Unit.TIME, width=150),
     ),
 )
 VERSIONS = Panel(
@@ -294,7 +294,7 @@ NEWEST = Panel(
         Style("field", title="Field", width=155),
         Style("value", title="Value", width=90),
         Style("rules", title="Rules", width=55),
-        Style("place", title="Topic/partition/offset", width=145),
+        Style("place", title="Place", width=145),
         Style("schema", title="Schema", width=130),
         Style("bytes", title="Bytes", unit=Unit.WHOLE, width=60),
         Style("payload", title="Payload"),

@@ -381,7 +381,7 @@ DATABASE = Panel(
             "  (SELECT sum(numbackends) FROM pg_stat_database)::double precision"
             " / current_setting('max_connections')::integer AS connections,\n"
             "  blks_hit::double precision / nullif(blks_hit + blks_read, 0) AS cached,"
-            " deadlocks, temp_bytes AS spilled,\n"
+            " temp_bytes AS spilled,\n"
             "  (SELECT sum(n_dead_tup)::double precision / nullif(sum(n_live_tup + n_dead_tup), 0)"
             " FROM pg_stat_user_tables) AS dead,\n"
             "  (SELECT wal_bytes FROM pg_stat_wal) AS wal,\n"
@@ -391,7 +391,6 @@ DATABASE = Panel(
                 "size": Column.NUMBER,
                 "connections": Column.NUMBER,
                 "cached": Column.NUMBER,
-                "deadlocks": Column.NUMBER,
                 "spilled": Column.NUMBER,
                 "dead": Column.NUMBER,
                 "wal": Column.NUMBER,
@@ -404,7 +403,7 @@ DATABASE = Panel(
         Style("size", title="Size", unit=Unit.BYTES, decimals=1),
         Style(
             "cached",
-            title="Read from cache",
+            title="Cached",
             unit=Unit.RATIO,
             decimals=1,
             threshold=thresholds.CACHE_HIT_SHARE,
@@ -418,10 +417,9 @@ DATABASE = Panel(
             threshold=thresholds.CONNECTIONS_SHARE,
             cell="color-text",
         ),
-        Style("deadlocks", title="Deadlocks"),
-        Style("spilled", title="Spilled to disk", unit=Unit.BYTES),
+        Style("spilled", title="Spilled", unit=Unit.BYTES),
         Style("dead", title="Dead rows", unit=Unit.RATIO, decimals=0),
-        Style("wal", title="Log written", unit=Unit.BYTES, decimals=1),
+        Style("wal", title="WAL", unit=Unit.BYTES, decimals=1),
         Style("up", title="Up for", unit=Unit.SECONDS, decimals=1),
     ),
 )
@@ -455,7 +453,7 @@ PARTITIONS = Panel(
         Style("topic", title="Topic"),
         Style("partition", title="Partition"),
         Style("reached", title="Offset"),
-        Style("watermark", title="Watermark", unit=Unit.TIME),
+        Style("watermark", title="Watermark", unit=Unit.TIME, width=150),
         Style(
             "age",
             title="Age",
@@ -479,7 +477,7 @@ PIPELINE = Board(
         (8, ((8, IN_AND_OUT), (8, LAG_RECORDS), (8, LAG_SECONDS))),
         (8, ((8, UNREAD_SHARE), (8, STEPS), (8, RETRIES))),
         (8, ((8, UNREAD), (8, MEMORY), (8, CPU))),
-        (6, ((8, DATABASE), (10, PARTITIONS), (6, MISPLACED))),
+        (6, ((10, DATABASE), (9, PARTITIONS), (5, MISPLACED))),
     ),
     since="now-1h",
 )

@@ -179,7 +179,9 @@ TABLE = Panel(
         Style("name", title="Name"),
         Style("category", title="Category", width=120),
         Style("gross", title="Gross sales", unit=Unit.CURRENCY, decimals=2),
-        Style("summed", title="Of all, summed", unit=Unit.RATIO, decimals=1, cell="gauge"),
+        Style(
+            "summed", title="Of all, summed", unit=Unit.RATIO, decimals=1, cell="gauge", maximum=1
+        ),
         Style("units", title="Units"),
         Style(
             "refunded",
@@ -289,7 +291,7 @@ UNBOUGHT = Panel(
         " of their category, whichever product is chosen" + NOT_BY,
         nothing=f"no product has {LEAST_VIEWS} views in this range",
     ),
-    Grid(8, sort=("Missed purchases", True)),
+    Grid(8, sort=("Missed", True)),
     (
         table(
             f"WITH seen AS (SELECT product_id, category, sum(views) AS views,"
@@ -323,8 +325,8 @@ UNBOUGHT = Panel(
         Style("category", title="Category"),
         Style("views", title="Views"),
         Style("purchases", title="Purchases"),
-        Style("bought", title="Purchases per view", unit=Unit.RATIO, decimals=1),
-        Style("missed", title="Missed purchases", decimals=0),
+        Style("bought", title="Per view", unit=Unit.RATIO, decimals=1),
+        Style("missed", title="Missed", decimals=0),
     ),
 )
 

@@ -108,14 +108,14 @@ SHOPS = Panel(
         Style("week", title="Week before"),
         Style(
             "change",
-            title="Against the week before",
+            title="Change",
             unit=Unit.RATIO,
             decimals=1,
             threshold=thresholds.REVENUE_CHANGE,
             cell="color-text",
         ),
         Style("views", title="Page views"),
-        Style("share", title="Purchases per page view", unit=Unit.RATIO, decimals=2),
+        Style("share", title="Per view", unit=Unit.RATIO, decimals=2),
     ),
 )
 SALES_BY_SHOP = Panel(
