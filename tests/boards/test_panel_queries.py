@@ -69,17 +69,7 @@ UNSEEDED = ("Roll-up age", "Sealed changes")
 RARE = ("Looked at, not bought", "Carts now", "Checkouts now")
 CASES = tuple(cases())
 
-ALL = {
-    name: Value(column, raw=True, text="All")
-    for name, column in (
-        ("shop", "shop_id"),
-        ("product", "product_id"),
-        ("country", "country"),
-        ("channel", "channel"),
-        ("device", "device"),
-        ("code", "code"),
-    )
-}
+ALL = {v.name: Value(v.column, raw=True, text="All") for b in BOARDS for v in b.variables if v.many}
 STATES = {
     "all": {**ALL, "currency": Value("EUR")},
     "one": {
