@@ -28,6 +28,7 @@ COMMANDS = {
     "reattach": ("shopstream.reattach", "go on with topics that were made anew"),
     "rewind": ("shopstream.rewind", "read a flow's topic again, from its beginning"),
     "thresholds": ("shopstream.thresholds", "show the limits of alerts, or move them"),
+    "journeys": ("shopstream.journeys_command", "print what a visitor did, session by session"),
     "products": ("shopstream.products", "give products the names that boards show"),
     "annotate": ("shopstream.annotate", "put a mark on the dashboards' time axis"),
     "verify": ("shopstream.verify_command", "compare the pipeline's output with a ledger"),

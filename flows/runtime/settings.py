@@ -103,6 +103,13 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Different searches kept per window, shop and partition."
     )
 
+    session_gap_seconds: float = Field(
+        1_800, ge=1, le=28_500, description="A pause of this length or more ends a session."
+    )
+    session_max_seconds: float = Field(
+        86_400, ge=1, description="A session is cut when it is this old."
+    )
+
     clean_form: Literal["event", "batch"] = Field(
         "event", description="clean.web: one event per record, or a batch of them."
     )
@@ -287,6 +294,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}FUTURE_TOLERANCE_SECONDS={settings.future_tolerance_seconds:g} must not be"
             f" above {PREFIX}ALLOWED_LATENESS_SECONDS={settings.allowed_lateness_seconds:g}: one"
             " early event would make all others late"
+        )
+    if settings.session_max_seconds < settings.session_gap_seconds:
+        yield (
+            f"{PREFIX}SESSION_MAX_SECONDS={settings.session_max_seconds:g} must not be below"
+            f" {PREFIX}SESSION_GAP_SECONDS={settings.session_gap_seconds:g}"
         )
     # Hours are counted from minutes, and days from hours, so the finer rows must not outlive the
     # coarser ones.

@@ -20,6 +20,7 @@ def test_a_command_takes_its_options_and_runs(name: str) -> None:
     needed = {
         "accept-loss": ["clean"],
         "annotate": ["deployment", "web 4.2"],
+        "journeys": ["show", "v-1"],
         "products": ["names.csv"],
         "rewind": ["metrics"],
         "verify": ["--ledger", "ledger"],
