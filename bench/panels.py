@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 from bench.resources import machine
-from grafana.boards import BOARDS
+from grafana.boards import BOARDS, BY_UID
 from grafana.dashboard import Board, annotation_queries
 from grafana.macros import Surroundings, expand
 from grafana.queries import Sql
@@ -103,6 +103,12 @@ def measure(db: psycopg.Connection[Any], end: datetime, repeats: int) -> list[Ti
     return timings
 
 
+def opened(query: PanelQuery) -> str | None:
+    """Name the range that the board of a query opens with; None for what all boards share."""
+    board = BY_UID.get(query.board)
+    return None if board is None else f"{OPENED_HOURS[board.since]}h"
+
+
 def spent(pid: int) -> float:
     """Give the CPU seconds of a backend, with those of workers that its server has waited for."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -170,6 +176,9 @@ def report(timings: Sequence[Timing], rows: dict[str, int]) -> dict[str, Any]:
             )
             for span in RANGES
         },
+        "p95_ms_as_opened": round(
+            percentile([ms for t in timings if t.span == opened(t.query) for ms in t.runs], 0.95), 1
+        ),
         "rows": rows,
         "slowest": [
             {

@@ -33,7 +33,7 @@ from flows.domain.tables import OTHER_TABLES, Table
 SQL = Path(__file__).parent / "sql"
 TABLES = (*(table for tables in BY_GRAIN.values() for table in tables), *OTHER_TABLES)
 LOCK = 7_305_800_913  # any number: two migrations at once wait for each other
-# of dead letters; keys of other tables that are called so are never null
+# of dead letters; a key that is called so is never null
 NULLABLE = {
     *("source_key", "payload", "schema_fingerprint", "app_version"),
     *("event_type", "amount_minor", "amount_currency"),
@@ -111,11 +111,12 @@ def _run_file(db: psycopg.Connection, file: Path) -> None:
 
 def create_table(db: psycopg.Connection, table: Table, edition: Edition) -> None:
     """Create the table, or add the columns that a new measure brought."""
+    nullable = NULLABLE - set(table.keys)
     columns = [
         sql.SQL("{} {}{}").format(
             sql.Identifier(name),
             sql.SQL(kind),
-            sql.SQL("" if name in NULLABLE else " NOT NULL"),
+            sql.SQL("" if name in nullable else " NOT NULL"),
         )
         for name, kind in table.columns.items()
     ]
@@ -129,7 +130,7 @@ def create_table(db: psycopg.Connection, table: Table, edition: Edition) -> None
         )
     )
     for name, kind in table.columns.items():
-        if name in NULLABLE:
+        if name in nullable:
             db.execute(
                 sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
                     identifier(table.name), sql.Identifier(name), sql.SQL(kind)

@@ -9,8 +9,9 @@ def newest_event(at: str) -> str:
     """Write the parts of a query at a time: `newest.age`, and whether something is `expected.due`.
 
     That is when accepted events wait, or when enough should have come since the newest one, by the
-    hour around this time of last week. With five minutes for every shop, one with an event a minute
-    at night would cry wolf seven times a month. Rows of a synthetic history are nobody's habit.
+    hour around this time of last week. Thirty events an hour leave five minutes without one by
+    chance in eight of a hundred cases (e^-2.5), so no fixed number of minutes fits all shops. Rows
+    of a synthetic history are nobody's habit.
     """
     return f"""newest AS (
   SELECT {at} - coalesce(max(watermark), to_timestamp(0)) AS age, count(*) AS partitions

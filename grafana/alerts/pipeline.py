@@ -17,7 +17,7 @@ from grafana.alerts.rule import (
     Severity,
     Team,
 )
-from grafana.boards.pipeline import DISK_USED
+from grafana.boards.pipeline import DISK_USED, UNREAD_OF_LOG
 from grafana.queries import Prom, series
 from grafana.silence import newest_event
 from grafana.thresholds import (
@@ -153,13 +153,7 @@ LAG = Rule(
 NEAR_LOSS = Rule(
     "near-loss",
     "Records are about to be lost",
-    _each(
-        "flow",
-        NAMES,
-        "max by (flow) (shopstream_lag_records"
-        " / (shopstream_log_end_offset - shopstream_log_start_offset > 0)"
-        " and shopstream_log_start_offset > 0)",
-    ),
+    _each("flow", NAMES, UNREAD_OF_LOG),
     UNREAD_SHARE,
     PanelReference(uids.PIPELINE, "Unread share of the log"),
     Severity.CRITICAL,

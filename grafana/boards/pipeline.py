@@ -15,6 +15,12 @@ JOB = 'job="shopstream"'
 NONE = "no telemetry: is Prometheus scraping the flows?"
 FLOWS = painted_all(colours.FLOWS)
 RATE = "$__rate_interval"
+# where retention has begun to delete
+UNREAD_OF_LOG = (
+    "max by (flow) (shopstream_lag_records"
+    " / (shopstream_log_end_offset - shopstream_log_start_offset > 0)"
+    " and shopstream_log_start_offset > 0)"
+)
 REAL = '{job="disks",fstype!~"tmpfs|overlay|squashfs|ramfs"}'
 DISK_USED = f"max(1 - node_filesystem_avail_bytes{REAL} / node_filesystem_size_bytes{REAL})"
 
@@ -263,9 +269,7 @@ UNREAD_SHARE = _chart(
     ),
     (
         Prom(
-            "max by (flow) (shopstream_lag_records"
-            " / (shopstream_log_end_offset - shopstream_log_start_offset > 0)"
-            " and shopstream_log_start_offset > 0)",
+            UNREAD_OF_LOG,
             "{{flow}}",
         ),
     ),

@@ -49,10 +49,10 @@ def read(
         own = [partition_of(visitor.encode(), len(known))]
         partitions = sorted(known) if everywhere else own
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-        once: dict[Source, SessionEvent] = {}
-        for polled in to_the_end(consumer, len(partitions)):
+        reader, once = CleanReader(WEB), dict[Source, SessionEvent]()
+        for polled in to_the_end(consumer, set(partitions)):
             # what clean sent again after a crash is the same event
-            once |= decoded([m for m in polled if may_be_of(m, visitor)], visitor)
+            once |= decoded(reader, polled, visitor)
     except KafkaException as error:
         raise TransientError(f"Kafka does not answer: {error.args[0].str()}") from error
     finally:
@@ -60,10 +60,13 @@ def read(
     return partitions, list(once.values())
 
 
-def to_the_end(consumer: Consumer, partitions: int) -> Iterator[list[Any]]:
-    """Give the records of what is assigned, poll by poll, until each partition was at its end."""
+def to_the_end(consumer: Consumer, unread: set[int]) -> Iterator[list[Any]]:
+    """Give the records of what is assigned, poll by poll, until each partition was at its end.
+
+    A partition that still gets records comes to an end more than once.
+    """
     heard = time.monotonic()
-    while partitions:
+    while unread:
         # it waits for so many records or for all of the time, so the time is short
         polled = consumer.consume(AT_ONCE, POLL_SECONDS)
         if polled:
@@ -71,18 +74,15 @@ def to_the_end(consumer: Consumer, partitions: int) -> Iterator[list[Any]]:
         elif time.monotonic() > heard + TIMEOUT_SECONDS:
             raise TransientError(f"Kafka sent nothing for {TIMEOUT_SECONDS:g} s")
         yield [message for message in polled if message.error() is None]
-        for error in (e for message in polled if (e := message.error()) is not None):
+        for message in polled:
+            if (error := message.error()) is None:
+                continue
             if error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
-            partitions -= 1
+            unread = unread - {message.partition()}
 
 
-def may_be_of(message: Any, visitor: str) -> bool:
-    """Say whether a record can hold the visitor's events; one of many events has no key."""
-    return message.key() is None or message.key() == visitor.encode()
-
-
-def decoded(messages: list[Any], visitor: str) -> dict[Source, SessionEvent]:
+def decoded(reader: CleanReader, messages: list[Any], visitor: str) -> dict[Source, SessionEvent]:
     """Decode records, and keep the visitor's events by where their raw records stand."""
     if not messages:
         return {}
@@ -94,7 +94,7 @@ def decoded(messages: list[Any], visitor: str) -> dict[Source, SessionEvent]:
         pa.array([m.value() for m in messages], pa.binary()),
         True,
     )
-    events = CleanReader(WEB).read(batch).events
+    events = reader.read(batch).events
     events = events.with_columns(events["event_time"].dt.epoch("ms").alias("time_ms"))
     found = {}
     for fields in events.filter(events["visitor_id"] == visitor).to_dicts():

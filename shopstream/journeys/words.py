@@ -34,7 +34,9 @@ def told(visitor: str, found: Iterable[SessionEvent], rules: SessionRules) -> It
 def session_told(number: int, session: Session) -> Iterator[str]:
     """Write one session: whose, its steps with the pauses before them, what came of it."""
     first = session.events[0].fields
-    of = ", ".join(str(first[name]) for name in ("shop_id", "channel", "device", "country"))
+    of = ", ".join(
+        printable(str(first[name])) for name in ("shop_id", "channel", "device", "country")
+    )
     signed_in = f", signed in as {printable(session.customer)}" if session.customer else ""
     yield f"\nsession {number}: {moment(session.start_ms)} UTC, {of}{signed_in}"
     yield f"  {clock(session.start_ms)}            {step(first)}"

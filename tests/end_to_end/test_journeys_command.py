@@ -61,3 +61,25 @@ def test_a_journey_is_told_with_its_pauses_and_what_came_of_it(stack: Stack, for
         1,
         True,
     )
+
+
+def test_an_event_in_another_partition_is_found_everywhere(stack: Stack) -> None:
+    place = partition_of(VISITOR.encode(), PARTITIONS)
+    for n in range(PARTITIONS):
+        other = event("PAGE_VIEW", event_id=uuid(n + 1), visitor_id=f"visitor-{n}{n}")
+        stack.produce([(b"x", V2.frame(other))], partition=n)
+    astray = event("PAGE_VIEW", event_id=uuid(50), visitor_id=VISITOR, shop_id="a\x1b[31mb")
+    stack.produce([(b"x", V2.frame(astray))], partition=(place + 1) % PARTITIONS)
+    flows = stack.start_all()
+    stack.drain()
+    stack.terminate(*flows.values())
+    assert show(stack, VISITOR)[0] == 1
+    code, text = show(stack, VISITOR, "--everywhere")
+    assert code == 0, text
+    assert "visitor-7: 1 session, 1 event" in text
+    assert "\x1b" not in text, "what a visitor sent must not steer a terminal"
+    assert (
+        show(stack, "nobody", "--everywhere")[1]
+        .splitlines()[-1]
+        .startswith("no event of 'nobody' in any partition")
+    )

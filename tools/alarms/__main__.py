@@ -66,14 +66,22 @@ def main(arguments: Sequence[str]) -> int:
         )
         + "\n"
     )
-    return int(bool(broken(alarms, faults)))
+    wrong = broken(alarms, faults)
+    for line in wrong:
+        print(f"alarms: {line}", file=sys.stderr)
+    return int(bool(wrong))
 
 
 def broken(alarms: dict[str, dict[str, list[str]]], faults: list[dict[str, Any]]) -> list[str]:
     """Name the rules that are wrong more than once, and the faults that are found too late."""
-    often = [f"{r}: {s}" for r, by in alarms.items() for s, times in by.items() if len(times) > 1]
+    often = [
+        f"{rule}, {shop}: {len(times)} false alarms"
+        for rule, by_shop in alarms.items()
+        for shop, times in by_shop.items()
+        if len(times) > 1
+    ]
     late = [
-        f"{f['rule']}: {f['what']}"
+        f"{f['rule']}, {f['shop']} {f['what']}: found after {f['found_minutes']} minutes"
         for f in faults
         if f["found_minutes"] is None or f["found_minutes"] > f["within_minutes"]
     ]

@@ -77,7 +77,7 @@ def _outcomes(drawn: Minutes) -> list[tuple[str, str, Counts]]:
 
 
 def rows_of_hours(shop: Shop, since: datetime, events: Mapping[str, Counts]) -> Iterator[Row]:
-    """Give the rows of hours, and those of the first day, by which a shop's weeks are counted."""
+    """Give the rows of hours."""
     for kind, counts in events.items():
         for n, count in enumerate(counts.tolist()):
             at = {"window_start": since + timedelta(hours=n), "shop_id": shop.name}
@@ -88,7 +88,7 @@ def rows_of_hours(shop: Shop, since: datetime, events: Mapping[str, Counts]) -> 
 
 
 def first_day(shop: Shop, since: datetime) -> Iterator[Row]:
-    """Give the day on which a shop was first seen."""
+    """Give the day on which a shop was first seen, by which its weeks are counted."""
     for table in (ORDERS_1D, TRAFFIC_1D):
         yield table, {"window_start": since, "shop_id": shop.name, "events": 1}
 

@@ -18,7 +18,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
 PAST = timedelta(weeks=8)
 WEEKEND = 0.6
 ORDER_MINOR = 4_500
-# of 1,000 records: refused, late, repeated
+# shares of the records
 REFUSED, LATE, REPEATED = 0.003, 0.002, 0.005
 CODES = {"INVALID": 0.8, "TRUNCATED": 0.1, "UNKNOWN_SCHEMA": 0.07, "NOT_AVRO": 0.03}
 SEARCHED, FOUND_NOTHING, CARTED, REFUNDED = 0.15, 0.06, 0.08, 0.03

@@ -75,9 +75,8 @@ class Sight:
 
     def stand(self, now: datetime, flows_at: datetime, rollup_at: datetime) -> None:
         """Let the pipeline be at a moment; its newest event is at most that old."""
-        rows.stand(
-            self.owner, self._newest(min(now, flows_at)), min(now, rollup_at) - 10 * MINUTE / 60
-        )
+        rolled_up = min(now, rollup_at) - timedelta(seconds=10)
+        rows.stand(self.owner, self._newest(min(now, flows_at)), rolled_up)
 
     def _newest(self, at: datetime) -> datetime:
         found = self.owner.execute(

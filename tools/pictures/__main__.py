@@ -41,6 +41,8 @@ window.process = {{ env: {{ NODE_ENV: 'production' }} }}; window.board = {board}
 
 def missing() -> str | None:
     """Say what the machine lacks to draw, if anything."""
+    if shutil.which("node") is None:
+        return "no Node.js"
     if not MODULES.exists():
         return "Grafana's components are not here: sh tools/pictures/install.sh"
     if not any(map(shutil.which, BROWSERS)):
